@@ -22,7 +22,8 @@ const (
 	NotFound                    // 404
 	Conflict                    // 409: the state of the resource refuses
 	TooLarge                    // 413
-	Unsupported                 // 415 or 406: media type or version
+	Unsupported                 // 406: version
+	MediaType                   // 415
 	QuotaExceeded               // 403 in compute, 409 in network, 413 in image and volume
 	NoCapacity                  // 409 or a fault: nothing can hold it
 	Precondition                // 412: If-Match or revision

@@ -1,0 +1,135 @@
+package rest
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"html"
+	"net/http"
+
+	"github.com/strata-cloud/strata/internal/errs"
+)
+
+// Fault is an error on its way to the wire.
+type Fault struct {
+	Status    int
+	Code      string // upstream's name of the error, may be ""
+	Message   string
+	RequestID string
+}
+
+// FaultEncoder gives the body and the content type of a fault in one API family.
+type FaultEncoder func(Fault) (body []byte, contentType string)
+
+// Family is how an API family speaks of errors.
+type Family struct {
+	Encode FaultEncoder
+	// Status overrides the status of a kind where upstream differs.
+	Status map[errs.Kind]int
+}
+
+var statusOfKind = map[errs.Kind]int{
+	errs.Internal:        http.StatusInternalServerError,
+	errs.Invalid:         http.StatusBadRequest,
+	errs.Unauthenticated: http.StatusUnauthorized,
+	errs.Forbidden:       http.StatusForbidden,
+	errs.NotFound:        http.StatusNotFound,
+	errs.Conflict:        http.StatusConflict,
+	errs.TooLarge:        http.StatusRequestEntityTooLarge,
+	errs.Unsupported:     http.StatusNotAcceptable,
+	errs.MediaType:       http.StatusUnsupportedMediaType,
+	errs.QuotaExceeded:   http.StatusForbidden,
+	errs.NoCapacity:      http.StatusConflict,
+	errs.Precondition:    http.StatusPreconditionFailed,
+	errs.TooMany:         http.StatusTooManyRequests,
+	errs.Unavailable:     http.StatusServiceUnavailable,
+	errs.NotImplemented:  http.StatusNotImplemented,
+}
+
+func (f *Family) status(kind errs.Kind) int {
+	if s, ok := f.Status[kind]; ok {
+		return s
+	}
+	return statusOfKind[kind]
+}
+
+func marshal(v any) []byte {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		panic(fmt.Sprintf("rest: a view cannot be encoded: %v", err))
+	}
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
+}
+
+const jsonType = "application/json"
+
+// ComputeFaults is the envelope of compute and volume
+// (nova/api/openstack/wsgi.py, Fault).
+func ComputeFaults() Family {
+	names := map[int]string{400: "badRequest", 401: "unauthorized", 403: "forbidden", 404: "itemNotFound", 405: "badMethod",
+		409: "conflictingRequest", 413: "overLimit", 415: "badMediaType", 429: "overLimit", 501: "notImplemented", 503: "serviceUnavailable"}
+	return Family{Encode: func(f Fault) ([]byte, string) {
+		name := names[f.Status]
+		if name == "" {
+			name = "computeFault"
+		}
+		return marshal(map[string]any{name: map[string]any{"code": f.Status, "message": f.Message}}), jsonType
+	}}
+}
+
+// VolumeFaults is ComputeFaults with 413 for a quota, as cinder answers.
+func VolumeFaults() Family {
+	f := ComputeFaults()
+	f.Status = map[errs.Kind]int{errs.QuotaExceeded: 413}
+	return f
+}
+
+// IdentityFaults is the envelope of identity (keystone/exception.py).
+func IdentityFaults() Family {
+	return Family{Encode: func(f Fault) ([]byte, string) {
+		return marshal(map[string]any{"error": map[string]any{"code": f.Status, "message": f.Message, "title": http.StatusText(f.Status)}}), jsonType
+	}}
+}
+
+// NetworkFaults is the envelope of network (neutron/api/api_common.py).
+func NetworkFaults() Family {
+	generic := map[int]string{400: "HTTPBadRequest", 401: "HTTPUnauthorized", 403: "PolicyNotAuthorized", 404: "HTTPNotFound",
+		405: "HTTPMethodNotAllowed", 409: "Conflict", 412: "RevisionNumberConstraintFailed", 413: "HTTPRequestEntityTooLarge", 501: "HTTPNotImplemented", 503: "ServiceUnavailable"}
+	return Family{
+		Status: map[errs.Kind]int{errs.QuotaExceeded: 409},
+		Encode: func(f Fault) ([]byte, string) {
+			if f.Code == "" {
+				f.Code = generic[f.Status]
+			}
+			if f.Code == "" {
+				f.Code = "HTTPInternalServerError"
+			}
+			return marshal(map[string]any{"NeutronError": map[string]any{"type": f.Code, "message": f.Message, "detail": ""}}), jsonType
+		},
+	}
+}
+
+// PlacementFaults is the envelope of placement (placement/util.py, json_error_formatter).
+func PlacementFaults() Family {
+	return Family{Encode: func(f Fault) ([]byte, string) {
+		if f.Code == "" {
+			f.Code = "placement.undefined_code"
+		}
+		return marshal(map[string]any{"errors": []any{map[string]any{"status": f.Status, "title": http.StatusText(f.Status),
+			"detail": f.Message, "request_id": f.RequestID, "code": f.Code}}}), jsonType
+	}}
+}
+
+// ImageFaults is the HTML page that glance answers with (webob's default body).
+func ImageFaults() Family {
+	return Family{
+		Status: map[errs.Kind]int{errs.QuotaExceeded: 413},
+		Encode: func(f Fault) ([]byte, string) {
+			title := fmt.Sprintf("%d %s", f.Status, http.StatusText(f.Status))
+			return fmt.Appendf(nil, "<html>\n <head>\n  <title>%s</title>\n </head>\n <body>\n  <h1>%s</h1>\n  %s<br /><br />\n\n\n\n </body>\n</html>",
+				title, title, html.EscapeString(f.Message)), "text/html; charset=UTF-8"
+		},
+	}
+}
