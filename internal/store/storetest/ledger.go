@@ -1,0 +1,163 @@
+package storetest
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/strata-cloud/strata/internal/errs"
+	"github.com/strata-cloud/strata/internal/store"
+)
+
+var errQuota = errs.New(errs.QuotaExceeded, "quota")
+
+// testLedger lets many callers claim from a quota that is counted, not stored.
+func testLedger(t *testing.T, open Open) {
+	w, ctx := started(t, open), Context(t)
+	const callers, each, quota = 32, 10, 100
+	l := w.db.Ledger("network")
+	if w.db.Ledger("network") != l {
+		t.Error("two ledgers of one name")
+	}
+	var wg sync.WaitGroup
+	var granted, refused atomic.Int64
+	for g := range callers {
+		wg.Go(func() {
+			for i := range each {
+				err := l.Do(ctx, func(tx *store.Tx) error {
+					n := w.ports.TxCount(tx, "network", "n")
+					if n >= quota {
+						return errQuota
+					}
+					p := &port{ID: fmt.Sprintf("%d-%d", g, i), Network: "n", Sequence: n, MAC: fmt.Sprint(n)}
+					return w.ports.TxCreate(tx, p)
+				})
+				switch {
+				case err == nil:
+					granted.Add(1)
+				case errors.Is(err, errQuota):
+					refused.Add(1)
+				default:
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if granted.Load() != quota || refused.Load() != callers*each-quota || w.ports.Count("network", "n") != quota {
+		t.Fatalf("%d granted, %d refused, %d records", granted.Load(), refused.Load(), w.ports.Len())
+	}
+	for i := range quota {
+		if _, ok := w.ports.Unique("mac", fmt.Sprint(i)); !ok {
+			t.Errorf("number %d was not handed out", i)
+		}
+	}
+}
+
+// testSavepoints mixes functions that succeed, fail and panic half way.
+func testSavepoints(t *testing.T, open Open) {
+	w, ctx := started(t, open), Context(t)
+	must(t, w.ports.Create(ctx, &port{ID: "base", Network: "n", MAC: "free me"}))
+	l := w.db.Ledger("x")
+	boom := errors.New("boom")
+	var wg sync.WaitGroup
+	for i := range 90 {
+		wg.Go(func() {
+			err := l.Do(ctx, func(tx *store.Tx) error {
+				n := w.ports.TxCount(tx, "network", "n")
+				must(t, w.ports.TxCreate(tx, &port{ID: fmt.Sprint("p", i), Network: "n", MAC: fmt.Sprint(i)}))
+				if i%3 != 0 {
+					// Undo must restore what was there before the function.
+					if _, err := w.ports.TxUpdate(tx, "base", func(p *port) error { p.MAC, p.Network = "taken", ""; return nil }); err != nil {
+						return err
+					}
+					must(t, w.ports.TxDelete(tx, "base"))
+				}
+				if _, ok := w.ports.TxUnique(tx, "mac", "free me"); ok != (i%3 == 0) {
+					t.Error("unique key of another function's dropped writes")
+				}
+				if got := w.ports.TxCount(tx, "network", "n"); got != n+1 && i%3 == 0 || got != n && i%3 != 0 {
+					t.Errorf("count %d after %d", got, n)
+				}
+				if got := len(w.ports.TxBy(tx, "network", "n")); got != w.ports.TxCount(tx, "network", "n") {
+					t.Errorf("list of %d, count %d", got, w.ports.TxCount(tx, "network", "n"))
+				}
+				switch i % 3 {
+				case 1:
+					return boom
+				case 2:
+					panic("half way")
+				}
+				return nil
+			})
+			switch {
+			case i%3 == 0 && err != nil, i%3 == 1 && !errors.Is(err, boom), i%3 == 2 && !strings.Contains(fmt.Sprint(err), "half way"):
+				t.Errorf("function %d: %v", i, err)
+			}
+		})
+	}
+	wg.Wait()
+	if w.ports.Len() != 31 || w.ports.Count("network", "n") != 31 {
+		t.Errorf("%d records, %d indexed, want 31", w.ports.Len(), w.ports.Count("network", "n"))
+	}
+	for i := range 90 {
+		if _, err := w.ports.Get(fmt.Sprint("p", i)); (err == nil) != (i%3 == 0) {
+			t.Errorf("record %d: %v", i, err)
+		}
+	}
+}
+
+// testOutsider writes a ledger's record from outside while the ledger works.
+func testOutsider(t *testing.T, open Open) {
+	w, ctx := started(t, open), Context(t)
+	must(t, w.counters.Create(ctx, &counter{ID: "c"}))
+	inc := func(c *counter) error { c.N++; return nil }
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for range 10 {
+				if err := w.db.Ledger("c").Do(ctx, func(tx *store.Tx) error {
+					_, err := w.counters.TxUpdate(tx, "c", inc)
+					return err
+				}); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	for range 30 {
+		_, err := w.counters.Update(ctx, "c", inc)
+		must(t, err)
+	}
+	wg.Wait()
+	if c, _ := w.counters.Get("c"); c.N != 110 {
+		t.Errorf("%d of 110 increments", c.N)
+	}
+}
+
+// testFence lets a second process take over: the first one's ledgers must fail.
+func testFence(t *testing.T, open Open) {
+	b := backend(t, open)
+	ctx := Context(t)
+	first := newWorld(t, shared{b}, store.Options{})
+	defer first.db.Close()
+	add := func(w *world, id string) error {
+		return w.db.Ledger("l").Do(ctx, func(tx *store.Tx) error { return w.counters.TxCreate(tx, &counter{ID: id}) })
+	}
+	must(t, add(first, "a"))
+	second := newWorld(t, shared{b}, store.Options{})
+	defer second.db.Close()
+	if second.db.Epoch() != first.db.Epoch()+1 {
+		t.Errorf("epoch %d after %d", second.db.Epoch(), first.db.Epoch())
+	}
+	wantKind(t, add(first, "b"), errs.Unavailable)
+	wantKind(t, add(first, "c"), errs.Unavailable)
+	if first.db.Epoch() != 0 {
+		t.Error("the first still believes to lead")
+	}
+	must(t, add(second, "b"))
+	must(t, first.counters.Create(ctx, &counter{ID: "plain transactions are not fenced"}))
+}
