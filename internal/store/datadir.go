@@ -1,0 +1,122 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/strata-cloud/strata/internal/errs"
+)
+
+// lockDir makes the data directory and takes its lock, which ends with the
+// process however it ends.
+func lockDir(dir string) (*os.File, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("making the data directory: %w", err)
+	}
+	if err := os.Chmod(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("closing the data directory to others: %w", err)
+	}
+	path := filepath.Join(dir, "lock")
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("opening the lock of the data directory: %w", err)
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		return nil, errors.Join(lockError(dir, path, err), f.Close())
+	}
+	if err := errors.Join(f.Truncate(0), writePid(f)); err != nil {
+		return nil, errors.Join(fmt.Errorf("writing the lock of %s: %w", dir, err), f.Close())
+	}
+	return f, nil
+}
+
+func writePid(f *os.File) error {
+	_, err := f.WriteAt(fmt.Appendf(nil, "%d\n", os.Getpid()), 0)
+	return err
+}
+
+func lockError(dir, path string, err error) error {
+	if !errors.Is(err, syscall.EWOULDBLOCK) {
+		return fmt.Errorf("locking %s: %w", dir, err)
+	}
+	pid, rerr := os.ReadFile(path)
+	holder := strings.TrimSpace(string(pid))
+	if rerr != nil || holder == "" {
+		holder = "unknown"
+	}
+	return errs.Conflictf("data directory %s is in use by the process with pid %s; stop it or choose another directory", dir, holder)
+}
+
+// minFree is the space that must remain for writes: etcd dies when it cannot make
+// the next 64 MiB segment of its log, so writes are refused before.
+const minFree = 160 << 20
+
+// spaceGuard refuses new data on a full disk.
+type spaceGuard struct {
+	dir  string
+	mu   sync.Mutex
+	at   time.Time
+	last error
+}
+
+func newSpaceGuard(dir string) *spaceGuard { return &spaceGuard{dir: dir} }
+
+// check says whether there is room, looking at most once a second.
+func (g *spaceGuard) check() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if time.Since(g.at) < time.Second {
+		return g.last
+	}
+	g.at, g.last = time.Now(), nil
+	var st syscall.Statfs_t
+	if err := syscall.Statfs(g.dir, &st); err != nil {
+		return nil // the write itself will tell
+	}
+	if free := st.Bavail * uint64(st.Bsize); free < minFree {
+		g.last = errs.New(errs.Unavailable, "store: the disk of %s is full (%d MiB free, %d needed); free some space", g.dir, free>>20, minFree>>20)
+	}
+	return g.last
+}
+
+// admit lets deletions pass always.
+func (g *spaceGuard) admit(ops []Op) error {
+	for _, op := range ops {
+		if op.Value != nil {
+			return g.check()
+		}
+	}
+	return nil
+}
+
+// FsyncProbe measures how long a small durable write in dir takes: the mean
+// and the slowest of n. etcd wants the mean well under 10 ms.
+func FsyncProbe(dir string, n int) (mean, slowest time.Duration, err error) {
+	f, err := os.CreateTemp(dir, "fsync-probe-")
+	if err != nil {
+		return 0, 0, fmt.Errorf("probing the disk: %w", err)
+	}
+	defer os.Remove(f.Name())
+	defer f.Close()
+	block := make([]byte, 2048)
+	var sum time.Duration
+	for i := range n {
+		start := time.Now()
+		if _, err := f.WriteAt(block, int64(i*len(block))); err != nil {
+			return 0, 0, fmt.Errorf("probing the disk: %w", err)
+		}
+		if err := syscall.Fdatasync(int(f.Fd())); err != nil {
+			return 0, 0, fmt.Errorf("probing the disk: %w", err)
+		}
+		d := time.Since(start)
+		sum += d
+		slowest = max(slowest, d)
+	}
+	return sum / time.Duration(max(n, 1)), slowest, nil
+}
