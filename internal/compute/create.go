@@ -1,0 +1,433 @@
+package compute
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/strata-cloud/strata/internal/errs"
+	"github.com/strata-cloud/strata/internal/policy"
+	"github.com/strata-cloud/strata/internal/rest"
+	"github.com/strata-cloud/strata/internal/store"
+)
+
+// createBody is POST /servers, for every microversion.
+type createBody struct {
+	Server struct {
+		Name        string            `json:"name"`
+		Description *string           `json:"description"`
+		Hostname    string            `json:"hostname"`
+		ImageRef    string            `json:"imageRef"`
+		FlavorRef   any               `json:"flavorRef"`
+		AdminPass   string            `json:"adminPass"`
+		Metadata    map[string]string `json:"metadata"`
+		Tags        []string          `json:"tags"`
+		DiskConfig  string            `json:"OS-DCF:diskConfig"`
+		AccessIPv4  string            `json:"accessIPv4"`
+		AccessIPv6  string            `json:"accessIPv6"`
+		AZ          string            `json:"availability_zone"`
+		ConfigDrive any               `json:"config_drive"`
+		KeyName     string            `json:"key_name"`
+		MinCount    any               `json:"min_count"`
+		MaxCount    any               `json:"max_count"`
+		ReturnRes   any               `json:"return_reservation_id"`
+		Groups      []struct {
+			Name string `json:"name"`
+		} `json:"security_groups"`
+		UserData string          `json:"user_data"`
+		Networks json.RawMessage `json:"networks"`
+		Devices  []blockDevice   `json:"block_device_mapping_v2"`
+		Host     string          `json:"host"`
+		Node     string          `json:"hypervisor_hostname"`
+		Hints    map[string]any  `json:"os:scheduler_hints"`
+		HintsExt map[string]any  `json:"OS-SCH-HNT:scheduler_hints"`
+	} `json:"server"`
+	Hints    map[string]any `json:"os:scheduler_hints"`
+	HintsExt map[string]any `json:"OS-SCH-HNT:scheduler_hints"`
+}
+
+type blockDevice struct {
+	BootIndex   any    `json:"boot_index"`
+	UUID        string `json:"uuid"`
+	Source      string `json:"source_type"`
+	Destination string `json:"destination_type"`
+}
+
+// network is one entry of "networks".
+type network struct {
+	UUID    string `json:"uuid"`
+	Port    string `json:"port"`
+	FixedIP string `json:"fixed_ip"`
+	Tag     string `json:"tag"`
+}
+
+func (s *Service) createServers(ctx context.Context, r *rest.Request) (*rest.Response, error) {
+	var b createBody
+	if err := r.Decode(&b); err != nil {
+		return nil, err
+	}
+	draft, err := s.draft(ctx, r, &b)
+	if err != nil {
+		return nil, err
+	}
+	lo, hi, err := counts(b.Server.MinCount, b.Server.MaxCount)
+	if err != nil {
+		return nil, err
+	}
+	servers := copies(draft, lo, hi)
+	if err := s.commitCreate(ctx, r, servers, lo); err != nil {
+		return nil, err
+	}
+	if truthy(b.Server.ReturnRes) {
+		return rest.JSON(202, map[string]string{"reservation_id": draft.ReservationID}), nil
+	}
+	v := servers[0]
+	href := r.Base() + "/compute/v2.1/servers/" + v.ID
+	body := map[string]any{"id": v.ID, "links": links(r.Base(), "servers", v.ID), "OS-DCF:diskConfig": v.DiskConfig,
+		"security_groups": groupNames(v.GroupNames), "adminPass": draft.AdminPass}
+	return rest.JSON(202, map[string]any{"server": body}).With("Location", href), nil
+}
+
+// draft checks everything that a create names and makes the record of the first server.
+func (s *Service) draft(ctx context.Context, r *rest.Request, b *createBody) (*Server, error) {
+	in, c, now := &b.Server, r.Creds, time.Now().UTC().Truncate(time.Second)
+	if c.ProjectID == "" {
+		return nil, errs.Invalidf("A server needs a project-scoped token.")
+	}
+	v := &Server{ID: uuid.NewString(), Name: strings.TrimSpace(in.Name), Description: in.Description, ProjectID: c.ProjectID, UserID: c.UserID,
+		VMState: Building, TaskState: Scheduling, Metadata: in.Metadata, Tags: unique(in.Tags), DiskConfig: in.DiskConfig, AccessIPv4: in.AccessIPv4, AccessIPv6: in.AccessIPv6,
+		ConfigDrive: truthy(in.ConfigDrive), UserData: in.UserData, AdminPass: in.AdminPass, ReservationID: "r-" + randomText(8), Created: now, Updated: now}
+	if v.DiskConfig == "" {
+		v.DiskConfig = "MANUAL"
+	}
+	if v.AdminPass == "" {
+		v.AdminPass = randomText(12)
+	}
+	v.Hostname = in.Hostname
+	if v.Hostname == "" {
+		v.Hostname = hostnameOf(v.Name, v.ID)
+	}
+	v.Hints = firstMap(in.Hints, in.HintsExt, b.Hints, b.HintsExt)
+	if in.UserData != "" {
+		if _, err := base64.StdEncoding.DecodeString(strings.Join(strings.Fields(in.UserData), "")); err != nil {
+			return nil, errs.Invalidf("User data needs to be valid base 64.")
+		}
+	}
+	for _, step := range []func() error{
+		func() error { return s.chooseImage(ctx, c, v, in.ImageRef, in.Devices) },
+		func() error { return s.chooseFlavor(c, v, fmt.Sprint(in.FlavorRef)) },
+		func() error { return s.chooseKey(c, v, in.KeyName) },
+		func() error { return s.chooseZone(r, v, in.AZ, in.Host, in.Node) },
+		func() error { return s.chooseGroups(ctx, v, b) },
+		func() error { return s.chooseNetworks(ctx, c, v, in.Networks) },
+		func() error { return s.limitMetadata(v) },
+	} {
+		if err := step(); err != nil {
+			return nil, err
+		}
+	}
+	return v, nil
+}
+
+func (s *Service) chooseImage(ctx context.Context, c *policy.Credentials, v *Server, ref string, devices []blockDevice) error {
+	for _, d := range devices {
+		local := d.Destination == "" || d.Destination == "local"
+		if d.Source != "image" || !local || fmt.Sprint(d.BootIndex) != "0" || ref != "" && d.UUID != ref {
+			return errs.Invalidf("Block Device Mapping is Invalid: only the image itself on a local disk can be mapped here.")
+		}
+		ref = d.UUID
+	}
+	if ref == "" {
+		return errs.Invalidf("Invalid imageRef provided: an image is needed, as the server has no bootable volume.")
+	}
+	if i := strings.LastIndexByte(ref, '/'); i >= 0 {
+		ref = ref[i+1:] // older clients send the image's whole address
+	}
+	if _, err := uuid.Parse(ref); err != nil {
+		return errs.Invalidf("Invalid imageRef provided.")
+	}
+	img, err := s.Images.Image(ctx, c, ref)
+	if errs.Is(err, errs.NotFound) {
+		return errs.Invalidf("Can not find requested image")
+	} else if err != nil {
+		return err
+	}
+	if img.Status != "active" {
+		return errs.Invalidf("Image %s is not active.", ref)
+	}
+	v.Image = *img
+	return nil
+}
+
+func (s *Service) chooseFlavor(c *policy.Credentials, v *Server, ref string) error {
+	if i := strings.LastIndexByte(ref, '/'); i >= 0 {
+		ref = ref[i+1:]
+	}
+	f, err := s.flavors.Get(ref)
+	if err != nil || !f.visibleTo(c) {
+		return errs.Invalidf("Flavor %s could not be found.", ref)
+	}
+	if f.Disabled && !c.Admin() {
+		return errs.NotFoundf("Flavor %s could not be found.", ref)
+	}
+	if v.Image.MinRAM > f.RAM {
+		return errs.Invalidf("Flavor's memory is too small for requested image.")
+	}
+	if f.Disk > 0 {
+		if v.Image.MinDisk > f.Disk {
+			return errs.Invalidf("The created instance's disk would be too small: flavor's disk is smaller than the minimum size specified in image metadata. Flavor disk is %d bytes, minimum size is %d bytes.", int64(f.Disk)<<30, int64(v.Image.MinDisk)<<30)
+		}
+		if size := max(v.Image.Size, v.Image.Virtual); size > int64(f.Disk)<<30 {
+			return errs.Invalidf("Flavor's disk is too small for requested image. Flavor disk is %d bytes, image is %d bytes.", int64(f.Disk)<<30, size)
+		}
+	}
+	v.Flavor = *f
+	return nil
+}
+
+func (s *Service) chooseKey(c *policy.Credentials, v *Server, name string) error {
+	if name == "" {
+		return nil
+	}
+	k, err := s.keys.Get((&Key{UserID: c.UserID, Name: name}).id())
+	if err != nil {
+		return errs.Invalidf("Invalid key_name provided.")
+	}
+	v.Key = k
+	return nil
+}
+
+// chooseZone reads ZONE[:HOST[:NODE]] and the host fields of 2.74; naming a host is
+// for administrators (os_compute_api:servers:create:forced_host, requested_destination).
+func (s *Service) chooseZone(r *rest.Request, v *Server, az, host, node string) error {
+	rule := "compute:servers:create:requested_destination"
+	if zone, forced, ok := strings.Cut(az, ":"); ok {
+		az, rule = zone, "os_compute_api:servers:create:forced_host"
+		forced, named, _ := strings.Cut(forced, ":")
+		if host, node = forced, named; host == "" {
+			host = node
+		}
+	}
+	if host == "" {
+		host = node
+	}
+	v.AZ, v.AskedHost = az, host
+	if az != "" && az != defaultZone {
+		return errs.Invalidf("The requested availability zone is not available")
+	}
+	if host == "" {
+		return nil
+	}
+	if err := r.EnforceRule(rule, target(v)); err != nil {
+		return err
+	}
+	if _, err := s.Nodes.Infos.Get(host); err != nil {
+		return errs.Invalidf("Compute host %s could not be found.", host)
+	}
+	return nil
+}
+
+func (s *Service) chooseGroups(ctx context.Context, v *Server, b *createBody) (err error) {
+	var wanted []string
+	for _, g := range b.Server.Groups {
+		wanted = append(wanted, g.Name)
+	}
+	if len(wanted) == 0 {
+		wanted = []string{"default"}
+	}
+	v.Groups, v.GroupNames, err = s.Networks.Groups(ctx, v.ProjectID, unique(wanted))
+	if errs.Is(err, errs.NotFound) {
+		return errs.Invalidf("%s", err.Error())
+	}
+	return err
+}
+
+func (s *Service) chooseNetworks(ctx context.Context, c *policy.Credentials, v *Server, raw json.RawMessage) error {
+	if string(raw) == `"none"` {
+		return nil
+	}
+	var list []network
+	auto := len(raw) == 0 || string(raw) == `"auto"` || string(raw) == "[]" || string(raw) == "null"
+	if auto {
+		ids, err := s.Networks.Available(ctx, c)
+		if err != nil {
+			return err
+		}
+		if len(ids) > 1 {
+			return errs.Conflictf("Multiple possible networks found, use a Network ID to be more specific.")
+		}
+		for _, id := range ids {
+			list = append(list, network{UUID: id})
+		}
+	} else if err := json.Unmarshal(raw, &list); err != nil {
+		return errs.Invalidf("Bad networks format")
+	}
+	return s.planNICs(ctx, c, v, list)
+}
+
+func (s *Service) planNICs(ctx context.Context, c *policy.Credentials, v *Server, list []network) error {
+	seen, fresh := map[string]bool{}, 0
+	for _, n := range list {
+		nic := NIC{PortID: n.Port, NetworkID: n.UUID, FixedIP: n.FixedIP, Tag: n.Tag}
+		if n.Port == "" {
+			if n.UUID == "" {
+				return errs.Invalidf("Bad networks format: network uuid is not in proper format ()")
+			}
+			if err := s.Networks.Usable(ctx, c, n.UUID); errs.Is(err, errs.NotFound) {
+				return errs.Invalidf("Network %s could not be found.", n.UUID)
+			} else if err != nil {
+				return err
+			}
+			nic.PortID, nic.Ours = uuid.NewString(), true
+			fresh++
+		} else {
+			p, err := s.Networks.Port(ctx, c, n.Port)
+			if err != nil {
+				return errs.Invalidf("Port id %s could not be found.", n.Port)
+			}
+			if p.DeviceID != "" || seen[n.Port] {
+				return errs.Conflictf("Port %s is still in use.", n.Port)
+			}
+			if len(p.FixedIPs) == 0 && n.FixedIP != "" {
+				return errs.Invalidf("Port %s requires a FixedIP in order to be used.", n.Port)
+			}
+			seen[n.Port], nic.NetworkID = true, p.NetworkID
+		}
+		v.NICs = append(v.NICs, nic)
+	}
+	if free := s.Networks.FreePorts(v.ProjectID); free >= 0 && fresh > free {
+		return errs.Forbiddenf("Maximum number of ports exceeded")
+	}
+	return nil
+}
+
+// commitCreate writes the servers and their sagas in one transaction, if the quota allows at least least of them.
+func (s *Service) commitCreate(ctx context.Context, r *rest.Request, servers []*Server, least int) error {
+	return s.ledger.Do(ctx, func(tx *store.Tx) error {
+		n, err := s.fitQuota(tx, servers, least)
+		if err != nil {
+			return err
+		}
+		for _, v := range servers[:n] {
+			if err := s.servers.TxCreate(tx, v); err != nil {
+				return err
+			}
+			if err := s.begin(tx, r.ID, r.Creds, sagaCreate, "create", v, nil); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// copies makes the records of a multi-create; each has ports of its own.
+func copies(first *Server, lo, hi int) []*Server {
+	out := []*Server{first}
+	base := *first
+	for i := 1; i < hi; i++ {
+		v := base
+		v.ID, v.LaunchIndex = uuid.NewString(), i
+		v.NICs = append([]NIC(nil), base.NICs...)
+		for j := range v.NICs {
+			if v.NICs[j].Ours {
+				v.NICs[j].PortID = uuid.NewString()
+			}
+		}
+		out = append(out, &v)
+	}
+	if hi > 1 {
+		for i, v := range out {
+			v.Name = fmt.Sprintf("%s-%d", base.Name, i+1)
+			v.Hostname = fmt.Sprintf("%s-%d", base.Hostname, i+1)
+		}
+	}
+	return out
+}
+
+func counts(lo, hi any) (int, int, error) {
+	read := func(v any, otherwise int) int {
+		if v == nil {
+			return otherwise
+		}
+		n, err := strconv.Atoi(strings.TrimSuffix(fmt.Sprint(v), ".0"))
+		if err != nil {
+			return 0
+		}
+		return n
+	}
+	a := read(lo, 1)
+	b := read(hi, a)
+	if a < 1 || b < 1 {
+		return 0, 0, errs.Invalidf("min_count and max_count must be at least 1")
+	}
+	if a > b {
+		return 0, 0, errs.Invalidf("min_count must be <= max_count")
+	}
+	return a, b, nil
+}
+
+var notHostname = regexp.MustCompile(`[^a-z0-9-.]+`)
+
+// hostnameOf makes a host name of a display name as nova/utils.py sanitize_hostname does.
+func hostnameOf(name, id string) string {
+	h := strings.ReplaceAll(strings.ReplaceAll(strings.ToLower(name), " ", "-"), "_", "-")
+	h = strings.Trim(notHostname.ReplaceAllString(h, ""), ".-")
+	if h == "" {
+		return "server-" + id
+	}
+	if len(h) > 63 {
+		h = strings.TrimRight(h[:63], ".-")
+	}
+	return h
+}
+
+const letters = "abcdefghijkmnopqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789"
+
+// randomText is n letters and digits that are not mistaken for each other.
+func randomText(n int) string {
+	raw := make([]byte, n)
+	if _, err := rand.Read(raw); err != nil {
+		panic(err) // crypto/rand does not fail on Linux
+	}
+	for i := range raw {
+		raw[i] = letters[int(raw[i])%len(letters)]
+	}
+	return string(raw)
+}
+
+func truthy(v any) bool {
+	switch strings.ToLower(fmt.Sprint(v)) {
+	case "true", "1", "on", "yes":
+		return true
+	}
+	return false
+}
+
+func firstMap(ms ...map[string]any) map[string]any {
+	for _, m := range ms {
+		if len(m) > 0 {
+			return m
+		}
+	}
+	return nil
+}
+
+func unique(list []string) []string {
+	var out []string
+	seen := map[string]bool{}
+	for _, x := range list {
+		if !seen[x] {
+			seen[x] = true
+			out = append(out, x)
+		}
+	}
+	return out
+}

@@ -1,0 +1,75 @@
+package compute
+
+import (
+	"encoding/base64"
+	"strings"
+
+	"github.com/strata-cloud/strata/internal/errs"
+	"github.com/strata-cloud/strata/internal/nodeapi"
+)
+
+// describe fills in what the node needs to know to run the server.
+func (s *Service) describe(v *Server, i *nodeapi.Instance) error {
+	i.Name, i.ProjectID, i.UserID = v.Name, v.ProjectID, v.UserID
+	i.VCPUs, i.MemoryMiB = v.Flavor.VCPUs, v.Flavor.RAM
+	props := v.Image.Properties
+	i.Machine = nodeapi.Machine{Type: props["hw_machine_type"], Firmware: props["hw_firmware_type"],
+		KernelID: props["kernel_id"], RamdiskID: props["ramdisk_id"], CommandLine: props["os_command_line"]}
+	i.Disks = v.disks()
+	ports := map[string]Port{}
+	for _, p := range s.Networks.Ports(v.ID) {
+		ports[p.ID] = p
+	}
+	i.NICs = nil
+	for _, n := range v.NICs {
+		p, ok := ports[n.PortID]
+		if !ok {
+			return errs.Conflictf("port %s is gone", n.PortID)
+		}
+		i.NICs = append(i.NICs, nodeapi.NIC{PortID: p.ID, MAC: p.MAC, MTU: p.MTU, Model: props["hw_vif_model"], Tag: n.Tag})
+	}
+	return s.describeGuest(v, i, ports)
+}
+
+func (v *Server) disks() []nodeapi.Disk {
+	bus := v.Image.Properties["hw_disk_bus"]
+	size := v.Flavor.Disk
+	if size == 0 { // a flavor without a disk gets one as large as the image
+		size = max(v.Image.MinDisk, int((max(v.Image.Virtual, v.Image.Size)+1<<30-1)>>30))
+	}
+	out := []nodeapi.Disk{{Role: "root", SizeGiB: size, ImageID: v.Image.ID, Format: v.Image.Format, Bus: bus}}
+	if v.Image.Format == "iso" {
+		out[0] = nodeapi.Disk{Role: "root", ImageID: v.Image.ID, Format: "iso", ReadOnly: true}
+		out = append(out, nodeapi.Disk{Role: "ephemeral", SizeGiB: size, Bus: bus})
+	}
+	if v.Flavor.Ephemeral > 0 {
+		out = append(out, nodeapi.Disk{Role: "ephemeral", SizeGiB: v.Flavor.Ephemeral, Bus: bus})
+	}
+	if v.Flavor.Swap > 0 {
+		out = append(out, nodeapi.Disk{Role: "swap", SizeMiB: v.Flavor.Swap, Bus: bus})
+	}
+	return out
+}
+
+func (s *Service) describeGuest(v *Server, i *nodeapi.Instance, ports map[string]Port) error {
+	user, err := base64.StdEncoding.DecodeString(strings.Join(strings.Fields(v.UserData), ""))
+	if err != nil {
+		return errs.Invalidf("User data needs to be valid base 64.")
+	}
+	g := nodeapi.GuestConfig{ConfigDrive: v.ConfigDrive || truthy(v.Image.Properties["img_config_drive"] == "mandatory"), Hostname: v.Hostname, AvailabilityZone: defaultZone,
+		LaunchIndex: v.LaunchIndex, ReservationID: v.ReservationID, InstanceType: v.Flavor.Name, ImageID: v.Image.ID, AdminPass: v.AdminPass,
+		UserData: user, Metadata: v.Metadata, SecurityGroups: v.GroupNames}
+	if v.Key != nil {
+		g.Keys = []nodeapi.Key{{Name: v.Key.Name, Type: v.Key.Type, PublicKey: v.Key.PublicKey}}
+	}
+	for _, n := range v.NICs {
+		p := ports[n.PortID]
+		info := nodeapi.NetworkInfo{PortID: p.ID, NetworkID: p.NetworkID, MAC: p.MAC, MTU: p.MTU, FixedIPs: p.FixedIPs, Subnets: p.Subnets}
+		for _, f := range p.Floating {
+			info.FloatingIP = f.String()
+		}
+		g.Network = append(g.Network, info)
+	}
+	i.Guest = g
+	return nil
+}

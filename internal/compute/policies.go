@@ -1,0 +1,38 @@
+package compute
+
+import "github.com/strata-cloud/strata/internal/policy"
+
+// Policies are upstream's names and secure-RBAC defaults (nova/policies/).
+func Policies() []policy.Rule {
+	const (
+		admin   = "rule:context_is_admin"
+		member  = "rule:project_member_or_admin"
+		reader  = "rule:project_reader_or_admin"
+		ownUser = "(rule:context_is_admin) or user_id:%(user_id)s"
+	)
+	rules := []policy.Rule{
+		{Name: "context_is_admin", Check: "role:admin"},
+		{Name: "project_member_or_admin", Check: "role:member and project_id:%(project_id)s or rule:context_is_admin"},
+		{Name: "project_reader_or_admin", Check: "role:reader and project_id:%(project_id)s or rule:context_is_admin"},
+		{Name: "compute:servers:create:requested_destination", Check: admin},
+	}
+	for check, names := range map[string][]string{
+		reader: {"servers:index", "servers:detail", "servers:show", "server-metadata:index", "server-metadata:show", "os-server-tags:index", "os-server-tags:show",
+			"os-instance-actions:list", "os-instance-actions:show", "os-flavor-extra-specs:index", "os-flavor-extra-specs:show"},
+		member: {"servers:create", "servers:update", "servers:delete", "servers:start", "servers:stop", "servers:reboot", "os-pause-server:pause", "os-pause-server:unpause",
+			"os-suspend-server:suspend", "os-suspend-server:resume", "os-lock-server:lock", "os-lock-server:unlock", "os-console-output", "os-security-groups:add", "os-security-groups:remove",
+			"server-metadata:create", "server-metadata:update", "server-metadata:update_all", "server-metadata:delete",
+			"os-server-tags:update", "os-server-tags:update_all", "os-server-tags:delete", "os-server-tags:delete_all"},
+		admin: {"servers:index:get_all_tenants", "servers:detail:get_all_tenants", "servers:create:forced_host", "servers:show:host_status", "os-extended-server-attributes",
+			"os-lock-server:unlock:unlock_override", "os-instance-actions:events", "os-flavor-manage:create", "os-flavor-manage:update", "os-flavor-manage:delete",
+			"os-flavor-extra-specs:create", "os-flavor-extra-specs:update", "os-flavor-extra-specs:delete",
+			"os-flavor-access", "os-flavor-access:add_tenant_access", "os-flavor-access:remove_tenant_access"},
+		ownUser: {"os-keypairs:index", "os-keypairs:show", "os-keypairs:create", "os-keypairs:delete"},
+		"@":     {"flavors"},
+	} {
+		for _, n := range names {
+			rules = append(rules, policy.Rule{Name: "os_compute_api:" + n, Check: check})
+		}
+	}
+	return rules
+}

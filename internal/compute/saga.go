@@ -1,0 +1,271 @@
+package compute
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/strata-cloud/strata/internal/errs"
+	"github.com/strata-cloud/strata/internal/nodeapi"
+	"github.com/strata-cloud/strata/internal/policy"
+	"github.com/strata-cloud/strata/internal/saga"
+	"github.com/strata-cloud/strata/internal/store"
+)
+
+// The kinds of sagas.
+const (
+	sagaCreate = "compute.server.create"
+	sagaDelete = "compute.server.delete"
+	sagaPower  = "compute.server.power"
+)
+
+// job is the state of every saga on a server.
+type job struct {
+	Server string          `json:"server"`
+	Args   json.RawMessage `json:"args,omitempty"`
+	Gen    int64           `json:"gen,omitempty"` // the Instance generation to wait for
+}
+
+// begin starts a saga on the server in the caller's transaction.
+func (s *Service) begin(tx *store.Tx, requestID string, c *policy.Credentials, kind, action string, v *Server, args any) error {
+	j := job{Server: v.ID}
+	if args != nil {
+		raw, err := json.Marshal(args)
+		if err != nil {
+			return err
+		}
+		j.Args = raw
+	}
+	return s.Sagas.Begin(tx, saga.Start{ID: uuid.NewString(), Kind: kind, Resource: v.ID, Action: action,
+		RequestID: requestID, ProjectID: c.ProjectID, UserID: c.UserID, State: j})
+}
+
+func (s *Service) registerSagas() {
+	saga.Register(s.Sagas, saga.Definition[job]{Kind: sagaCreate, Failed: s.createFailed, Steps: []saga.Step[job]{
+		{Name: "schedule", Do: s.schedule, Undo: s.unschedule},
+		{Name: "networks", Do: s.plug, Undo: s.unplug},
+		{Name: "spawn", Do: s.spawn, Undo: s.destroy},
+		{Name: "running", Do: s.awaitRunning},
+	}})
+	saga.Register(s.Sagas, saga.Definition[job]{Kind: sagaDelete, Insist: true, Steps: []saga.Step[job]{
+		{Name: "destroy", Do: s.destroy},
+		{Name: "networks", Do: s.unplug},
+		{Name: "release", Do: s.unschedule},
+		{Name: "forget", Do: s.markDeleted},
+	}})
+	saga.Register(s.Sagas, saga.Definition[job]{Kind: sagaPower, Failed: s.powerFailed, Steps: []saga.Step[job]{
+		{Name: "order", Do: s.orderPower},
+		{Name: "await", Do: s.awaitPower},
+	}})
+}
+
+// update changes a server's record; a server that is gone is no error to sagas.
+func (s *Service) update(ctx context.Context, id string, fn func(*Server) error) error {
+	_, err := s.servers.Update(ctx, id, func(v *Server) error {
+		v.Updated = now()
+		return fn(v)
+	})
+	return err
+}
+
+// doing sets the task state, unless a delete has begun: nothing overrides that.
+func (v *Server) doing(t TaskState) {
+	if v.TaskState != Deleting {
+		v.TaskState = t
+	}
+}
+
+func now() time.Time { return time.Now().UTC().Truncate(time.Second) }
+
+// schedule claims the best host that still has room. A repeated run keeps the
+// host that the first one claimed.
+func (s *Service) schedule(ctx context.Context, j *job) error {
+	v, err := s.servers.Get(j.Server)
+	if err != nil {
+		return err
+	}
+	need := v.resources()
+	hosts := []string{v.Host}
+	if v.Host == "" {
+		if hosts, err = s.chooseHosts(ctx, v, need); err != nil {
+			return err
+		}
+	}
+	for _, h := range hosts {
+		err := s.Placement.Claim(ctx, v.ID, h, v.ProjectID, v.UserID, need)
+		if errs.Is(err, errs.NoCapacity) {
+			continue
+		} else if err != nil {
+			return err
+		}
+		return s.update(ctx, v.ID, func(v *Server) error {
+			v.Host = h
+			v.doing(Networking)
+			return nil
+		})
+	}
+	return errs.New(errs.NoCapacity, "No valid host was found. There are not enough hosts available.")
+}
+
+func (s *Service) unschedule(ctx context.Context, j *job) error {
+	if err := s.Placement.Release(ctx, j.Server); err != nil {
+		return err
+	}
+	return s.update(ctx, j.Server, func(v *Server) error {
+		if v.TaskState != Deleting {
+			v.Host = ""
+		}
+		return nil
+	})
+}
+
+// plug makes and binds the server's ports.
+func (s *Service) plug(ctx context.Context, j *job) error {
+	v, err := s.servers.Get(j.Server)
+	if err != nil {
+		return err
+	}
+	for _, n := range v.NICs {
+		if _, err := s.Networks.EnsurePort(ctx, s.portSpec(v, n)); err != nil {
+			return err
+		}
+	}
+	return s.update(ctx, v.ID, func(v *Server) error { v.doing(Spawning); return nil })
+}
+
+func (s *Service) portSpec(v *Server, n NIC) PortSpec {
+	return PortSpec{ID: n.PortID, NetworkID: n.NetworkID, ProjectID: v.ProjectID, FixedIP: n.FixedIP, Groups: v.Groups,
+		Server: v.ID, Host: v.Host, Zone: defaultZone, Hostname: v.Hostname, Existing: !n.Ours}
+}
+
+func (s *Service) unplug(ctx context.Context, j *job) error {
+	v, err := s.servers.Get(j.Server)
+	if err != nil {
+		return err
+	}
+	for _, n := range v.NICs {
+		if err := s.Networks.ReleasePort(ctx, n.PortID, !n.Ours); err != nil {
+			return err
+		}
+	}
+	// A port that was bound to the server behind our back must not stay bound to nothing.
+	for _, p := range s.Networks.Ports(v.ID) {
+		if err := s.Networks.ReleasePort(ctx, p.ID, true); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// spawn tells the node to run the server.
+func (s *Service) spawn(ctx context.Context, j *job) error {
+	gen, err := s.order(ctx, j.Server, func(v *Server, i *nodeapi.Instance) error {
+		i.Power = nodeapi.PowerRunning
+		return s.describe(v, i)
+	})
+	j.Gen = gen
+	return err
+}
+
+// order writes the Instance that the node should run, with the next generation.
+// fn changes it; an Instance that does not exist yet comes empty.
+func (s *Service) order(ctx context.Context, id string, fn func(*Server, *nodeapi.Instance) error) (int64, error) {
+	gen := int64(0)
+	err := s.DB.Txn(ctx, func(tx *store.Tx) error {
+		v, err := s.servers.TxGet(tx, id)
+		if err != nil {
+			return err
+		}
+		inst := &nodeapi.Instance{ID: v.ID, Node: v.Host}
+		if old, err := s.Nodes.Instances.TxGet(tx, id); err == nil {
+			inst = cloneInstance(old)
+		} else if !errs.Is(err, errs.NotFound) {
+			return err
+		}
+		if err := fn(v, inst); err != nil {
+			return err
+		}
+		gen = v.Gen + 1
+		inst.Gen = gen
+		if err := s.Nodes.Instances.TxPut(tx, inst); err != nil {
+			return err
+		}
+		_, err = s.servers.TxUpdate(tx, id, func(v *Server) error {
+			v.Gen, v.RebootSeq = gen, inst.Reboot.Seq
+			return nil
+		})
+		return err
+	})
+	return gen, err
+}
+
+func cloneInstance(i *nodeapi.Instance) *nodeapi.Instance {
+	c := *i
+	return &c
+}
+
+func (s *Service) awaitRunning(ctx context.Context, j *job) error {
+	ctx, cancel := context.WithTimeout(ctx, s.BootTimeout)
+	defer cancel()
+	if _, err := s.Nodes.Reached(ctx, j.Server, j.Gen); err != nil {
+		return err
+	}
+	return s.update(ctx, j.Server, func(v *Server) error {
+		t := now()
+		v.VMState, v.Launched, v.AdminPass = Active, &t, ""
+		v.doing("")
+		return nil
+	})
+}
+
+// destroy makes the node remove every trace and then forgets the Instance.
+func (s *Service) destroy(ctx context.Context, j *job) error {
+	if _, err := s.Nodes.Instances.Get(j.Server); errs.Is(err, errs.NotFound) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	gen, err := s.order(ctx, j.Server, func(_ *Server, i *nodeapi.Instance) error { i.Deleted = true; return nil })
+	if err != nil {
+		return err
+	}
+	if _, err := s.Nodes.Reached(ctx, j.Server, gen); err != nil {
+		return err
+	}
+	return s.Nodes.Forget(ctx, j.Server)
+}
+
+func (s *Service) createFailed(ctx context.Context, j *job, cause error) error {
+	return s.update(ctx, j.Server, func(v *Server) error {
+		if v.TaskState == Deleting {
+			return nil
+		}
+		v.VMState, v.TaskState = Errored, ""
+		v.Fault = &Fault{Code: 500, Message: cause.Error(), Created: now()}
+		return nil
+	})
+}
+
+func (s *Service) markDeleted(ctx context.Context, j *job) error {
+	return s.update(ctx, j.Server, func(v *Server) error {
+		t := now()
+		v.VMState, v.TaskState, v.DeletedAt, v.UserData, v.AdminPass = Deleted, "", &t, "", ""
+		return nil
+	})
+}
+
+func (v *Server) resources() Resources {
+	r := Resources{VCPU: v.Flavor.VCPUs, MemoryMiB: v.Flavor.RAM, DiskGiB: v.Flavor.Disk + v.Flavor.Ephemeral + (v.Flavor.Swap+1023)/1024}
+	for k, val := range v.Flavor.ExtraSpecs {
+		if len(k) > 6 && k[:6] == "trait:" {
+			if val == "required" {
+				r.RequiredTraits = append(r.RequiredTraits, k[6:])
+			} else if val == "forbidden" {
+				r.ForbiddenTraits = append(r.ForbiddenTraits, k[6:])
+			}
+		}
+	}
+	return r
+}

@@ -1,0 +1,97 @@
+package compute
+
+import (
+	"strings"
+
+	"github.com/strata-cloud/strata/internal/rest"
+)
+
+// The request schemas follow nova/api/openstack/compute/schemas: unknown fields
+// are refused, and each microversion adds the fields that it introduced.
+const (
+	nameSchema     = `{"type":"string","minLength":1,"maxLength":255,"pattern":"\\S"}`
+	descSchema     = `{"type":["string","null"],"maxLength":255}`
+	uuidSchema     = `{"type":"string","pattern":"^[0-9a-fA-F]{8}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{12}$"}`
+	metadataSchema = `{"type":"object","additionalProperties":false,"patternProperties":{"^[a-zA-Z0-9-_:. ]{1,255}$":{"type":"string","maxLength":255}}}`
+	tagSchema      = `{"type":"string","minLength":1,"maxLength":60,"pattern":"^[^,/]*$"}`
+	tagsSchema     = `{"type":"array","maxItems":50,"items":` + tagSchema + `}`
+	countSchema    = `{"type":["integer","string"],"pattern":"^[0-9]+$","minimum":1,"minLength":1}`
+	boolSchema     = `{"type":["boolean","string"],"enum":[true,"True","TRUE","true","1","ON","On","on","YES","Yes","yes",false,"False","FALSE","false","0","OFF","Off","off","NO","No","no"]}`
+	ipv4Schema     = `{"anyOf":[{"type":"string","format":"ipv4"},{"type":"string","maxLength":0}]}`
+	ipv6Schema     = `{"anyOf":[{"type":"string","format":"ipv6"},{"type":"string","maxLength":0}]}`
+	networkItem    = `{"type":"object","properties":{"fixed_ip":{"type":"string","anyOf":[{"format":"ipv4"},{"format":"ipv6"}]},"port":{"anyOf":[` + uuidSchema + `,{"type":"null"}]},"uuid":` + uuidSchema + `TAG},"additionalProperties":false}`
+	deviceItem     = `{"type":"object","properties":{"boot_index":{"type":["integer","string","null"],"pattern":"^-?[0-9]+$"},"uuid":{"type":["string","null"],"maxLength":36},"source_type":{"enum":["volume","image","snapshot","blank"]},
+	 "destination_type":{"enum":["local","volume"]},"guest_format":{"type":["string","null"],"maxLength":255},"volume_size":{"type":["integer","string","null"],"pattern":"^[0-9]*$"},"device_type":{"type":["string","null"],"maxLength":255},"disk_bus":{"type":["string","null"],"maxLength":255},
+	 "device_name":{"type":["string","null"],"maxLength":255},"delete_on_termination":` + boolSchema + `,"no_device":{},"tag":{"type":"string","maxLength":60},"volume_type":{"type":["string","null"]}},"required":["source_type"],"additionalProperties":false}`
+)
+
+// createFields are the properties of "server" in a create, with the version that brought each.
+var createFields = []struct {
+	since rest.Version
+	text  string
+}{
+	{rest.V(2, 1), `"name":` + nameSchema + `,"imageRef":{"type":"string","maxLength":255},"flavorRef":{"type":["string","integer"],"minLength":1},"adminPass":{"type":"string","maxLength":255},
+	  "metadata":` + metadataSchema + `,"OS-DCF:diskConfig":{"enum":["AUTO","MANUAL"]},"accessIPv4":` + ipv4Schema + `,"accessIPv6":` + ipv6Schema + `,"availability_zone":{"type":"string","minLength":1,"maxLength":255},
+	  "config_drive":{"anyOf":[` + boolSchema + `,{"type":"null"},{"type":"string","maxLength":0}]},"key_name":{"type":"string","minLength":1,"maxLength":255},"min_count":` + countSchema + `,"max_count":` + countSchema + `,"return_reservation_id":` + boolSchema + `,
+	  "security_groups":{"type":"array","items":{"type":"object","properties":{"name":{"type":"string","minLength":1,"maxLength":255}},"additionalProperties":false}},"user_data":{"type":"string","maxLength":65535},
+	  "block_device_mapping_v2":{"type":"array","items":` + deviceItem + `},"os:scheduler_hints":{"type":"object"},"OS-SCH-HNT:scheduler_hints":{"type":"object"}`},
+	{rest.V(2, 19), `"description":` + descSchema},
+	{rest.V(2, 52), `"tags":` + tagsSchema},
+	{rest.V(2, 63), `"trusted_image_certificates":{"type":"null"}`},
+	{rest.V(2, 74), `"host":{"type":"string","minLength":1,"maxLength":255},"hypervisor_hostname":{"type":"string","minLength":1,"maxLength":255}`},
+	{rest.V(2, 90), `"hostname":{"type":"string","minLength":1,"maxLength":255,"pattern":"^[a-zA-Z0-9-_.]*$"}`},
+}
+
+// createSchemas is one schema per version at which the create body changed.
+func createSchemas() []rest.Schema {
+	cuts := []rest.Version{rest.V(2, 1), rest.V(2, 19), rest.V(2, 32), rest.V(2, 33), rest.V(2, 37), rest.V(2, 42), rest.V(2, 52), rest.V(2, 63), rest.V(2, 74), rest.V(2, 90)}
+	var out []rest.Schema
+	for i, lo := range cuts {
+		hi := rest.Version{}
+		if i+1 < len(cuts) {
+			hi = rest.V(2, cuts[i+1].Minor-1)
+		}
+		var fields []string
+		for _, f := range createFields {
+			if lo.AtLeast(f.since) {
+				fields = append(fields, f.text)
+			}
+		}
+		// A device tag was allowed in 2.32 and, after a regression, from 2.42 on.
+		tag := ""
+		if lo == rest.V(2, 32) || lo.AtLeast(rest.V(2, 42)) {
+			tag = `,"tag":{"type":"string","minLength":1,"maxLength":60,"pattern":"^[^,/]*$"}`
+		}
+		nets := `{"type":"array","items":` + strings.Replace(networkItem, "TAG", tag, 1) + `}`
+		required := `"name","flavorRef"`
+		if lo.AtLeast(rest.V(2, 37)) {
+			nets = `{"oneOf":[` + nets + `,{"type":"string","enum":["none","auto"]}]}`
+			required += `,"networks"`
+		}
+		fields = append(fields, `"networks":`+nets)
+		hints := `"os:scheduler_hints":{"type":"object"},"OS-SCH-HNT:scheduler_hints":{"type":"object"}`
+		out = append(out, rest.SchemaIn(lo, hi, `{"type":"object","properties":{"server":{"type":"object","properties":{`+strings.Join(fields, ",")+
+			`},"required":[`+required+`],"additionalProperties":false},`+hints+`},"required":["server"],"additionalProperties":false}`))
+	}
+	return out
+}
+
+func updateSchemas() []rest.Schema {
+	base := `"name":` + nameSchema + `,"OS-DCF:diskConfig":{"enum":["AUTO","MANUAL"]},"accessIPv4":` + ipv4Schema + `,"accessIPv6":` + ipv6Schema
+	wrap := func(fields string) string {
+		return `{"type":"object","properties":{"server":{"type":"object","properties":{` + fields + `},"additionalProperties":false}},"required":["server"],"additionalProperties":false}`
+	}
+	desc := base + `,"description":` + descSchema
+	return []rest.Schema{
+		rest.SchemaIn(rest.V(2, 1), rest.V(2, 18), wrap(base)),
+		rest.SchemaIn(rest.V(2, 19), rest.V(2, 89), wrap(desc)),
+		rest.SchemaIn(rest.V(2, 90), rest.Version{}, wrap(desc+`,"hostname":{"type":"string","minLength":1,"maxLength":255,"pattern":"^[a-zA-Z0-9-_.]*$"}`)),
+	}
+}
+
+// actionBody is the schema of an action whose value is of the given schema.
+func actionBody(name, value string) []rest.Schema {
+	return []rest.Schema{rest.SchemaOf(`{"type":"object","properties":{"` + name + `":` + value + `},"required":["` + name + `"],"additionalProperties":false}`)}
+}
+
+func wrapped(key, value string) []rest.Schema { return actionBody(key, value) }

@@ -1,0 +1,133 @@
+package compute
+
+import (
+	"context"
+	"log/slog"
+	"net/netip"
+	"time"
+
+	"github.com/strata-cloud/strata/internal/errs"
+	"github.com/strata-cloud/strata/internal/nodeapi"
+	"github.com/strata-cloud/strata/internal/nodes"
+	"github.com/strata-cloud/strata/internal/policy"
+	"github.com/strata-cloud/strata/internal/saga"
+	"github.com/strata-cloud/strata/internal/store"
+)
+
+// Images is what compute needs of the image service.
+type Images interface {
+	// Image gives an image that the caller may see; NotFound otherwise.
+	Image(ctx context.Context, c *policy.Credentials, id string) (*Image, error)
+}
+
+// Networks is what compute needs of the network service. Ports are named by ids
+// that compute chose, so every call may be repeated.
+type Networks interface {
+	// Usable checks that the caller may plug into the network; "" with ok false
+	// means that no network was named and the caller's own are to be listed.
+	Usable(ctx context.Context, c *policy.Credentials, networkID string) error
+	// Available lists the networks that a server without a request would get:
+	// the project's own and shared ones that have a subnet.
+	Available(ctx context.Context, c *policy.Credentials) ([]string, error)
+	// Port gives a port that the caller may use.
+	Port(ctx context.Context, c *policy.Credentials, id string) (*Port, error)
+	// Groups resolves security groups, by id or name in the project, to ids and names.
+	Groups(ctx context.Context, projectID string, wanted []string) (ids, names []string, err error)
+	// EnsurePort makes the port if it is absent and binds it to the server and host.
+	EnsurePort(ctx context.Context, p PortSpec) (*Port, error)
+	// ReleasePort deletes a port or, when keep, only unbinds it. Absent is fine.
+	ReleasePort(ctx context.Context, id string, keep bool) error
+	// Ports lists the ports whose device is the server, in order of creation.
+	Ports(server string) []Port
+	// SetGroups adds or removes a security group on all the server's ports.
+	SetGroups(ctx context.Context, c *policy.Credentials, server, group string, add bool) error
+	// FreePorts tells how many more ports the project may have; -1: any number.
+	FreePorts(projectID string) int
+}
+
+// PortSpec is a port that a server wants.
+type PortSpec struct {
+	ID, NetworkID, ProjectID string
+	FixedIP                  string
+	Groups                   []string // security group ids
+	Server, Host, Zone       string
+	Hostname                 string
+	Existing                 bool // made by the user: bind only
+}
+
+// Port is what compute sees of a port.
+type Port struct {
+	ID, NetworkID, NetworkName, ProjectID string
+	MAC                                   string
+	MTU                                   int
+	DeviceID                              string
+	Status                                string
+	Bound                                 string // host
+	FixedIPs                              []nodeapi.FixedIP
+	Subnets                               []nodeapi.Subnet
+	Floating                              map[netip.Addr]netip.Addr // fixed -> floating
+	GroupIDs, GroupNames                  []string
+	Created                               time.Time
+}
+
+// Placement is what compute needs of the placement service.
+type Placement interface {
+	// Candidates lists hosts that can hold the resources, best first.
+	Candidates(ctx context.Context, r Resources) ([]string, error)
+	// Claim allocates for the consumer on the host; NoCapacity when it no longer
+	// fits. Claiming again for the same consumer replaces the allocation.
+	Claim(ctx context.Context, consumer, host, projectID, userID string, r Resources) error
+	// Release removes the consumer's allocation. Absent is fine.
+	Release(ctx context.Context, consumer string) error
+}
+
+// Resources is what a server takes from a host.
+type Resources struct {
+	VCPU, MemoryMiB, DiskGiB int
+	RequiredTraits           []string
+	ForbiddenTraits          []string
+}
+
+// Options configure the service.
+type Options struct {
+	DB        *store.DB
+	Sagas     *saga.Engine
+	Nodes     *nodes.Registry
+	Images    Images
+	Networks  Networks
+	Placement Placement
+	Log       *slog.Logger
+	// BootTimeout bounds the wait for a node to start a server. Default 5 min.
+	BootTimeout time.Duration
+}
+
+// Service is the compute service.
+type Service struct {
+	Options
+	collections
+	ledger *store.Ledger
+}
+
+// New registers the collections and sagas: call it before db.Start.
+func New(o Options) *Service {
+	if o.BootTimeout == 0 {
+		o.BootTimeout = 5 * time.Minute
+	}
+	s := &Service{Options: o, collections: register(o.DB), ledger: o.DB.Ledger("compute")}
+	s.registerSagas()
+	return s
+}
+
+// find gives a server that is not deleted and that the caller may know of: its
+// project's, or any for an administrator. Others do not learn that it exists.
+func (s *Service) find(c *policy.Credentials, id string) (*Server, error) {
+	v, err := s.servers.Get(id)
+	if err != nil || v.DeletedAt != nil || !(c.Admin() || c.ProjectID == v.ProjectID) {
+		return nil, errs.NotFoundf("Instance %s could not be found.", id)
+	}
+	return v, nil
+}
+
+func target(v *Server) policy.Target {
+	return policy.Target{"project_id": v.ProjectID, "user_id": v.UserID}
+}

@@ -1,0 +1,197 @@
+package compute
+
+import (
+	"time"
+
+	"github.com/strata-cloud/strata/internal/store"
+)
+
+// VMState and TaskState are upstream's (nova/compute/vm_states.py, task_states.py).
+type (
+	VMState   string
+	TaskState string
+)
+
+// The states that this version uses.
+const (
+	Building  VMState = "building"
+	Active    VMState = "active"
+	Paused    VMState = "paused"
+	Suspended VMState = "suspended"
+	Stopped   VMState = "stopped"
+	Deleted   VMState = "deleted"
+	Errored   VMState = "error"
+
+	Scheduling    TaskState = "scheduling"
+	Networking    TaskState = "networking"
+	Spawning      TaskState = "spawning"
+	Deleting      TaskState = "deleting"
+	PoweringOff   TaskState = "powering-off"
+	PoweringOn    TaskState = "powering-on"
+	Rebooting     TaskState = "rebooting"
+	RebootingHard TaskState = "rebooting_hard"
+	Pausing       TaskState = "pausing"
+	Unpausing     TaskState = "unpausing"
+	Suspending    TaskState = "suspending"
+	Resuming      TaskState = "resuming"
+)
+
+// Server is the record of one server.
+type Server struct {
+	ID            string            `json:"id"`
+	Name          string            `json:"name"`
+	Description   *string           `json:"description,omitempty"`
+	Hostname      string            `json:"hostname"`
+	ProjectID     string            `json:"project_id"`
+	UserID        string            `json:"user_id"`
+	VMState       VMState           `json:"vm_state"`
+	TaskState     TaskState         `json:"task_state,omitempty"`
+	Fault         *Fault            `json:"fault,omitempty"`
+	Flavor        Flavor            `json:"flavor"` // as it was at create
+	Image         Image             `json:"image"`
+	Key           *Key              `json:"key,omitempty"`
+	Metadata      map[string]string `json:"metadata,omitempty"`
+	Tags          []string          `json:"tags,omitempty"`
+	AZ            string            `json:"az,omitempty"`           // asked for
+	Host          string            `json:"host,omitempty"`         // placed on
+	AskedHost     string            `json:"asked_host,omitempty"`   // forced at create
+	NICs          []NIC             `json:"nics,omitempty"`         // in order of attachment
+	Groups        []string          `json:"groups,omitempty"`       // security group ids for ports we make
+	GroupNames    []string          `json:"group_names,omitempty"`  // their names, shown until ports exist
+	ConfigDrive   bool              `json:"config_drive,omitempty"` //
+	UserData      string            `json:"user_data,omitempty"`    // base64
+	AdminPass     string            `json:"admin_pass,omitempty"`   // kept only until the first boot
+	ReservationID string            `json:"reservation_id"`
+	LaunchIndex   int               `json:"launch_index"`
+	DiskConfig    string            `json:"disk_config"` // AUTO or MANUAL
+	AccessIPv4    string            `json:"access_ip_v4,omitempty"`
+	AccessIPv6    string            `json:"access_ip_v6,omitempty"`
+	Locked        string            `json:"locked,omitempty"` // "", "owner" or "admin"
+	LockedReason  string            `json:"locked_reason,omitempty"`
+	Hints         map[string]any    `json:"hints,omitempty"`
+	Created       time.Time         `json:"created"`
+	Updated       time.Time         `json:"updated"`
+	Launched      *time.Time        `json:"launched,omitempty"`
+	DeletedAt     *time.Time        `json:"deleted_at,omitempty"`
+	Gen           int64             `json:"gen"`        // of the Instance last written
+	RebootSeq     int64             `json:"reboot_seq"` // of the last reboot asked
+}
+
+// Fault is why a server is in error.
+type Fault struct {
+	Code    int       `json:"code"`
+	Message string    `json:"message"`
+	Details string    `json:"details,omitempty"`
+	Created time.Time `json:"created"`
+}
+
+// NIC is a port that the server has or will have.
+type NIC struct {
+	PortID    string `json:"port_id"`
+	NetworkID string `json:"network_id"`
+	FixedIP   string `json:"fixed_ip,omitempty"` // asked for
+	Ours      bool   `json:"ours"`               // made by us: deleted with the server
+	Tag       string `json:"tag,omitempty"`
+}
+
+// Flavor is a size. Units: MiB for RAM and Swap, GiB for disks.
+type Flavor struct {
+	ID          string            `json:"id"`
+	Name        string            `json:"name"`
+	Description *string           `json:"description,omitempty"`
+	VCPUs       int               `json:"vcpus"`
+	RAM         int               `json:"ram"`
+	Disk        int               `json:"disk"`
+	Ephemeral   int               `json:"ephemeral"`
+	Swap        int               `json:"swap"`
+	RxTx        float64           `json:"rxtx"`
+	Public      bool              `json:"public"`
+	Disabled    bool              `json:"disabled"`
+	ExtraSpecs  map[string]string `json:"extra_specs,omitempty"`
+	Projects    []string          `json:"projects,omitempty"` // that may use it when it is not public
+	Created     time.Time         `json:"created"`
+}
+
+// Image is what compute remembers of the image a server was made from.
+type Image struct {
+	ID         string            `json:"id"`
+	Name       string            `json:"name"`
+	Status     string            `json:"status"`
+	Format     string            `json:"format"`
+	Size       int64             `json:"size"`         // bytes of the file
+	Virtual    int64             `json:"virtual_size"` // bytes of the disk
+	MinDisk    int               `json:"min_disk"`     // GiB
+	MinRAM     int               `json:"min_ram"`      // MiB
+	Properties map[string]string `json:"properties,omitempty"`
+}
+
+// Key is a keypair as a server uses it.
+type Key struct {
+	Name        string    `json:"name"`
+	UserID      string    `json:"user_id"`
+	Type        string    `json:"type"` // ssh or x509
+	PublicKey   string    `json:"public_key"`
+	Fingerprint string    `json:"fingerprint"`
+	Created     time.Time `json:"created"`
+}
+
+func (k *Key) id() string { return k.UserID + "/" + k.Name }
+
+// Quota are a project's overrides of the default limits.
+type Quota struct {
+	ProjectID string         `json:"project_id"`
+	Limits    map[string]int `json:"limits"`
+}
+
+// Service is the state that an operator gives to a node's compute service.
+type ServiceState struct {
+	Host       string     `json:"host"`
+	Disabled   bool       `json:"disabled"`
+	Reason     string     `json:"reason,omitempty"`
+	ForcedDown bool       `json:"forced_down"`
+	Updated    *time.Time `json:"updated,omitempty"`
+}
+
+type collections struct {
+	servers  *store.Collection[Server]
+	flavors  *store.Collection[Flavor]
+	keys     *store.Collection[Key]
+	quotas   *store.Collection[Quota]
+	services *store.Collection[ServiceState]
+}
+
+func register(db *store.DB) collections {
+	return collections{
+		servers: store.Register(db, store.Schema[Server]{Service: "compute", Kind: "server", Version: 1,
+			ID: func(s *Server) string { return s.ID },
+			Index: map[string]func(*Server) []string{
+				"project": func(s *Server) []string { return alive(s, s.ProjectID) },
+				"host":    func(s *Server) []string { return alive(s, s.Host) },
+				"flavor":  func(s *Server) []string { return alive(s, s.Flavor.ID) },
+				"deleted": func(s *Server) []string {
+					if s.DeletedAt != nil {
+						return []string{"yes"}
+					}
+					return nil
+				},
+			}}),
+		flavors: store.Register(db, store.Schema[Flavor]{Service: "compute", Kind: "flavor", Version: 1,
+			ID:     func(f *Flavor) string { return f.ID },
+			Unique: map[string]func(*Flavor) []string{"name": func(f *Flavor) []string { return []string{f.Name} }}}),
+		keys: store.Register(db, store.Schema[Key]{Service: "compute", Kind: "keypair", Version: 1,
+			ID:    (*Key).id,
+			Index: map[string]func(*Key) []string{"user": func(k *Key) []string { return []string{k.UserID} }}}),
+		quotas: store.Register(db, store.Schema[Quota]{Service: "compute", Kind: "quota", Version: 1,
+			ID: func(q *Quota) string { return q.ProjectID }}),
+		services: store.Register(db, store.Schema[ServiceState]{Service: "compute", Kind: "service", Version: 1,
+			ID: func(s *ServiceState) string { return s.Host }}),
+	}
+}
+
+// alive indexes a server by v unless it is deleted or v is empty.
+func alive(s *Server, v string) []string {
+	if s.DeletedAt != nil || v == "" {
+		return nil
+	}
+	return []string{v}
+}

@@ -1,0 +1,265 @@
+package compute
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/strata-cloud/strata/internal/rest"
+)
+
+const timeFormat = "2006-01-02T15:04:05Z"
+
+// status is what users read, made of vm_state and task_state (nova/api/openstack/common.py, _STATE_MAP).
+func status(v *Server) string {
+	switch v.TaskState {
+	case Rebooting:
+		if v.VMState == Active {
+			return "REBOOT"
+		}
+	case RebootingHard:
+		return "HARD_REBOOT"
+	}
+	switch v.VMState {
+	case Building:
+		return "BUILD"
+	case Stopped:
+		return "SHUTOFF"
+	case Errored:
+		return "ERROR"
+	}
+	return strings.ToUpper(string(v.VMState))
+}
+
+// powerState is upstream's number (nova/compute/power_state.py).
+func powerState(s VMState) int {
+	switch s {
+	case Active:
+		return 1
+	case Paused:
+		return 3
+	case Stopped, Suspended:
+		return 4
+	}
+	return 0
+}
+
+func links(base, kind, id string) []map[string]string {
+	return []map[string]string{
+		{"rel": "self", "href": base + "/compute/v2.1/" + kind + "/" + id},
+		{"rel": "bookmark", "href": base + "/compute/" + kind + "/" + id},
+	}
+}
+
+func bookmark(base, kind, id string) []map[string]string { return links(base, kind, id)[1:] }
+
+func timeOrNil(t *time.Time) any {
+	if t == nil {
+		return nil
+	}
+	return t.UTC().Format("2006-01-02T15:04:05.000000")
+}
+
+// serverView is a server as shown; detail lists omit nothing since 2.1.
+func (s *Service) serverView(r *rest.Request, v *Server, _ bool) map[string]any {
+	ports := s.Networks.Ports(v.ID)
+	view := map[string]any{
+		"id": v.ID, "name": v.Name, "status": status(v), "tenant_id": v.ProjectID, "user_id": v.UserID,
+		"metadata": emptyMap(v.Metadata), "hostId": hostID(v), "flavor": flavorInServer(r, v), "image": imageView(r, v),
+		"created": v.Created.Format(timeFormat), "updated": v.Updated.Format(timeFormat), "addresses": addresses(ports),
+		"accessIPv4": v.AccessIPv4, "accessIPv6": v.AccessIPv6, "links": links(r.Base(), "servers", v.ID),
+		"OS-DCF:diskConfig": v.DiskConfig, "OS-EXT-AZ:availability_zone": zoneOf(v), "config_drive": configDriveText(v), "key_name": nil,
+		"OS-SRV-USG:launched_at": timeOrNil(v.Launched), "OS-SRV-USG:terminated_at": timeOrNil(v.DeletedAt),
+		"OS-EXT-STS:task_state": nilText(string(v.TaskState)), "OS-EXT-STS:vm_state": string(v.VMState), "OS-EXT-STS:power_state": powerState(v.VMState),
+		"os-extended-volumes:volumes_attached": []any{},
+	}
+	if v.Key != nil {
+		view["key_name"] = v.Key.Name
+	}
+	if st := view["status"]; st == "ACTIVE" || st == "BUILD" || st == "REBOOT" || st == "HARD_REBOOT" {
+		view["progress"] = 0
+	}
+	if v.Fault != nil && (v.VMState == Errored || v.VMState == Deleted) {
+		view["fault"] = faultView(r, v)
+	}
+	if names := portGroupNames(v, ports); len(names) > 0 {
+		view["security_groups"] = groupNames(names)
+	}
+	s.addVersioned(r, v, view)
+	if r.Allows("os_compute_api:os-extended-server-attributes", target(v)) {
+		addAdminAttributes(r, v, view)
+	}
+	return view
+}
+
+// addVersioned adds what microversions brought.
+func (s *Service) addVersioned(r *rest.Request, v *Server, view map[string]any) {
+	if r.AtLeast(2, 9) {
+		view["locked"] = v.Locked != ""
+	}
+	if r.AtLeast(2, 16) && r.Allows("os_compute_api:servers:show:host_status", target(v)) {
+		view["host_status"] = s.hostStatus(v)
+	}
+	if r.AtLeast(2, 19) {
+		view["description"] = v.Description
+	}
+	if r.AtLeast(2, 26) {
+		view["tags"] = emptyList(v.Tags)
+	}
+	if r.AtLeast(2, 63) {
+		view["trusted_image_certificates"] = nil
+	}
+	if r.AtLeast(2, 71) {
+		view["server_groups"] = []string{}
+	}
+	if r.AtLeast(2, 73) {
+		view["locked_reason"] = nilText(v.LockedReason)
+	}
+	if r.AtLeast(2, 96) {
+		view["pinned_availability_zone"] = nilText(v.AZ)
+	}
+	if r.AtLeast(2, 90) {
+		view["OS-EXT-SRV-ATTR:hostname"] = v.Hostname
+	}
+}
+
+func addAdminAttributes(r *rest.Request, v *Server, view map[string]any) {
+	view["OS-EXT-SRV-ATTR:host"] = nilText(v.Host)
+	view["OS-EXT-SRV-ATTR:hypervisor_hostname"] = nilText(v.Host)
+	view["OS-EXT-SRV-ATTR:instance_name"] = "instance-" + v.ID[:8]
+	if r.AtLeast(2, 3) {
+		view["OS-EXT-SRV-ATTR:hostname"] = v.Hostname
+		view["OS-EXT-SRV-ATTR:reservation_id"] = v.ReservationID
+		view["OS-EXT-SRV-ATTR:launch_index"] = v.LaunchIndex
+		view["OS-EXT-SRV-ATTR:kernel_id"] = v.Image.Properties["kernel_id"]
+		view["OS-EXT-SRV-ATTR:ramdisk_id"] = v.Image.Properties["ramdisk_id"]
+		view["OS-EXT-SRV-ATTR:root_device_name"] = "/dev/vda"
+		view["OS-EXT-SRV-ATTR:user_data"] = nilText(v.UserData)
+	}
+}
+
+func (s *Service) hostStatus(v *Server) string {
+	if v.Host == "" {
+		return ""
+	}
+	if st, err := s.services.Get(v.Host); err == nil && (st.Disabled || st.ForcedDown) {
+		return "MAINTENANCE"
+	}
+	if _, err := s.Nodes.Conn(v.Host); err != nil {
+		return "DOWN"
+	}
+	return "UP"
+}
+
+func flavorInServer(r *rest.Request, v *Server) any {
+	f := v.Flavor
+	if !r.AtLeast(2, 47) {
+		return map[string]any{"id": f.ID, "links": bookmark(r.Base(), "flavors", f.ID)}
+	}
+	return map[string]any{"original_name": f.Name, "vcpus": f.VCPUs, "ram": f.RAM, "disk": f.Disk, "ephemeral": f.Ephemeral, "swap": f.Swap,
+		"extra_specs": emptyMap(f.ExtraSpecs)}
+}
+
+func imageView(r *rest.Request, v *Server) any {
+	view := map[string]any{"id": v.Image.ID, "links": bookmark(r.Base(), "images", v.Image.ID)}
+	return view
+}
+
+func faultView(r *rest.Request, v *Server) map[string]any {
+	view := map[string]any{"code": v.Fault.Code, "message": v.Fault.Message, "created": v.Fault.Created.Format(timeFormat)}
+	if v.Fault.Details != "" && r.Creds.Admin() {
+		view["details"] = v.Fault.Details
+	}
+	return view
+}
+
+// addresses groups a server's addresses by network name, floating ones after the fixed one that they map to.
+func addresses(ports []Port) map[string]any {
+	out := map[string][]any{}
+	for _, p := range ports {
+		for _, ip := range p.FixedIPs {
+			version := 6
+			if ip.Addr.Is4() {
+				version = 4
+			}
+			out[p.NetworkName] = append(out[p.NetworkName], map[string]any{"addr": ip.Addr.String(), "version": version,
+				"OS-EXT-IPS:type": "fixed", "OS-EXT-IPS-MAC:mac_addr": p.MAC})
+			if f, ok := p.Floating[ip.Addr]; ok {
+				out[p.NetworkName] = append(out[p.NetworkName], map[string]any{"addr": f.String(), "version": version,
+					"OS-EXT-IPS:type": "floating", "OS-EXT-IPS-MAC:mac_addr": p.MAC})
+			}
+		}
+	}
+	view := make(map[string]any, len(out))
+	for k, v := range out {
+		view[k] = v
+	}
+	return view
+}
+
+func portGroupNames(v *Server, ports []Port) []string {
+	if len(ports) == 0 {
+		if v.VMState == Building {
+			return v.GroupNames
+		}
+		return nil
+	}
+	var names []string
+	for _, p := range ports {
+		names = append(names, p.GroupNames...)
+	}
+	return unique(names)
+}
+
+func groupNames(names []string) []map[string]string {
+	out := make([]map[string]string, len(names))
+	for i, n := range names {
+		out[i] = map[string]string{"name": n}
+	}
+	return out
+}
+
+// hostID names the host to the project without telling which it is.
+func hostID(v *Server) string {
+	if v.Host == "" {
+		return ""
+	}
+	return digest(v.ProjectID + v.Host)
+}
+
+func zoneOf(v *Server) string {
+	if v.Host == "" {
+		return v.AZ
+	}
+	return defaultZone
+}
+
+func configDriveText(v *Server) string {
+	if v.ConfigDrive {
+		return "True"
+	}
+	return ""
+}
+
+func nilText(s string) any {
+	if s == "" {
+		return nil
+	}
+	return s
+}
+
+func emptyMap(m map[string]string) map[string]string {
+	if m == nil {
+		return map[string]string{}
+	}
+	return m
+}
+
+func emptyList(l []string) []string {
+	if l == nil {
+		return []string{}
+	}
+	return l
+}
+
+func notFound(kind, id string) string { return fmt.Sprintf("%s %s could not be found.", kind, id) }

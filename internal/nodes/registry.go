@@ -1,0 +1,116 @@
+// Package nodes is the control plane's side of the pool: which nodes there are,
+// what each should run, and what each says it runs.
+//
+// Three kinds of records, one writer each: Info and Status are written by a
+// node's agent (through this package), Instance by the compute service. An agent
+// sees only its own node's instances.
+package nodes
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"github.com/strata-cloud/strata/internal/errs"
+	"github.com/strata-cloud/strata/internal/nodeapi"
+	"github.com/strata-cloud/strata/internal/store"
+)
+
+// Registry holds the pool's records.
+type Registry struct {
+	Infos     *store.Collection[nodeapi.NodeInfo]
+	Instances *store.Collection[nodeapi.Instance]
+	Statuses  *store.Collection[nodeapi.InstanceStatus]
+
+	db    *store.DB
+	mu    sync.Mutex
+	conns map[string]Conn
+}
+
+// Conn reaches a node's agent for what cannot wait for convergence.
+type Conn interface {
+	// ConsoleLog gives the last lines of the instance's serial log; 0 lines: all that is kept.
+	ConsoleLog(ctx context.Context, instance string, lines int) ([]byte, error)
+}
+
+// New registers the collections: call it before db.Start.
+func New(db *store.DB) *Registry {
+	return &Registry{
+		db: db, conns: map[string]Conn{},
+		Infos: store.Register(db, store.Schema[nodeapi.NodeInfo]{Service: "node", Kind: "info", Version: 1,
+			ID: func(n *nodeapi.NodeInfo) string { return n.ID }}),
+		Instances: store.Register(db, store.Schema[nodeapi.Instance]{Service: "node", Kind: "instance", Version: 1,
+			ID:    func(i *nodeapi.Instance) string { return i.ID },
+			Index: map[string]func(*nodeapi.Instance) []string{"node": func(i *nodeapi.Instance) []string { return []string{i.Node} }}}),
+		Statuses: store.Register(db, store.Schema[nodeapi.InstanceStatus]{Service: "node", Kind: "status", Version: 1,
+			ID:    func(s *nodeapi.InstanceStatus) string { return s.ID },
+			Index: map[string]func(*nodeapi.InstanceStatus) []string{"node": func(s *nodeapi.InstanceStatus) []string { return []string{s.Node} }}}),
+	}
+}
+
+// Connect makes a node's agent reachable; nil disconnects it.
+func (r *Registry) Connect(node string, c Conn) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if c == nil {
+		delete(r.conns, node)
+		return
+	}
+	r.conns[node] = c
+}
+
+// Conn gives the connection to a node's agent.
+func (r *Registry) Conn(node string) (Conn, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if c := r.conns[node]; c != nil {
+		return c, nil
+	}
+	return nil, errs.New(errs.Unavailable, "node %s is not connected", node)
+}
+
+// Reached waits until the node has reached or failed the instance's generation,
+// and gives its status; a fault is the error. An instance that is to be deleted
+// is reached when it is gone.
+func (r *Registry) Reached(ctx context.Context, id string, gen int64) (*nodeapi.InstanceStatus, error) {
+	changed := r.db.Notify(ctx, "node/status")
+	for {
+		if s, err := r.Statuses.Get(id); err == nil && s.Gen >= gen {
+			if s.Fault != "" {
+				return s, errs.New(errs.Internal, "%s", s.Fault)
+			}
+			return s, nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("waiting for the node of instance %s: %w", id, context.Cause(ctx))
+		case <-changed:
+		}
+	}
+}
+
+// Report writes what an agent says of an instance; an older generation than the
+// recorded one is ignored.
+func (r *Registry) Report(ctx context.Context, s nodeapi.InstanceStatus) error {
+	return r.db.Txn(ctx, func(tx *store.Tx) error {
+		if old, err := r.Statuses.TxGet(tx, s.ID); err == nil && old.Gen > s.Gen {
+			return nil
+		}
+		if _, err := r.Instances.TxGet(tx, s.ID); errs.Is(err, errs.NotFound) {
+			return nil // forgotten since: nobody would ever remove the status
+		}
+		return r.Statuses.TxPut(tx, &s)
+	})
+}
+
+// Forget removes the records of an instance that is gone.
+func (r *Registry) Forget(ctx context.Context, id string) error {
+	return r.db.Txn(ctx, func(tx *store.Tx) error {
+		for _, err := range []error{r.Instances.TxDelete(tx, id), r.Statuses.TxDelete(tx, id)} {
+			if err != nil && !errs.Is(err, errs.NotFound) {
+				return err
+			}
+		}
+		return nil
+	})
+}
