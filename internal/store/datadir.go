@@ -60,12 +60,13 @@ const minFree = 160 << 20
 // spaceGuard refuses new data on a full disk.
 type spaceGuard struct {
 	dir  string
+	free func(dir string) (uint64, error) // bytes
 	mu   sync.Mutex
 	at   time.Time
 	last error
 }
 
-func newSpaceGuard(dir string) *spaceGuard { return &spaceGuard{dir: dir} }
+func newSpaceGuard(dir string) *spaceGuard { return &spaceGuard{dir: dir, free: freeSpace} }
 
 // check says whether there is room, looking at most once a second.
 func (g *spaceGuard) check() error {
@@ -75,14 +76,19 @@ func (g *spaceGuard) check() error {
 		return g.last
 	}
 	g.at, g.last = time.Now(), nil
-	var st syscall.Statfs_t
-	if err := syscall.Statfs(g.dir, &st); err != nil {
-		return nil // the write itself will tell
-	}
-	if free := st.Bavail * uint64(st.Bsize); free < minFree {
+	free, err := g.free(g.dir)
+	if err == nil && free < minFree { // after an error the write itself will tell
 		g.last = errs.New(errs.Unavailable, "store: the disk of %s is full (%d MiB free, %d needed); free some space", g.dir, free>>20, minFree>>20)
 	}
 	return g.last
+}
+
+func freeSpace(dir string) (uint64, error) {
+	var st syscall.Statfs_t
+	if err := syscall.Statfs(dir, &st); err != nil {
+		return 0, err
+	}
+	return st.Bavail * uint64(st.Bsize), nil
 }
 
 // admit lets deletions pass always.

@@ -46,6 +46,7 @@ type DB struct {
 	log     *slog.Logger
 	ctx     context.Context
 	cancel  context.CancelCauseFunc
+	closing func() error
 	wg      sync.WaitGroup
 	ready   chan struct{} // closed when the caches are warm
 
@@ -92,6 +93,11 @@ func Open(ctx context.Context, opt Options) (*DB, error) {
 		signals: map[*signal]struct{}{},
 	}
 	db.ctx, db.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
+	db.closing = sync.OnceValue(func() error {
+		db.cancel(errors.New("store: closed"))
+		db.wg.Wait()
+		return db.backend.Close()
+	})
 	return db, nil
 }
 
@@ -142,11 +148,7 @@ func (db *DB) Start(ctx context.Context) error {
 }
 
 // Close ends watches, ledgers and the backend. Calls in flight get Unavailable.
-func (db *DB) Close() error {
-	db.cancel(errors.New("store: closed"))
-	db.wg.Wait()
-	return db.backend.Close()
-}
+func (db *DB) Close() error { return db.closing() }
 
 // follow feeds the caches from the watch until the DB closes.
 func (db *DB) follow(from int64) {

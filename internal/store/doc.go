@@ -32,6 +32,8 @@
 //   - A transaction compares the revision of every record that it read by id,
 //     or wrote, at commit. It does not guard against records that newly match
 //     an index (phantoms): what must be counted exactly belongs to a ledger.
+//     The unique keys are checked write by write, so two records that swap a
+//     value let go of it first.
 //   - A ledger's functions run one after another on the leader, and every one
 //     of its commits is fenced by the leader's epoch. Counting an index there is
 //     exact as long as all writers of the records it counts go through the

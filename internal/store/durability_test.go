@@ -190,6 +190,29 @@ func checkUnique(t *testing.T, b store.Backend, vms *store.Collection[vm]) {
 	}
 }
 
+// TestKillStart kills a process while it makes its first store; the next start
+// must find its way.
+func TestKillStart(t *testing.T) {
+	for range 8 {
+		dir := t.TempDir()
+		cmd := exec.Command(os.Args[0], "-test.run=^TestWriter$")
+		cmd.Env = append(os.Environ(), writerEnv+"="+dir)
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		timer := time.AfterFunc(10*time.Millisecond+rand.N(90*time.Millisecond), func() { _ = cmd.Process.Kill() })
+		if err := cmd.Wait(); err == nil {
+			t.Fatal("the writer ended by itself")
+		}
+		timer.Stop()
+		db, vms := openVMs(t, openEtcd(t, dir))
+		if err := vms.Create(storetest.Context(t), &vm{ID: "after", Name: "after"}); err != nil {
+			t.Error(err)
+		}
+		closeDB(t, db)
+	}
+}
+
 func TestSecondStart(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
 	b := openEtcd(t, dir)
@@ -229,8 +252,12 @@ func TestRestore(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	var snap bytes.Buffer
-	if err := db.Snapshot(ctx, &snap); err != nil {
+	file := filepath.Join(t.TempDir(), "snapshot")
+	if err := db.SnapshotFile(ctx, file); err != nil {
+		t.Fatal(err)
+	}
+	snap, err := os.ReadFile(file)
+	if err != nil {
 		t.Fatal(err)
 	}
 	epoch, rev := db.Epoch(), db.Revision()
@@ -240,7 +267,7 @@ func TestRestore(t *testing.T) {
 	closeDB(t, db)
 
 	dir := filepath.Join(t.TempDir(), "restored")
-	damaged := bytes.Clone(snap.Bytes())
+	damaged := bytes.Clone(snap)
 	damaged[len(damaged)/2] ^= 1
 	if err := store.RestoreEtcd(dir, bytes.NewReader(damaged)); !errs.Is(err, errs.Invalid) {
 		t.Errorf("damaged snapshot: %v", err)
@@ -251,10 +278,10 @@ func TestRestore(t *testing.T) {
 	if err := store.RestoreEtcd(dir, strings.NewReader("not a snapshot")); !errs.Is(err, errs.Invalid) {
 		t.Errorf("no snapshot: %v", err)
 	}
-	if err := store.RestoreEtcd(dir, &snap); err != nil {
+	if err := store.RestoreEtcd(dir, bytes.NewReader(snap)); err != nil {
 		t.Fatal(err)
 	}
-	if err := store.RestoreEtcd(dir, &snap); !errs.Is(err, errs.Conflict) {
+	if err := store.RestoreEtcd(dir, bytes.NewReader(snap)); !errs.Is(err, errs.Conflict) {
 		t.Errorf("restore over a store: %v", err)
 	}
 	again, vms := openVMs(t, openEtcd(t, dir))

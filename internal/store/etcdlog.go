@@ -2,6 +2,7 @@ package store
 
 import (
 	"log/slog"
+	"time"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
@@ -14,7 +15,13 @@ type slogCore struct {
 	fields []zapcore.Field
 }
 
-func zapTo(log *slog.Logger) *zap.Logger { return zap.New(&slogCore{log: log}) }
+func zapTo(log *slog.Logger) *zap.Logger {
+	// etcd repeats some messages in a tight loop while it starts.
+	return zap.New(zapcore.NewSamplerWithOptions(&slogCore{log: log}, time.Second, 1, 0))
+}
+
+// harmless is what etcd calls an error when a new store has no history yet.
+const harmless = "failed to update storage version"
 
 func (c *slogCore) Enabled(l zapcore.Level) bool { return l >= zapcore.WarnLevel }
 
@@ -38,7 +45,7 @@ func (c *slogCore) Write(e zapcore.Entry, fs []zapcore.Field) error {
 	for k, v := range enc.Fields {
 		attrs = append(attrs, slog.Any(k, v))
 	}
-	if e.Level > zapcore.WarnLevel {
+	if e.Level > zapcore.WarnLevel && e.Message != harmless {
 		c.log.Error("etcd: "+e.Message, attrs...)
 	} else {
 		c.log.Debug("etcd: "+e.Message, attrs...)

@@ -81,11 +81,11 @@ func (l *Ledger) run() {
 
 // group runs j and what waits behind it in one transaction.
 func (l *Ledger) group(j *job) {
-	tx := newTx(l.db)
+	tx := newTx(l.db, true)
 	jobs := make([]*job, 0, groupSize)
 	for j != nil {
 		jobs = append(jobs, j)
-		j.err = j.attempt(tx)
+		j.err = l.attempt(j, tx)
 		j = nil
 		if len(jobs) < groupSize && len(tx.reads) < groupReads {
 			select {
@@ -111,23 +111,25 @@ func (l *Ledger) group(j *job) {
 }
 
 // attempt runs the function against the group's transaction, behind a savepoint.
-func (j *job) attempt(tx *Tx) error {
+func (l *Ledger) attempt(j *job, tx *Tx) error {
 	if j.ctx.Err() != nil {
 		return unavailable("waiting in a ledger", context.Cause(j.ctx))
 	}
 	savepoint := len(tx.undo)
-	err := protect(j.fn, tx)
+	err := l.protect(j.fn, tx)
 	if err != nil {
 		tx.rollback(savepoint)
 	}
 	return err
 }
 
-// protect turns a panic of fn into an error.
-func protect(fn func(tx *Tx) error, tx *Tx) (err error) {
+// protect turns a panic of fn into an error. The stack is for the log alone: the
+// error may reach a user.
+func (l *Ledger) protect(fn func(tx *Tx) error, tx *Tx) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = errs.New(errs.Internal, "store: a ledger function panicked: %v\n%s", p, debug.Stack())
+			l.db.log.Error("store: a ledger function panicked", "ledger", l.name, "panic", p, "stack", string(debug.Stack()))
+			err = errs.New(errs.Internal, "store: a function of ledger %s panicked: %v", l.name, p)
 		}
 	}()
 	return fn(tx)
@@ -153,5 +155,5 @@ func (l *Ledger) alone(j *job) error {
 	if err != nil {
 		return fmt.Errorf("ledger %s: %w", l.name, err)
 	}
-	return l.db.txn(j.ctx, func(tx *Tx) error { return protect(j.fn, tx) }, func() []Compare { return fence })
+	return l.db.txn(j.ctx, func(tx *Tx) error { return l.protect(j.fn, tx) }, fence)
 }

@@ -2,13 +2,35 @@ package store
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"time"
 )
 
 // Snapshot writes a consistent copy of the whole store, while it is in use.
 func (db *DB) Snapshot(ctx context.Context, w io.Writer) error {
 	return db.backend.Snapshot(ctx, w)
+}
+
+// SnapshotFile writes a snapshot to path, durably and whole: until it is complete,
+// path has what it had before.
+func (db *DB) SnapshotFile(ctx context.Context, path string) (err error) {
+	part := path + ".part"
+	f, err := os.OpenFile(part, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return fmt.Errorf("making a snapshot: %w", err)
+	}
+	err = errors.Join(db.Snapshot(ctx, f), f.Sync(), f.Close())
+	if err == nil {
+		err = os.Rename(part, path)
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("making the snapshot %s: %w", path, err), os.Remove(part))
+	}
+	return syncDir(filepath.Dir(path))
 }
 
 // Status tells the backend's size, revision and alarms.

@@ -30,8 +30,9 @@ func RestoreEtcd(dir string, r io.Reader) (err error) {
 	if _, err := os.Stat(final); err == nil {
 		return errs.Conflictf("data directory %s already holds a store; restore into an empty directory or move %s away first", dir, final)
 	}
-	work, err := os.MkdirTemp(dir, "restoring-")
-	if err != nil {
+	// A restore that was killed may have left its work behind.
+	work := filepath.Join(dir, "restoring")
+	if err := errors.Join(os.RemoveAll(work), os.Mkdir(work, 0o700)); err != nil {
 		return fmt.Errorf("restoring into %s: %w", dir, err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(work)) }()

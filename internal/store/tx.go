@@ -14,6 +14,7 @@ type Tx struct {
 	overlays map[table]overlaid
 	undo     []func() // newest last: takes writes back to a savepoint
 	stale    bool     // two reads of a record saw different revisions
+	serial   bool     // runs in a ledger
 }
 
 type readKey struct {
@@ -32,8 +33,8 @@ type commit struct {
 	ops      []Op
 }
 
-func newTx(db *DB) *Tx {
-	return &Tx{db: db, reads: map[readKey]int64{}, overlays: map[table]overlaid{}}
+func newTx(db *DB, serial bool) *Tx {
+	return &Tx{db: db, serial: serial, reads: map[readKey]int64{}, overlays: map[table]overlaid{}}
 }
 
 // read notes that the transaction depends on the record being at rev.

@@ -19,10 +19,11 @@ var errContended = errors.New("too many other writers")
 // a consistent view aborts the transaction. An error of kind Unavailable means
 // that the outcome is unknown.
 func (db *DB) Txn(ctx context.Context, fn func(tx *Tx) error) error {
-	return db.txn(ctx, fn, func() []Compare { return nil })
+	return db.txn(ctx, fn, nil)
 }
 
-func (db *DB) txn(ctx context.Context, fn func(tx *Tx) error, fence func() []Compare) error {
+// txn runs fn until it commits. A fence makes it part of a ledger.
+func (db *DB) txn(ctx context.Context, fn func(tx *Tx) error, fence []Compare) error {
 	if !db.started() {
 		return errs.New(errs.Unavailable, "store: not started")
 	}
@@ -30,18 +31,18 @@ func (db *DB) txn(ctx context.Context, fn func(tx *Tx) error, fence func() []Com
 		if err := db.backoff(ctx, attempt); err != nil {
 			return err
 		}
-		tx := newTx(db)
+		tx := newTx(db, fence != nil)
 		if err := fn(tx); err != nil {
 			if ctx.Err() != nil || tx.consistent() {
 				return err
 			}
 			continue
 		}
-		ok, err := tx.commit(ctx, fence()...)
+		ok, err := tx.commit(ctx, fence...)
 		if ok || err != nil {
 			return err
 		}
-		if err := db.stillLeads(ctx, fence()); err != nil {
+		if err := db.stillLeads(ctx, fence); err != nil {
 			return err
 		}
 	}

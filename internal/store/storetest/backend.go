@@ -44,6 +44,7 @@ func Run(t *testing.T, open Open) {
 		"Savepoints":   testSavepoints,
 		"Outsider":     testOutsider,
 		"Fence":        testFence,
+		"Sum":          testSum,
 		"Upgrade":      testUpgrade,
 	} {
 		t.Run(name, func(t *testing.T) { fn(t, open) })

@@ -138,6 +138,30 @@ func testOutsider(t *testing.T, open Open) {
 	}
 }
 
+// testSum adds up records in a ledger that outsiders keep updating: their status
+// must neither be lost nor make the ledger run again for ever.
+func testSum(t *testing.T, open Open) {
+	w, ctx := started(t, open), Context(t)
+	for i := range 20 {
+		must(t, w.ports.Create(ctx, &port{ID: fmt.Sprint(i), Network: "n"}))
+	}
+	runs := 0
+	must(t, w.db.Ledger("sum").Do(ctx, func(tx *store.Tx) error {
+		runs++
+		n := len(w.ports.TxBy(tx, "network", "n"))
+		_, err := w.ports.Update(ctx, "3", func(p *port) error { p.Sequence++; return nil })
+		must(t, err)
+		return w.counters.TxPut(tx, &counter{ID: "sum", N: n})
+	}))
+	c, err := w.counters.Get("sum")
+	if err != nil || c.N != 20 || runs != 1 {
+		t.Errorf("%+v, %v after %d runs", c, err, runs)
+	}
+	if p, _ := w.ports.Get("3"); p.Sequence != 1 {
+		t.Error("the outsider's update was lost")
+	}
+}
+
 // testFence lets a second process take over: the first one's ledgers must fail.
 func testFence(t *testing.T, open Open) {
 	b := backend(t, open)
