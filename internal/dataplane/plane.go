@@ -1,0 +1,142 @@
+package dataplane
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"regexp"
+	"sync"
+
+	"github.com/strata-cloud/strata/internal/dataplane/firewall"
+	"github.com/strata-cloud/strata/internal/netns"
+	"github.com/strata-cloud/strata/internal/nodeapi"
+)
+
+// Config says which node this is and what it connects to.
+type Config struct {
+	// Name begins the name of every namespace and table: 1 to 12 lower-case
+	// letters, digits or dashes, unique among the clouds on one machine.
+	Name string
+	// HostLink names the veth on the host's side, at most 15 bytes.
+	HostLink string
+	// External lists the external networks that this node serves.
+	External []External
+	// NoMasquerade leaves traffic from external networks to the world as it is;
+	// the operator then routes or translates it.
+	NoMasquerade bool
+	// Resolvers are asked for names that are not ours, as host:port; nil means
+	// the host's /etc/resolv.conf, empty none.
+	Resolvers []string
+	// Metadata answers a metadata request of the server deviceID.
+	Metadata func(ctx context.Context, deviceID string, w http.ResponseWriter, r *http.Request)
+	// OnStatus is told of every change of a local port's state; it must not
+	// call the Plane. May be nil.
+	OnStatus func(nodeapi.PortStatus)
+	Log      *slog.Logger
+}
+
+// External is the host's place in an external network.
+type External struct {
+	NetworkID string       // empty: the external network with a subnet that is CIDR
+	CIDR      netip.Prefix // of the public subnet
+	HostAddr  netip.Addr   // what the host carries: the subnet's gateway
+}
+
+// Plane is the data plane of one node.
+type Plane struct {
+	cfg  Config
+	log  *slog.Logger
+	host *netns.NS
+
+	mu       sync.Mutex // one Apply, Tap or Reset at a time
+	node     *netns.NS  // nil before the first Apply
+	applied  bool       // something has been applied by this process
+	state    nodeapi.NetState
+	compiler *firewall.Compiler
+	rules    *firewall.Ruleset // what the kernel has, nil when not known
+	zones    map[string]uint16 // of networks, by id
+	bridges  map[string]nodeapi.Network
+	services map[string]*service
+	routers  map[string]*router
+	reported map[string]bool // ports by id: last Up that OnStatus was told
+
+	portsMu sync.Mutex
+	ports   map[string]nodeapi.Port // local ports whose rules are in place
+	changed chan struct{}           // closed when ports changes
+}
+
+var nameRE = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,11}$`)
+
+// New checks cfg and makes a Plane. It changes nothing on the machine.
+func New(cfg Config) (*Plane, error) {
+	if !nameRE.MatchString(cfg.Name) {
+		return nil, fmt.Errorf("data plane: name %q is not 1 to 12 of a-z, 0-9 and -", cfg.Name)
+	}
+	if len(cfg.External) > 0 && (cfg.HostLink == "" || len(cfg.HostLink) > 14) {
+		return nil, fmt.Errorf("data plane: host link %q is not 1 to 14 bytes", cfg.HostLink)
+	}
+	for _, e := range cfg.External {
+		if !e.CIDR.Contains(e.HostAddr) {
+			return nil, fmt.Errorf("data plane: host address %s is not in %s", e.HostAddr, e.CIDR)
+		}
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Resolvers == nil {
+		cfg.Resolvers = hostResolvers("/etc/resolv.conf")
+	}
+	host, err := netns.Current()
+	if err != nil {
+		return nil, err
+	}
+	return &Plane{
+		cfg: cfg, log: cfg.Log, host: host,
+		compiler: firewall.NewCompiler(),
+		zones:    map[string]uint16{}, bridges: map[string]nodeapi.Network{},
+		services: map[string]*service{}, routers: map[string]*router{},
+		reported: map[string]bool{},
+		ports:    map[string]nodeapi.Port{}, changed: make(chan struct{}),
+	}, nil
+}
+
+// Requirements lists the Debian packages whose programs the data plane runs.
+func Requirements() []string { return []string{"nftables"} }
+
+// Close stops the responders. Bridges, taps, routers and rules stay: servers
+// keep their networking, and a new Plane with the same name adopts it.
+func (p *Plane) Close() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var errs []error
+	for id, s := range p.services {
+		errs = append(errs, s.close())
+		delete(p.services, id)
+	}
+	for id, r := range p.routers {
+		errs = append(errs, r.close())
+		delete(p.routers, id)
+	}
+	if p.node != nil {
+		errs = append(errs, p.node.Close())
+		p.node = nil
+	}
+	p.applied, p.rules = false, nil
+	return errors.Join(errs...)
+}
+
+func (p *Plane) nodeNS() string                { return p.cfg.Name + "-node" }
+func (p *Plane) serviceNS(id string) string    { return p.cfg.Name + "-net-" + id }
+func (p *Plane) routerNS(id string) string     { return p.cfg.Name + "-qr-" + id }
+func (p *Plane) externalLink(index int) string { return externalLink(p.cfg.HostLink, index) }
+
+// externalLink names the veth of the index-th external network.
+func externalLink(base string, index int) string {
+	if index == 0 {
+		return base
+	}
+	return fmt.Sprintf("%s%d", base, index)
+}

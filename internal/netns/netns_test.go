@@ -1,0 +1,65 @@
+package netns
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"slices"
+	"testing"
+)
+
+func TestLifecycle(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root")
+	}
+	name := fmt.Sprintf("t%d-ns", os.Getpid())
+	t.Cleanup(func() { Remove(name) })
+	if _, err := Open(name); !errors.Is(err, os.ErrNotExist) {
+		t.Fatalf("open of an absent namespace: %v", err)
+	}
+	ns, made, err := Ensure(name)
+	if err != nil || !made {
+		t.Fatalf("first ensure: made %v, %v", made, err)
+	}
+	defer ns.Close()
+	again, made, err := Ensure(name)
+	if err != nil || made {
+		t.Fatalf("second ensure: made %v, %v", made, err)
+	}
+	again.Close()
+	inside := func() []net.Interface {
+		var ifs []net.Interface
+		if err := ns.Do(func() (err error) { ifs, err = net.Interfaces(); return err }); err != nil {
+			t.Fatal(err)
+		}
+		return ifs
+	}
+	if slices.ContainsFunc(inside(), func(i net.Interface) bool { return i.Name != "lo" && i.Flags&net.FlagUp != 0 }) {
+		t.Fatalf("a new namespace has a device that is up: %v", inside())
+	}
+	if err := ns.Sysctl("net/ipv4/ip_forward", "1"); err != nil {
+		t.Fatal(err)
+	}
+	host, err := os.ReadFile("/proc/sys/net/ipv4/ip_forward")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var in []byte
+	ns.Do(func() (err error) { in, err = os.ReadFile("/proc/sys/net/ipv4/ip_forward"); return err })
+	if string(in) != "1\n" {
+		t.Fatalf("sysctl inside is %q (host %q)", in, host)
+	}
+	names, err := List(name)
+	if err != nil || !slices.Equal(names, []string{name}) {
+		t.Fatalf("list: %v, %v", names, err)
+	}
+	for range 2 {
+		if err := Remove(name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if names, _ := List(name); len(names) != 0 {
+		t.Fatalf("left after remove: %v", names)
+	}
+}
