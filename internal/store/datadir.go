@@ -53,6 +53,37 @@ func lockError(dir, path string, err error) error {
 	return errs.Conflictf("data directory %s is in use by the process with pid %s; stop it or choose another directory", dir, holder)
 }
 
+// creating marks a store that is being made. etcd cannot go on from a log that was
+// created but never had its first entries, so a first start that was killed is
+// begun anew: nothing can have been acknowledged while the mark is there.
+const creating = "creating"
+
+// beginFirst tells whether dir has no store yet, removing the remains of one
+// that was not finished.
+func beginFirst(dir string) (bool, error) {
+	mark, data := filepath.Join(dir, creating), filepath.Join(dir, "etcd")
+	if _, err := os.Stat(mark); err == nil {
+		if err := os.RemoveAll(data); err != nil {
+			return false, fmt.Errorf("removing the unfinished store: %w", err)
+		}
+	}
+	if _, err := os.Stat(data); err == nil {
+		return false, nil
+	}
+	if err := errors.Join(os.WriteFile(mark, nil, 0o600), syncDir(dir)); err != nil {
+		return false, fmt.Errorf("beginning a store in %s: %w", dir, err)
+	}
+	return true, nil
+}
+
+// endFirst takes the mark away, durably, before anything is acknowledged.
+func endFirst(dir string) error {
+	if err := errors.Join(os.Remove(filepath.Join(dir, creating)), syncDir(dir)); err != nil {
+		return fmt.Errorf("finishing the store in %s: %w", dir, err)
+	}
+	return nil
+}
+
 // minFree is the space that must remain for writes: etcd dies when it cannot make
 // the next 64 MiB segment of its log, so writes are refused before.
 const minFree = 160 << 20

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -92,6 +93,7 @@ func Open(ctx context.Context, opt Options) (*DB, error) {
 		tables:  map[string]table{},
 		signals: map[*signal]struct{}{},
 	}
+	db.lead.run = rand.Text()
 	db.ctx, db.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
 	db.closing = sync.OnceValue(func() error {
 		db.cancel(errors.New("store: closed"))

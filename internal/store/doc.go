@@ -46,7 +46,9 @@
 // fsynced has written nothing; one that dies after it has written all of it,
 // even when the caller never heard. Callers therefore choose ids before they
 // write, and repeat safely. An error of kind Unavailable means that the outcome
-// is unknown. A single member that restarts takes its own leadership back at
+// is unknown; a ledger whose commit ends so begins a new epoch before it counts
+// again, so that a commit still on its way cannot land behind its back. A single
+// member that restarts takes its own leadership back at
 // once, with the next epoch; a stale process that still believes to lead fails
 // at its next commit. When the watch falls behind a compaction the caches are
 // loaded anew and the difference goes to the change feeds.

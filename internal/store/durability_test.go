@@ -193,7 +193,7 @@ func checkUnique(t *testing.T, b store.Backend, vms *store.Collection[vm]) {
 // TestKillStart kills a process while it makes its first store; the next start
 // must find its way.
 func TestKillStart(t *testing.T) {
-	for range 8 {
+	for range 12 {
 		dir := t.TempDir()
 		cmd := exec.Command(os.Args[0], "-test.run=^TestWriter$")
 		cmd.Env = append(os.Environ(), writerEnv+"="+dir)

@@ -77,6 +77,10 @@ func (e *etcd) start(ctx context.Context, opt EtcdOptions) error {
 	if err != nil {
 		return err
 	}
+	first, err := beginFirst(opt.Dir)
+	if err != nil {
+		return err
+	}
 	if e.server, err = embed.StartEtcd(cfg); err != nil {
 		return fmt.Errorf("starting etcd in %s: %w", opt.Dir, err)
 	}
@@ -88,6 +92,9 @@ func (e *etcd) start(ctx context.Context, opt EtcdOptions) error {
 		return fmt.Errorf("starting etcd in %s: %w", opt.Dir, context.Cause(ctx))
 	}
 	e.client = v3client.New(e.server.Server)
+	if first {
+		return endFirst(opt.Dir)
+	}
 	return nil
 }
 

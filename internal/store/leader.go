@@ -12,17 +12,20 @@ import (
 // leaderKey holds who leads. Its revision is the fence: every take-over writes it.
 const leaderKey = "/sys/leader"
 
-// leaderRecord is the value of leaderKey.
+// leaderRecord is the value of leaderKey. Run tells two processes of a member apart.
 type leaderRecord struct {
 	Member string `json:"member"`
+	Run    string `json:"run"`
 	Epoch  int64  `json:"epoch"`
 }
 
 // leadership is what this process knows of its own leading.
 type leadership struct {
 	mu    sync.Mutex
+	run   string
 	rev   int64 // of leaderKey as we wrote it; 0 when we do not lead
 	epoch int64
+	doubt bool // a fenced commit has an unknown outcome
 }
 
 // Lead takes leadership with a new epoch. A member takes over its own old
@@ -35,15 +38,25 @@ func (db *DB) Lead(ctx context.Context) error {
 	if err != nil {
 		return unavailable("asking for the members", err)
 	}
+	db.lead.mu.Lock()
+	defer db.lead.mu.Unlock()
+	return db.take(ctx, func(cur leaderRecord) bool {
+		return cur.Member == "" || cur.Member == db.opt.Member || status.Members <= 1
+	})
+}
+
+// take writes the next epoch if may allows to take it from who leads now. lead.mu is held.
+func (db *DB) take(ctx context.Context, may func(cur leaderRecord) bool) error {
 	for {
 		cur, rev, err := db.readLeader(ctx)
 		if err != nil {
 			return err
 		}
-		if cur.Member != "" && cur.Member != db.opt.Member && status.Members > 1 {
+		if !may(cur) {
+			db.lead.rev, db.lead.epoch = 0, 0
 			return errs.New(errs.Unavailable, "store: member %s leads", cur.Member)
 		}
-		next := leaderRecord{Member: db.opt.Member, Epoch: cur.Epoch + 1}
+		next := leaderRecord{Member: db.opt.Member, Run: db.lead.run, Epoch: cur.Epoch + 1}
 		value, err := json.Marshal(next)
 		if err != nil {
 			return fmt.Errorf("encoding the leader: %w", err)
@@ -53,10 +66,8 @@ func (db *DB) Lead(ctx context.Context) error {
 			return unavailable("taking leadership", err)
 		}
 		if res.OK {
-			db.lead.mu.Lock()
-			defer db.lead.mu.Unlock()
-			db.lead.rev, db.lead.epoch = res.Rev, next.Epoch
-			return nil
+			db.lead.rev, db.lead.epoch, db.lead.doubt = res.Rev, next.Epoch, false
+			return db.waitRev(ctx, res.Rev)
 		}
 	}
 }
@@ -83,28 +94,40 @@ func (db *DB) readLeader(ctx context.Context) (leaderRecord, int64, error) {
 	return cur, res.KVs[0].ModRev, nil
 }
 
-// fence is what a ledger's commits compare.
-func (db *DB) fence() ([]Compare, error) {
+// fence is what a ledger's commits compare. When an earlier commit has an unknown
+// outcome it first begins a new epoch: a commit that is still on its way then
+// fails, and one that got through before is in the cache. Without that the next
+// function would count without it.
+func (db *DB) fence(ctx context.Context) ([]Compare, error) {
 	db.lead.mu.Lock()
 	defer db.lead.mu.Unlock()
 	if db.lead.rev == 0 {
 		return nil, errs.New(errs.Unavailable, "store: this member does not lead")
 	}
+	if db.lead.doubt {
+		if err := db.take(ctx, func(cur leaderRecord) bool { return cur.Run == db.lead.run }); err != nil {
+			return nil, err
+		}
+	}
 	return []Compare{{Key: leaderKey, ModRev: db.lead.rev}}, nil
 }
 
-// stillLeads finds out whether a commit failed for its fence.
-func (db *DB) stillLeads(ctx context.Context, fence []Compare) error {
-	if len(fence) == 0 {
-		return nil
-	}
-	cur, rev, err := db.readLeader(ctx)
-	if err != nil || rev == fence[0].ModRev {
-		return err
-	}
+// doubtLead notes that a fenced commit may or may not have happened.
+func (db *DB) doubtLead() {
 	db.lead.mu.Lock()
 	defer db.lead.mu.Unlock()
-	if db.lead.rev == fence[0].ModRev {
+	db.lead.doubt = true
+}
+
+// stillLeads finds out whether a fenced commit failed because somebody else leads.
+func (db *DB) stillLeads(ctx context.Context) error {
+	db.lead.mu.Lock()
+	defer db.lead.mu.Unlock()
+	cur, _, err := db.readLeader(ctx)
+	if err != nil || cur.Run == db.lead.run {
+		return err
+	}
+	if db.lead.rev != 0 {
 		db.lead.rev, db.lead.epoch = 0, 0
 		db.log.Warn("store: lost leadership", "member", cur.Member, "epoch", cur.Epoch)
 	}

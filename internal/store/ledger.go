@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"fmt"
 	"runtime/debug"
 
 	"github.com/strata-cloud/strata/internal/errs"
@@ -81,6 +80,13 @@ func (l *Ledger) run() {
 
 // group runs j and what waits behind it in one transaction.
 func (l *Ledger) group(j *job) {
+	// The fence comes first: it settles what the functions are going to count.
+	fence, err := l.db.fence(l.db.ctx)
+	if err != nil {
+		j.err = err
+		close(j.done)
+		return
+	}
 	tx := newTx(l.db, true)
 	jobs := make([]*job, 0, groupSize)
 	for j != nil {
@@ -96,7 +102,7 @@ func (l *Ledger) group(j *job) {
 	}
 	// An error may rest on the writes of a function before it, so it is told only
 	// after these are committed.
-	ok, err := l.commit(tx)
+	ok, err := l.commit(tx, fence)
 	for _, j := range jobs {
 		switch {
 		case err != nil && len(jobs) > 1 && errs.KindOf(err) != errs.Unavailable:
@@ -137,23 +143,15 @@ func (l *Ledger) protect(fn func(tx *Tx) error, tx *Tx) (err error) {
 
 // commit writes the group. The writes belong to several callers, so that none of
 // their contexts governs it.
-func (l *Ledger) commit(tx *Tx) (bool, error) {
-	fence, err := l.db.fence()
-	if err != nil {
-		return false, err
-	}
+func (l *Ledger) commit(tx *Tx, fence []Compare) (bool, error) {
 	ok, err := tx.commit(l.db.ctx, fence...)
 	if ok || err != nil {
 		return ok, err
 	}
-	return false, l.db.stillLeads(l.db.ctx, fence)
+	return false, l.db.stillLeads(l.db.ctx)
 }
 
 // alone runs one function in a transaction of its own.
 func (l *Ledger) alone(j *job) error {
-	fence, err := l.db.fence()
-	if err != nil {
-		return fmt.Errorf("ledger %s: %w", l.name, err)
-	}
-	return l.db.txn(j.ctx, func(tx *Tx) error { return l.protect(j.fn, tx) }, fence)
+	return l.db.txn(j.ctx, func(tx *Tx) error { return l.protect(j.fn, tx) }, true)
 }

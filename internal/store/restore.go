@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -44,7 +45,11 @@ func RestoreEtcd(dir string, r io.Reader) (err error) {
 	if err := restoreFile(file, out); err != nil {
 		return errs.Invalidf("the snapshot cannot be restored: %w", err)
 	}
-	if err := os.Rename(out, final); err != nil {
+	// A first start that was killed before leaves a mark that would condemn the new store.
+	if err := os.Remove(filepath.Join(dir, creating)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("restoring into %s: %w", dir, err)
+	}
+	if err := errors.Join(syncDir(dir), os.Rename(out, final)); err != nil {
 		return fmt.Errorf("putting the restored store in place: %w", err)
 	}
 	return syncDir(dir)

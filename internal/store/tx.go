@@ -98,11 +98,14 @@ func (tx *Tx) commit(ctx context.Context, fence ...Compare) (bool, error) {
 		return tx.consistent(), nil
 	}
 	res, err := tx.db.backend.Txn(ctx, append(b.compares, fence...), b.ops)
-	if err != nil {
-		if errs.KindOf(err) != errs.Internal {
-			return false, err
-		}
-		return false, unavailable("writing", err)
+	switch {
+	case err == nil:
+		err = tx.db.waitRev(ctx, res.Rev)
+	case errs.KindOf(err) == errs.Internal:
+		err = unavailable("writing", err)
 	}
-	return res.OK, tx.db.waitRev(ctx, res.Rev)
+	if tx.serial && errs.Is(err, errs.Unavailable) {
+		tx.db.doubtLead()
+	}
+	return res.OK, err
 }

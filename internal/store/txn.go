@@ -19,11 +19,11 @@ var errContended = errors.New("too many other writers")
 // a consistent view aborts the transaction. An error of kind Unavailable means
 // that the outcome is unknown.
 func (db *DB) Txn(ctx context.Context, fn func(tx *Tx) error) error {
-	return db.txn(ctx, fn, nil)
+	return db.txn(ctx, fn, false)
 }
 
-// txn runs fn until it commits. A fence makes it part of a ledger.
-func (db *DB) txn(ctx context.Context, fn func(tx *Tx) error, fence []Compare) error {
+// txn runs fn until it commits. In a ledger every commit is fenced.
+func (db *DB) txn(ctx context.Context, fn func(tx *Tx) error, ledger bool) error {
 	if !db.started() {
 		return errs.New(errs.Unavailable, "store: not started")
 	}
@@ -31,7 +31,14 @@ func (db *DB) txn(ctx context.Context, fn func(tx *Tx) error, fence []Compare) e
 		if err := db.backoff(ctx, attempt); err != nil {
 			return err
 		}
-		tx := newTx(db, fence != nil)
+		var fence []Compare
+		if ledger {
+			var err error
+			if fence, err = db.fence(ctx); err != nil {
+				return err
+			}
+		}
+		tx := newTx(db, ledger)
 		if err := fn(tx); err != nil {
 			if ctx.Err() != nil || tx.consistent() {
 				return err
@@ -42,8 +49,10 @@ func (db *DB) txn(ctx context.Context, fn func(tx *Tx) error, fence []Compare) e
 		if ok || err != nil {
 			return err
 		}
-		if err := db.stillLeads(ctx, fence); err != nil {
-			return err
+		if ledger {
+			if err := db.stillLeads(ctx); err != nil {
+				return err
+			}
 		}
 	}
 	return unavailable("committing", errContended)

@@ -45,6 +45,7 @@ func Run(t *testing.T, open Open) {
 		"Outsider":     testOutsider,
 		"Fence":        testFence,
 		"Sum":          testSum,
+		"Late":         testLate,
 		"Upgrade":      testUpgrade,
 	} {
 		t.Run(name, func(t *testing.T) { fn(t, open) })

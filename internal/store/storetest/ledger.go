@@ -1,8 +1,10 @@
 package storetest
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -159,6 +161,64 @@ func testSum(t *testing.T, open Open) {
 	}
 	if p, _ := w.ports.Get("3"); p.Sequence != 1 {
 		t.Error("the outsider's update was lost")
+	}
+}
+
+// late is a backend that loses the answer to some fenced commits and carries these
+// out only just before the next one: proposals that outlive their timeout.
+type late struct {
+	store.Backend
+	mu      sync.Mutex
+	calls   int
+	pending func()
+	lost    int
+}
+
+func (l *late) Txn(ctx context.Context, compares []store.Compare, ops []store.Op) (store.TxnResult, error) {
+	renewal := len(ops) == 1 && ops[0].Key == "/sys/leader"
+	if renewal || !slices.ContainsFunc(compares, func(c store.Compare) bool { return c.Key == "/sys/leader" }) {
+		return l.Backend.Txn(ctx, compares, ops)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.pending != nil {
+		l.pending()
+		l.pending = nil
+	}
+	if l.calls++; l.calls%3 == 0 {
+		l.lost++
+		l.pending = func() { _, _ = l.Backend.Txn(ctx, compares, ops) }
+		return store.TxnResult{}, context.DeadlineExceeded
+	}
+	return l.Backend.Txn(ctx, compares, ops)
+}
+
+// testLate counts against a quota while commits of unknown outcome are about.
+func testLate(t *testing.T, open Open) {
+	b := &late{Backend: open(t)}
+	w := newWorld(t, b, store.Options{})
+	t.Cleanup(func() { must(t, w.db.Close()) })
+	ctx := Context(t)
+	const quota = 20
+	granted, unknown := 0, 0
+	for i := range 3 * quota {
+		err := w.db.Ledger("l").Do(ctx, func(tx *store.Tx) error {
+			if w.ports.TxCount(tx, "network", "n") >= quota {
+				return errQuota
+			}
+			return w.ports.TxCreate(tx, &port{ID: fmt.Sprint(i), Network: "n"})
+		})
+		switch {
+		case err == nil:
+			granted++
+		case errs.Is(err, errs.Unavailable):
+			unknown++
+		case !errors.Is(err, errQuota):
+			t.Fatal(err)
+		}
+	}
+	if n := w.ports.Count("network", "n"); n != quota || granted != quota || unknown != b.lost || b.lost < 5 {
+		t.Errorf("%d records of a quota of %d; %d granted, %d unknown, %d lost", n, quota, granted, unknown, b.lost)
 	}
 }
 
