@@ -33,6 +33,7 @@ func TestExpressions(t *testing.T) {
 		{"'p':%(project_id)s", admin, own, true},
 		{"None:%(domain_id)s", admin, Target{"domain_id": ""}, true},
 		{"is_admin:True", admin, nil, true},
+		{"role:member and not domain_id:None", member, nil, false},
 		{"rule:circle", admin, nil, false},
 		{"rule:absent", admin, nil, false},
 	} {

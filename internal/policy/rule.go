@@ -68,7 +68,8 @@ func (k generic) eval(_ *Engine, c *Credentials, t Target, _ int) bool {
 		return k.left == right || (k.left == "None" && right == "")
 	}
 	v, ok := c.attribute(k.left)
-	return ok && v == right
+	// What the token does not have is Python's None upstream: "not domain_id:None".
+	return ok && (v == right || v == "" && right == "None")
 }
 
 // parse turns an expression into a check; an empty one always allows, as in oslo.policy.
