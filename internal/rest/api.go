@@ -20,6 +20,11 @@ type API struct {
 	// RequestIDHeader is the family's own name of the request id
 	// ("X-Compute-Request-Id"), besides X-Openstack-Request-Id.
 	RequestIDHeader string
+	// TargetPolicy says that every handler judges its route's policy itself, on
+	// the resource: identity's rules speak of "target.user.id" and the like,
+	// which a check against the caller's own project would always refuse. The
+	// kit then only demands a token.
+	TargetPolicy bool
 	// ProjectInPath strips an optional leading path segment with the project id.
 	ProjectInPath bool
 }
