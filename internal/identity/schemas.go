@@ -1,0 +1,95 @@
+package identity
+
+import (
+	"encoding/json"
+	"strings"
+
+	"github.com/strata-cloud/strata/internal/rest"
+)
+
+// Fragments of the request schemas (keystone/resource/schema.py,
+// keystone/identity/schema.py, keystone/assignment/schema.py, ...).
+const (
+	name64      = `{"type":"string","minLength":1,"maxLength":64,"pattern":"\\S"}`
+	name255     = `{"type":"string","minLength":1,"maxLength":255,"pattern":"\\S"}`
+	boolean     = `{"type":"boolean"}`
+	text        = `{"type":"string"}`
+	textOrNull  = `{"type":["string","null"]}`
+	idString    = `{"type":"string","minLength":1,"maxLength":64,"pattern":"^[a-zA-Z0-9-]+$"}`
+	idOrNull    = `{"type":["string","null"],"minLength":1,"maxLength":64,"pattern":"^[a-zA-Z0-9-]+$"}`
+	tagList     = `{"type":"array","maxItems":80,"uniqueItems":true,"items":{"type":"string","minLength":1,"maxLength":255,"pattern":"^[^,/]*$"}}`
+	boolOrNull  = `{"type":["boolean","null"]}`
+	immutableOp = `{"type":"object","additionalProperties":false,"properties":{"immutable":` + boolOrNull + `}}`
+	userOptions = `{"type":"object","additionalProperties":false,"properties":{
+		"ignore_change_password_upon_first_use":` + boolOrNull + `,"ignore_password_expiry":` + boolOrNull + `,
+		"ignore_lockout_failure_attempts":` + boolOrNull + `,"lock_password":` + boolOrNull + `,"ignore_user_inactivity":` + boolOrNull + `,
+		"multi_factor_auth_enabled":` + boolOrNull + `,
+		"multi_factor_auth_rules":{"type":["array","null"],"items":{"type":"array","items":{"type":"string"},"minItems":1,"uniqueItems":true},"uniqueItems":true}}}`
+	urlText = `{"type":"string","minLength":0,"maxLength":225,"pattern":"^[a-zA-Z0-9+.-]+:.+"}`
+)
+
+// props is the properties of an object: name and schema in turn.
+type props []string
+
+// entity is the schema of {"<name>": {...}}; attributes beyond props are kept as extra ones.
+func entity(name string, p props, required ...string) []rest.Schema {
+	return []rest.Schema{rest.SchemaOf(wrap(name, objectSchema(p, true, required)))}
+}
+
+// strict is entity for resources that keep no extra attributes.
+func strict(name string, p props, required ...string) []rest.Schema {
+	return []rest.Schema{rest.SchemaOf(wrap(name, objectSchema(p, false, required)))}
+}
+
+func wrap(name, inner string) string {
+	return `{"type":"object","required":["` + name + `"],"properties":{"` + name + `":` + inner + `}}`
+}
+
+func objectSchema(p props, extra bool, required []string) string {
+	var b strings.Builder
+	b.WriteString(`{"type":"object","properties":{`)
+	for i := 0; i < len(p); i += 2 {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		b.WriteString(`"` + p[i] + `":` + p[i+1])
+	}
+	b.WriteByte('}')
+	if !extra {
+		b.WriteString(`,"additionalProperties":false`)
+	}
+	if len(required) > 0 {
+		list, _ := json.Marshal(required)
+		b.WriteString(`,"required":` + string(list))
+	}
+	b.WriteByte('}')
+	return b.String()
+}
+
+const domainPart = `{"type":"object","properties":{"id":{"type":"string"},"name":{"type":"string"}}}`
+
+// authSchema is that of POST /auth/tokens (keystone/auth/schema.py).
+func authSchema() []rest.Schema {
+	user := `{"type":"object","properties":{"id":` + text + `,"name":` + text + `,"password":` + text + `,"domain":` + domainPart + `}}`
+	return []rest.Schema{rest.SchemaOf(`{"type":"object","required":["auth"],"properties":{"auth":{"type":"object","required":["identity"],"properties":{
+		"identity":{"type":"object","required":["methods"],"properties":{
+			"methods":{"type":"array","items":{"type":"string"}},
+			"password":{"type":"object","properties":{"user":` + user + `}},
+			"token":{"type":"object","required":["id"],"properties":{"id":` + text + `}},
+			"application_credential":{"type":"object","required":["secret"],"properties":{"id":` + text + `,"name":` + text + `,"secret":` + text + `,"user":` + user + `}}}},
+		"scope":{"type":["object","string"],"properties":{
+			"project":{"type":"object","properties":{"id":` + text + `,"name":` + text + `,"domain":` + domainPart + `}},
+			"domain":` + domainPart + `,
+			"OS-TRUST:trust":{"type":"object","properties":{"id":` + text + `}},
+			"system":{"type":"object","properties":{"all":` + boolean + `}}}}}}}}`)}
+}
+
+func domainProps() props {
+	return props{"name", name64, "description", textOrNull, "enabled", boolean, "tags", tagList, "options", immutableOp,
+		"explicit_domain_id", text}
+}
+
+func projectProps() props {
+	return props{"name", name64, "description", textOrNull, "enabled", boolean, "is_domain", boolean, "tags", tagList,
+		"domain_id", idOrNull, "parent_id", idOrNull, "options", immutableOp}
+}
