@@ -1,0 +1,25 @@
+// Package hypervisor runs virtual machines, each a QEMU process of its own.
+//
+// A machine is known by its server's id and lives in one directory,
+// DIR/<id>: its disks and config drive (put there by the caller), QEMU's
+// sockets, the console log, the saved memory of a suspended machine, and
+// state.json, the launch spec with the process that runs it. QEMU starts with
+// that directory as its working directory and an unprivileged uid that can read
+// nothing else, in a session and a cgroup of its own, with the seccomp sandbox.
+// Taps are handed over as open descriptors.
+//
+// Invariants: one process per id at most; state.json is written before a start
+// is reported; every operation may be repeated; a machine's process never
+// depends on ours. Crash story: New reads each state.json, recognises the
+// process by pid and start time, connects to its monitor and goes on; a reboot
+// that was under way is finished. A process that ended meanwhile is reported as
+// stopped, or as suspended when its memory was saved completely.
+//
+//	           Start                 Pause
+//	stopped ----------> running <-----------> paused
+//	   ^                 |  |  ^     Resume
+//	   |   Stop, guest   |  |  | Restore
+//	   +-----------------+  |  +--------- suspended
+//	   |                    +----------------^
+//	crashed <- QEMU died        Suspend
+package hypervisor

@@ -1,0 +1,270 @@
+package hypervisor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/strata-cloud/strata/internal/cgroup"
+	"github.com/strata-cloud/strata/internal/errs"
+	"github.com/strata-cloud/strata/internal/nodeapi"
+)
+
+// Event says that a machine's state changed. Events are hints: when more come
+// than are taken they are dropped, so that a reader lists from time to time.
+type Event struct {
+	ID     string
+	Power  nodeapi.Power
+	Reason string // for the operator; "" when it was asked for
+}
+
+// Driver runs machines. Every method may be repeated with the same arguments.
+type Driver interface {
+	// Dir is the directory of the machine, made when it is not there.
+	Dir(id string) (string, error)
+	// Start launches the machine unless it runs; taps are its NICs' open tap
+	// descriptors in order, which stay the caller's to close.
+	Start(ctx context.Context, s Spec, taps []*os.File) error
+	// Stop asks the guest to shut down, and after grace ends it.
+	Stop(ctx context.Context, id string, grace time.Duration) error
+	// Reboot restarts the guest: soft asks it to shut down first and after
+	// grace falls back to hard, which is the reset button.
+	Reboot(ctx context.Context, id string, hard bool, grace time.Duration) error
+	// Pause and Resume stop and continue the processors.
+	Pause(ctx context.Context, id string) error
+	Resume(ctx context.Context, id string) error
+	// Suspend saves memory to disk and ends the process; Restore undoes it.
+	Suspend(ctx context.Context, id string) error
+	Restore(ctx context.Context, id string, taps []*os.File) error
+	// State is what the machine does; errs.NotFound when there is none.
+	State(id string) (nodeapi.Power, error)
+	// Spec is what the machine was last started with.
+	Spec(id string) (Spec, error)
+	// List names the machines that have a directory, in order.
+	List() ([]string, error)
+	// Remove ends the machine and removes every trace of it.
+	Remove(ctx context.Context, id string) error
+	// ConsoleLog returns the last lines that the guest wrote to its serial
+	// console; all that is kept when lines is 0 or less.
+	ConsoleLog(id string, lines int) ([]byte, error)
+	// Events tells of changes until Close.
+	Events() <-chan Event
+	// Close lets go of all machines; they go on running.
+	Close()
+}
+
+// Config is what a QEMU driver needs.
+type Config struct {
+	Dir     string // of the machines' directories
+	Program string // QEMU; default qemu-system-x86_64
+	UID     int    // QEMU's user and group; must not be 0
+	GID     int
+	Groups  []int           // further groups, such as that of /dev/kvm
+	Accel   Accel           // as Probe told
+	Cgroups *cgroup.Manager // nil: no limits
+	Log     *slog.Logger
+}
+
+// QEMU is the Driver that launches qemu-system processes.
+type QEMU struct {
+	Config
+	events chan Event
+	stop   context.CancelFunc // ends the goroutines that belong to the driver
+	group  sync.WaitGroup
+
+	mu       sync.Mutex
+	closed   bool
+	machines map[string]*machine
+}
+
+var _ Driver = (*QEMU)(nil)
+
+// New makes the driver and adopts the machines that run already. ctx bounds the
+// adoption and, when it ends, the driver's own goroutines.
+func New(ctx context.Context, c Config) (*QEMU, error) {
+	if c.Program == "" {
+		c.Program = "qemu-system-x86_64"
+	}
+	if c.UID == 0 || c.GID == 0 {
+		return nil, errors.New("QEMU must not run as root: configure a uid and a gid")
+	}
+	if err := os.MkdirAll(c.Dir, 0o711); err != nil {
+		return nil, fmt.Errorf("making the machines' directory: %w", err)
+	}
+	ctx, stop := context.WithCancel(ctx)
+	d := &QEMU{Config: c, events: make(chan Event, 1024), stop: stop, machines: map[string]*machine{}}
+	ids, err := d.List()
+	if err != nil {
+		stop()
+		return nil, err
+	}
+	for _, id := range ids {
+		m := d.newMachine(id)
+		d.machines[id] = m
+		if err := m.adopt(ctx); err != nil {
+			d.Log.Warn("adopting a machine", "server", id, "err", err)
+		}
+	}
+	d.group.Go(func() { d.trimConsoles(ctx) })
+	return d, nil
+}
+
+// Close implements Driver.
+func (d *QEMU) Close() {
+	d.stop()
+	d.mu.Lock()
+	d.closed = true
+	all := make([]*machine, 0, len(d.machines))
+	for _, m := range d.machines {
+		all = append(all, m)
+	}
+	d.mu.Unlock()
+	for _, m := range all {
+		m.release()
+	}
+	d.group.Wait()
+	close(d.events)
+}
+
+// Events implements Driver.
+func (d *QEMU) Events() <-chan Event { return d.events }
+
+func (d *QEMU) emit(e Event) {
+	select {
+	case d.events <- e:
+	default:
+	}
+}
+
+// List implements Driver.
+func (d *QEMU) List() ([]string, error) {
+	entries, err := os.ReadDir(d.Config.Dir)
+	if err != nil {
+		return nil, fmt.Errorf("listing machines: %w", err)
+	}
+	var ids []string
+	for _, e := range entries {
+		if e.IsDir() && idPattern.MatchString(e.Name()) {
+			ids = append(ids, e.Name())
+		}
+	}
+	slices.Sort(ids)
+	return ids, nil
+}
+
+// Dir implements Driver.
+func (d *QEMU) Dir(id string) (string, error) {
+	if !idPattern.MatchString(id) {
+		return "", errs.Invalidf("machine id %q is not a UUID", id)
+	}
+	dir := filepath.Join(d.Config.Dir, id)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", fmt.Errorf("making a machine's directory: %w", err)
+	}
+	return dir, os.Chown(dir, d.UID, d.GID)
+}
+
+func (d *QEMU) newMachine(id string) *machine {
+	return &machine{d: d, id: id, dir: filepath.Join(d.Config.Dir, id)}
+}
+
+// find returns the machine when it exists.
+func (d *QEMU) find(id string) (*machine, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if m := d.machines[id]; m != nil {
+		return m, nil
+	}
+	if _, err := os.Stat(filepath.Join(d.Config.Dir, id)); !idPattern.MatchString(id) || errors.Is(err, fs.ErrNotExist) {
+		return nil, errs.NotFoundf("there is no machine %s here", id)
+	}
+	m := d.newMachine(id)
+	d.machines[id] = m
+	return m, nil
+}
+
+// Start implements Driver.
+func (d *QEMU) Start(ctx context.Context, s Spec, taps []*os.File) error {
+	if err := s.Validate(); err != nil {
+		return err
+	}
+	if len(taps) != len(s.NICs) {
+		return errs.Invalidf("%d taps for %d NICs", len(taps), len(s.NICs))
+	}
+	if _, err := d.Dir(s.ID); err != nil {
+		return err
+	}
+	m, err := d.find(s.ID)
+	if err != nil {
+		return err
+	}
+	m.op.Lock()
+	defer m.op.Unlock()
+	if m.running() {
+		return nil
+	}
+	os.Remove(filepath.Join(m.dir, memoryFile)) // a start forgets a suspend
+	if err := m.launch(ctx, s, taps, nil); err != nil {
+		return fmt.Errorf("starting machine %s: %w", s.ID, err)
+	}
+	return nil
+}
+
+// State implements Driver.
+func (d *QEMU) State(id string) (nodeapi.Power, error) {
+	m, err := d.find(id)
+	if err != nil {
+		return "", err
+	}
+	return m.power(), nil
+}
+
+// Spec implements Driver.
+func (d *QEMU) Spec(id string) (Spec, error) {
+	m, err := d.find(id)
+	if err != nil {
+		return Spec{}, err
+	}
+	st, err := m.readState()
+	if errors.Is(err, fs.ErrNotExist) {
+		return Spec{}, errs.NotFoundf("machine %s was never started", id)
+	}
+	return st.Spec, err
+}
+
+// Remove implements Driver.
+func (d *QEMU) Remove(ctx context.Context, id string) error {
+	m, err := d.find(id)
+	if errs.Is(err, errs.NotFound) {
+		return d.removeCgroup(ctx, id)
+	}
+	if err != nil {
+		return err
+	}
+	m.op.Lock()
+	defer m.op.Unlock()
+	if err := m.kill(ctx); err != nil {
+		return fmt.Errorf("removing machine %s: %w", id, err)
+	}
+	if err := os.RemoveAll(m.dir); err != nil {
+		return fmt.Errorf("removing machine %s: %w", id, err)
+	}
+	d.mu.Lock()
+	delete(d.machines, id)
+	d.mu.Unlock()
+	return nil
+}
+
+func (d *QEMU) removeCgroup(ctx context.Context, id string) error {
+	if d.Cgroups == nil || !idPattern.MatchString(id) {
+		return nil
+	}
+	return d.Cgroups.Remove(ctx, id)
+}

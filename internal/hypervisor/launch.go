@@ -1,0 +1,238 @@
+package hypervisor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/strata-cloud/strata/internal/cgroup"
+	"github.com/strata-cloud/strata/internal/errs"
+	"github.com/strata-cloud/strata/internal/wait"
+)
+
+// startTimeout is how long a new QEMU may take to answer on its monitor, on a
+// host under heavy load.
+const startTimeout = 20 * time.Second
+
+// uefiFiles are the firmware's code, and its variables as they come.
+type uefiFiles struct{ code, vars string }
+
+func findUEFI() (*uefiFiles, error) {
+	for _, f := range []uefiFiles{
+		{"/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd"},
+		{"/usr/share/OVMF/OVMF_CODE.fd", "/usr/share/OVMF/OVMF_VARS.fd"},
+	} {
+		if _, err := os.Stat(f.code); err == nil {
+			return &f, nil
+		}
+	}
+	return nil, errs.Invalidf("firmware uefi needs the package ovmf on this host")
+}
+
+// launch starts the process and returns when its monitor answers. With memory
+// set, the machine goes on from there instead of booting.
+func (m *machine) launch(ctx context.Context, s Spec, taps []*os.File, memory *os.File) (err error) {
+	uefi, err := m.prepare(&s)
+	if err != nil {
+		return err
+	}
+	const firstFD = 3
+	args := commandLine(&s, m.d.Accel, firstFD, uefi)
+	files := taps
+	if memory != nil {
+		files = append(taps[:len(taps):len(taps)], memory)
+		args = append(args, "-S", "-incoming", "fd:"+strconv.Itoa(firstFD+len(taps)))
+	}
+	cmd, err := m.spawn(args, files)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			m.abandon(context.WithoutCancel(ctx), cmd)
+		}
+	}()
+	p, err := identify(cmd.Process.Pid)
+	if err != nil {
+		return err
+	}
+	if m.d.Cgroups != nil {
+		if err := m.d.Cgroups.Add(m.id, p.PID); err != nil {
+			return err
+		}
+	}
+	if err := m.writeState(machineState{Spec: s, Process: p, Suspended: memory != nil}); err != nil {
+		return fmt.Errorf("writing the machine's state: %w", err)
+	}
+	if err := m.watch(p, cmd); err != nil {
+		return err
+	}
+	return m.waitMonitor(ctx)
+}
+
+// prepare makes the machine's directory ready for QEMU's user.
+func (m *machine) prepare(s *Spec) (*uefiFiles, error) {
+	for _, name := range []string{monitorSocket, serialSocket} {
+		os.Remove(filepath.Join(m.dir, name))
+	}
+	var uefi *uefiFiles
+	if s.Firmware == "uefi" {
+		var err error
+		if uefi, err = findUEFI(); err != nil {
+			return nil, err
+		}
+		if err := copyOnce(uefi.vars, filepath.Join(m.dir, varsFile)); err != nil {
+			return nil, fmt.Errorf("copying the firmware's variables: %w", err)
+		}
+	}
+	owned := []string{varsFile}
+	for _, d := range s.Disks {
+		if _, err := os.Stat(filepath.Join(m.dir, d.File)); err != nil {
+			return nil, fmt.Errorf("disk is missing: %w", err)
+		}
+		if !d.ReadOnly {
+			owned = append(owned, d.File)
+		}
+	}
+	for _, name := range owned {
+		err := os.Lchown(filepath.Join(m.dir, name), m.d.UID, m.d.GID)
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return nil, fmt.Errorf("giving QEMU its files: %w", err)
+		}
+	}
+	f, err := os.OpenFile(filepath.Join(m.dir, consoleFile), os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if err := f.Chown(m.d.UID, m.d.GID); err != nil {
+		return nil, err
+	}
+	if m.d.Cgroups == nil {
+		return uefi, nil
+	}
+	return uefi, m.d.Cgroups.Ensure(m.id, limits(s, m.d.Accel))
+}
+
+// limits leave QEMU itself room beside the guest's memory: its code and heap,
+// page tables, and under emulation the translations and their bookkeeping.
+func limits(s *Spec, accel Accel) cgroup.Limits {
+	headroom := int64(160 + s.MemoryMiB/32)
+	if accel == TCG {
+		headroom += 128 + 4*tcgCacheMiB
+	}
+	return cgroup.Limits{
+		MemoryBytes: (int64(s.MemoryMiB) + headroom) << 20,
+		CPUShares:   1024 * s.VCPUs,
+		Pids:        256 + 2*s.VCPUs, // QEMU's I/O pool has 64 threads
+	}
+}
+
+// spawn starts QEMU through setpriv: our own process changes the directory
+// while it may still enter it, setpriv then drops every privilege and becomes QEMU.
+func (m *machine) spawn(args []string, files []*os.File) (*exec.Cmd, error) {
+	qemu, err := exec.LookPath(m.d.Program)
+	if err != nil {
+		return nil, fmt.Errorf("QEMU is missing: install the package qemu-system-x86: %w", err)
+	}
+	setpriv, err := exec.LookPath("setpriv")
+	if err != nil {
+		return nil, fmt.Errorf("setpriv is missing: install the package util-linux: %w", err)
+	}
+	groups := "--clear-groups"
+	if len(m.d.Groups) > 0 {
+		var list []string
+		for _, g := range m.d.Groups {
+			list = append(list, strconv.Itoa(g))
+		}
+		groups = "--groups=" + strings.Join(list, ",")
+	}
+	priv := []string{"--reuid=" + strconv.Itoa(m.d.UID), "--regid=" + strconv.Itoa(m.d.GID), groups,
+		"--no-new-privs", "--bounding-set=-all", "--inh-caps=-all", "--", qemu}
+	log, err := os.OpenFile(filepath.Join(m.dir, qemuLogFile), os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	defer log.Close()
+	cmd := exec.Command(setpriv, append(priv, args...)...)
+	cmd.Dir = m.dir
+	cmd.Env = []string{"PATH=/usr/bin:/bin", "LC_ALL=C"}
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.ExtraFiles = files
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := cmd.Start(); err != nil {
+		return nil, fmt.Errorf("running QEMU: %w", err)
+	}
+	return cmd, nil
+}
+
+// waitMonitor waits for QEMU's socket and connects.
+func (m *machine) waitMonitor(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	m.mu.Lock()
+	exited := m.exited
+	m.mu.Unlock()
+	var last error
+	err := wait.Until(ctx, "QEMU's monitor", 5*time.Millisecond, func(ctx context.Context) (bool, error) {
+		select {
+		case <-exited:
+			return false, fmt.Errorf("QEMU did not start%s", lastLog(filepath.Join(m.dir, qemuLogFile)))
+		default:
+		}
+		if exited == nil {
+			return false, fmt.Errorf("QEMU did not start%s", lastLog(filepath.Join(m.dir, qemuLogFile)))
+		}
+		last = m.connect(ctx)
+		return last == nil, nil
+	})
+	if err != nil && ctx.Err() != nil {
+		return errors.Join(err, last)
+	}
+	return err
+}
+
+// abandon ends a process whose start failed, and takes back what it left.
+func (m *machine) abandon(ctx context.Context, cmd *exec.Cmd) {
+	m.mu.Lock()
+	m.expected = true
+	exited := m.exited
+	m.mu.Unlock()
+	cmd.Process.Kill()
+	if exited != nil {
+		<-exited
+	} else if cmd.ProcessState == nil {
+		cmd.Wait()
+	}
+	m.changeState(func(s *machineState) { s.Process, s.Crashed = proc{}, "" })
+	if err := m.d.removeCgroup(ctx, m.id); err != nil {
+		m.d.Log.Warn("removing a cgroup", "server", m.id, "err", err)
+	}
+}
+
+// copyOnce copies a file unless the target exists.
+func copyOnce(from, to string) error {
+	out, err := os.OpenFile(to, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if errors.Is(err, os.ErrExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	in, err := os.Open(from)
+	if err != nil {
+		out.Close()
+		return err
+	}
+	defer in.Close()
+	_, err = io.Copy(out, in)
+	return errors.Join(err, out.Close())
+}
