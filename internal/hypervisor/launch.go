@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/strata-cloud/strata/internal/cgroup"
 	"github.com/strata-cloud/strata/internal/errs"
 	"github.com/strata-cloud/strata/internal/wait"
@@ -93,20 +95,8 @@ func (m *machine) prepare(s *Spec) (*uefiFiles, error) {
 			return nil, fmt.Errorf("copying the firmware's variables: %w", err)
 		}
 	}
-	owned := []string{varsFile}
-	for _, d := range s.Disks {
-		if _, err := os.Stat(filepath.Join(m.dir, d.File)); err != nil {
-			return nil, fmt.Errorf("disk is missing: %w", err)
-		}
-		if !d.ReadOnly {
-			owned = append(owned, d.File)
-		}
-	}
-	for _, name := range owned {
-		err := os.Lchown(filepath.Join(m.dir, name), m.d.UID, m.d.GID)
-		if err != nil && !errors.Is(err, os.ErrNotExist) {
-			return nil, fmt.Errorf("giving QEMU its files: %w", err)
-		}
+	if err := m.own(s); err != nil {
+		return nil, err
 	}
 	f, err := os.OpenFile(filepath.Join(m.dir, consoleFile), os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
 	if err != nil {
@@ -120,6 +110,33 @@ func (m *machine) prepare(s *Spec) (*uefiFiles, error) {
 		return uefi, nil
 	}
 	return uefi, m.d.Cgroups.Ensure(m.id, limits(s, m.d.Accel))
+}
+
+// own gives QEMU the machine's files. A file that is linked from elsewhere is
+// shared, such as the image that disks are based on: it stays as it is.
+func (m *machine) own(s *Spec) error {
+	names := []string{varsFile, s.Kernel, s.Initrd}
+	for _, d := range s.Disks {
+		names = append(names, d.File)
+	}
+	for _, name := range names {
+		path := filepath.Join(m.dir, name)
+		var st unix.Stat_t
+		switch err := unix.Lstat(path, &st); {
+		case name == "":
+			continue
+		case name == varsFile && err == unix.ENOENT:
+			continue
+		case err != nil:
+			return fmt.Errorf("file %s of the machine: %w", name, err)
+		case st.Nlink > 1:
+			continue
+		}
+		if err := os.Lchown(path, m.d.UID, m.d.GID); err != nil {
+			return fmt.Errorf("giving QEMU its files: %w", err)
+		}
+	}
+	return nil
 }
 
 // limits leave QEMU itself room beside the guest's memory: its code and heap,
