@@ -115,6 +115,9 @@ func (s *Service) bootRoles(ctx context.Context) (map[string]string, error) {
 			continue
 		}
 		r := &directory.Role{ID: directory.NewID(), Name: name}
+		if name != "ResellerAdmin" { // as keystone-manage bootstrap --immutable-roles, its default
+			r.Options = map[string]any{"immutable": true}
+		}
 		if err := s.dir.Write(ctx, func(tx *store.Tx) error { return s.dir.Roles.TxCreate(tx, r) }); err != nil {
 			return nil, err
 		}

@@ -15,7 +15,8 @@ func (s *Service) APIs() []*rest.API {
 func (s *Service) api(prefix string, discovery map[string]rest.Document) *rest.API {
 	m := &mount{s, prefix}
 	var routes []rest.Route
-	for _, group := range [][]rest.Route{m.authRoutes(), m.resourceRoutes()} {
+	for _, group := range [][]rest.Route{m.authRoutes(), m.resourceRoutes(), m.principalRoutes(), m.roleRoutes(),
+		m.grantRoutes(), m.catalogRoutes(), m.delegationRoutes()} {
 		routes = append(routes, group...)
 	}
 	return &rest.API{Name: "identity", Prefix: prefix, Family: rest.IdentityFaults(), Routes: routes,
@@ -56,5 +57,106 @@ func (m *mount) resourceRoutes() []rest.Route {
 		m.route("GET", p+"/tags/{value}", "identity:get_project_tag", targetProject, nil, m.checkTag),
 		m.route("PUT", p+"/tags/{value}", "identity:create_project_tag", targetProject, nil, m.addTag),
 		m.route("DELETE", p+"/tags/{value}", "identity:delete_project_tag", targetProject, nil, m.deleteTag),
+	}
+}
+
+func (m *mount) principalRoutes() []rest.Route {
+	const u, g = "/users/{user_id}", "/groups/{group_id}"
+	return []rest.Route{
+		m.route("GET", "/users", "identity:list_users", targetOwnDomain, nil, m.listUsers),
+		m.route("POST", "/users", "identity:create_user", targetNew("user"), entity("user", userProps(), "name"), m.createUser),
+		m.route("GET", u, "identity:get_user", targetUser, nil, m.showUser),
+		m.route("PATCH", u, "identity:update_user", targetUser, entity("user", userProps()), m.updateUser),
+		m.route("DELETE", u, "identity:delete_user", targetUser, nil, m.deleteUser),
+		m.route("POST", u+"/password", "", nil, passwordSchema(), m.changePassword),
+		m.route("GET", u+"/projects", "identity:list_user_projects", targetUser, nil, m.listUserProjects),
+		m.route("GET", u+"/groups", "identity:list_groups_for_user", targetUser, nil, m.listUserGroups),
+
+		m.route("GET", "/groups", "identity:list_groups", targetListGroups, nil, m.listGroups),
+		m.route("POST", "/groups", "identity:create_group", targetNew("group"), entity("group", groupProps(), "name"), m.createGroup),
+		m.route("GET", g, "identity:get_group", targetGroup, nil, m.showGroup),
+		m.route("PATCH", g, "identity:update_group", targetGroup, entity("group", groupProps()), m.updateGroup),
+		m.route("DELETE", g, "identity:delete_group", targetGroup, nil, m.deleteGroup),
+		m.route("GET", g+"/users", "identity:list_users_in_group", targetGroup, nil, m.listGroupUsers),
+		m.route("GET", g+u, "identity:check_user_in_group", targetGroupAndUser, nil, m.checkMember),
+		m.route("PUT", g+u, "identity:add_user_to_group", targetGroupAndUser, nil, m.addMember),
+		m.route("DELETE", g+u, "identity:remove_user_from_group", targetGroupAndUser, nil, m.removeMember),
+	}
+}
+
+func (m *mount) roleRoutes() []rest.Route {
+	const x = "/roles/{role_id}"
+	const implies = "/roles/{prior_role_id}/implies"
+	return []rest.Route{
+		// These judge themselves: global and domain roles have rules of their own.
+		{Method: "GET", Path: "/roles", Policy: "identity:list_roles", Handle: m.unjudged(m.listRoles)},
+		{Method: "POST", Path: "/roles", Policy: "identity:create_role", Body: entity("role", roleProps(), "name"), Handle: m.unjudged(m.createRole)},
+		{Method: "GET", Path: x, Policy: "identity:get_role", Handle: m.unjudged(m.showRole)},
+		{Method: "PATCH", Path: x, Policy: "identity:update_role", Body: entity("role", roleProps()), Handle: m.unjudged(m.updateRole)},
+		{Method: "DELETE", Path: x, Policy: "identity:delete_role", Handle: m.unjudged(m.deleteRole)},
+		{Method: "GET", Path: "/role_assignments", Policy: "identity:list_role_assignments", Handle: m.unjudged(m.listAssignments)},
+
+		m.route("GET", implies, "identity:list_implied_roles", nil, nil, m.listImplied),
+		m.route("GET", implies+"/{implied_role_id}", "identity:get_implied_role", nil, nil, m.showImplied),
+		m.route("HEAD", implies+"/{implied_role_id}", "identity:check_implied_role", nil, nil, m.headImplied),
+		m.route("PUT", implies+"/{implied_role_id}", "identity:create_implied_role", nil, nil, m.createImplied),
+		m.route("DELETE", implies+"/{implied_role_id}", "identity:delete_implied_role", nil, nil, m.deleteImplied),
+		m.route("GET", "/role_inferences", "identity:list_role_inference_rules", nil, nil, m.listInferences),
+	}
+}
+
+func (m *mount) catalogRoutes() []rest.Route {
+	const s, e, g = "/services/{service_id}", "/endpoints/{endpoint_id}", "/regions/{region_id}"
+	return []rest.Route{
+		m.route("GET", "/services", "identity:list_services", nil, nil, m.listServices),
+		m.route("POST", "/services", "identity:create_service", nil, entity("service", serviceProps(), "type"), m.createService),
+		m.route("GET", s, "identity:get_service", nil, nil, m.showService),
+		m.route("PATCH", s, "identity:update_service", nil, entity("service", serviceProps()), m.updateService),
+		m.route("DELETE", s, "identity:delete_service", nil, nil, m.deleteService),
+
+		m.route("GET", "/endpoints", "identity:list_endpoints", nil, nil, m.listEndpoints),
+		m.route("POST", "/endpoints", "identity:create_endpoint", nil, entity("endpoint", endpointProps(), "interface", "service_id", "url"), m.createEndpoint),
+		m.route("GET", e, "identity:get_endpoint", nil, nil, m.showEndpoint),
+		m.route("PATCH", e, "identity:update_endpoint", nil, entity("endpoint", endpointProps()), m.updateEndpoint),
+		m.route("DELETE", e, "identity:delete_endpoint", nil, nil, m.deleteEndpoint),
+
+		m.route("GET", "/regions", "identity:list_regions", nil, nil, m.listRegions),
+		m.route("POST", "/regions", "identity:create_region", nil, entity("region", regionProps()), m.createRegion),
+		m.route("PUT", g, "identity:create_region", nil, entity("region", regionProps()), m.createRegion),
+		m.route("GET", g, "identity:get_region", nil, nil, m.showRegion),
+		m.route("PATCH", g, "identity:update_region", nil, entity("region", regionProps()), m.updateRegion),
+		m.route("DELETE", g, "identity:delete_region", nil, nil, m.deleteRegion),
+	}
+}
+
+func (m *mount) delegationRoutes() []rest.Route {
+	const u = "/users/{user_id}"
+	const a, c, e, t = u + "/application_credentials", "/credentials/{credential_id}", u + "/credentials/OS-EC2", "/OS-TRUST/trusts/{trust_id}"
+	return []rest.Route{
+		m.route("GET", a, "identity:list_application_credentials", nil, nil, m.listAppCreds),
+		m.route("POST", a, "identity:create_application_credential", nil, appCredSchema(), m.createAppCred),
+		m.route("GET", a+"/{application_credential_id}", "identity:get_application_credential", targetAppCred, nil, m.showAppCred),
+		m.route("DELETE", a+"/{application_credential_id}", "identity:delete_application_credential", targetAppCred, nil, m.deleteAppCred),
+		m.route("GET", u+"/access_rules", "identity:list_access_rules", targetUser, nil, m.listAccessRules),
+		m.route("GET", u+"/access_rules/{access_rule_id}", "identity:get_access_rule", targetUser, nil, m.showAccessRule),
+		m.route("DELETE", u+"/access_rules/{access_rule_id}", "identity:delete_access_rule", targetUser, nil, m.deleteAccessRule),
+
+		{Method: "GET", Path: "/credentials", Policy: "identity:list_credentials", Handle: m.unjudged(m.listCredentials)},
+		m.route("POST", "/credentials", "identity:create_credential", targetUsersCredentials, entity("credential", credentialProps(), "blob", "type"), m.createCredential),
+		m.route("GET", c, "identity:get_credential", targetCredential, nil, m.showCredential),
+		m.route("PATCH", c, "identity:update_credential", targetCredential, entity("credential", credentialProps()), m.updateCredential),
+		m.route("DELETE", c, "identity:delete_credential", targetCredential, nil, m.deleteCredential),
+		m.route("GET", e, "identity:ec2_list_credentials", nil, nil, m.listEC2),
+		m.route("POST", e, "identity:ec2_create_credential", targetUsersCredentials,
+			[]rest.Schema{rest.SchemaOf(objectSchema(props{"tenant_id", text}, true, []string{"tenant_id"}))}, m.createEC2),
+		m.route("GET", e+"/{credential_id}", "identity:ec2_get_credential", targetCredential, nil, m.showEC2),
+		m.route("DELETE", e+"/{credential_id}", "identity:ec2_delete_credential", targetCredential, nil, m.deleteEC2),
+
+		{Method: "GET", Path: "/OS-TRUST/trusts", Policy: "identity:list_trusts", Handle: m.unjudged(m.listTrusts)},
+		m.route("POST", "/OS-TRUST/trusts", "identity:create_trust", targetNewTrust, trustSchema(), m.createTrust),
+		m.route("GET", t, "identity:get_trust", targetTrust, nil, m.showTrust),
+		m.route("DELETE", t, "identity:delete_trust", targetTrust, nil, m.deleteTrust),
+		m.route("GET", t+"/roles", "identity:list_roles_for_trust", targetTrust, nil, m.listTrustRoles),
+		m.route("GET", t+"/roles/{role_id}", "identity:get_role_for_trust", targetTrust, nil, m.showTrustRole),
 	}
 }

@@ -93,3 +93,56 @@ func projectProps() props {
 	return props{"name", name64, "description", textOrNull, "enabled", boolean, "is_domain", boolean, "tags", tagList,
 		"domain_id", idOrNull, "parent_id", idOrNull, "options", immutableOp}
 }
+
+func userProps() props {
+	return props{"name", name255, "domain_id", idString, "enabled", boolean, "description", textOrNull, "default_project_id", textOrNull,
+		"password", textOrNull, "options", userOptions}
+}
+
+func passwordSchema() []rest.Schema {
+	return strict("user", props{"password", text, "original_password", text}, "password", "original_password")
+}
+
+func groupProps() props {
+	return props{"name", name64, "domain_id", idString, "description", textOrNull}
+}
+
+func roleProps() props {
+	return props{"name", name255, "domain_id", idOrNull, "description", textOrNull, "options", immutableOp}
+}
+
+func regionProps() props {
+	const id = `{"type":["string","null"],"minLength":0,"maxLength":255}`
+	return props{"id", id, "description", textOrNull, "parent_region_id", id}
+}
+
+func serviceProps() props {
+	return props{"type", `{"type":"string","minLength":1,"maxLength":255}`, "name", `{"type":"string","minLength":1,"maxLength":255}`,
+		"description", textOrNull, "enabled", boolean}
+}
+
+func endpointProps() props {
+	return props{"interface", `{"type":"string","enum":["admin","internal","public"]}`, "url", urlText, "service_id", text,
+		"region", textOrNull, "region_id", textOrNull, "enabled", boolean}
+}
+
+func appCredSchema() []rest.Schema {
+	roles := `{"type":"array","items":{"type":"object","properties":{"id":` + idString + `,"name":` + name255 + `},"minProperties":1,"additionalProperties":false}}`
+	rules := `{"type":"array","items":{"type":"object","properties":{"id":` + idString + `,
+		"path":{"type":"string","minLength":0,"maxLength":255},"service":` + idString + `,
+		"method":{"type":"string","enum":["DELETE","GET","HEAD","PATCH","POST","PUT"]}},"additionalProperties":false}}`
+	return strict("application_credential", props{"name", name255, "description", textOrNull, "secret", `{"type":["string","null"],"minLength":1}`,
+		"expires_at", textOrNull, "roles", roles, "unrestricted", boolean, "access_rules", rules, "project_id", text}, "name")
+}
+
+func credentialProps() props {
+	return props{"blob", text, "type", text, "user_id", idString, "project_id", textOrNull}
+}
+
+func trustSchema() []rest.Schema {
+	return entity("trust", props{"impersonation", boolean, "trustor_user_id", text, "trustee_user_id", text, "project_id", textOrNull,
+		"expires_at", textOrNull, "remaining_uses", `{"type":["integer","null"],"minimum":1}`,
+		"redelegation_count", `{"type":["integer","null"],"minimum":0}`, "allow_redelegation", boolean,
+		"roles", `{"type":"array","items":{"type":"object","properties":{"id":` + text + `,"name":` + text + `},"minProperties":1}}`},
+		"trustee_user_id", "trustor_user_id", "impersonation")
+}

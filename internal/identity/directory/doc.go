@@ -22,7 +22,7 @@
 //   - A domain is disabled before it is deleted; deleting it deletes all that is in it.
 //   - A parent project cannot be deleted before its children, and a hierarchy lies
 //     within one domain.
-//   - Role implications form no cycle; a domain's role is never implied.
+//   - Role implications may form circles; Expand visits each role once.
 //   - Whatever is written goes through Directory.Write, which raises the generation
 //     after the commit: caches of derived facts are valid for one generation.
 //

@@ -192,19 +192,17 @@ type Credential struct {
 
 // Trust lets a trustee act with roles of the trustor.
 type Trust struct {
-	ID             string     `json:"id"`
-	TrustorID      string     `json:"trustor_id"`
-	TrusteeID      string     `json:"trustee_id"`
-	ProjectID      string     `json:"project_id,omitempty"`
-	Impersonation  bool       `json:"impersonation"`
-	RoleIDs        []string   `json:"role_ids,omitempty"`
-	ExpiresAt      *time.Time `json:"expires_at,omitempty"`
-	RemainingUses  *int       `json:"remaining_uses,omitempty"`
-	RedelegationN  int        `json:"redelegation_count"`
-	RedelegatedID  string     `json:"redelegated_trust_id,omitempty"`
-	DeletedAt      *time.Time `json:"deleted_at,omitempty"`
-	Extra          Extra      `json:"extra,omitempty"`
-	AllowRedelegat bool       `json:"allow_redelegation,omitempty"`
+	ID            string     `json:"id"`
+	TrustorID     string     `json:"trustor_id"`
+	TrusteeID     string     `json:"trustee_id"`
+	ProjectID     string     `json:"project_id,omitempty"`
+	Impersonation bool       `json:"impersonation"`
+	RoleIDs       []string   `json:"role_ids,omitempty"`
+	ExpiresAt     *time.Time `json:"expires_at,omitempty"`
+	RemainingUses *int       `json:"remaining_uses,omitempty"`
+	RedelegationN int        `json:"redelegation_count"`
+	RedelegatedID string     `json:"redelegated_trust_id,omitempty"`
+	Extra         Extra      `json:"extra,omitempty"`
 }
 
 // RegisteredLimit is a default limit of a resource.
