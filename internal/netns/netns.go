@@ -62,7 +62,8 @@ func Open(name string) (*NS, error) {
 
 // Current is the namespace that this process runs in: the host's.
 func Current() (*NS, error) {
-	f, err := os.Open("/proc/self/ns/net")
+	// Not /proc/self, which is the main thread: Do may have borrowed it.
+	f, err := os.Open("/proc/thread-self/ns/net")
 	if err != nil {
 		return nil, fmt.Errorf("opening the host's network namespace: %w", err)
 	}
@@ -111,21 +112,27 @@ func (n *NS) FD() int { return int(n.file.Fd()) }
 // Do runs f on an OS thread that is inside the namespace and waits for it.
 // f must not start goroutines that rely on being inside.
 func (n *NS) Do(f func() error) error {
+	return away(func() error {
+		if err := unix.Setns(n.FD(), unix.CLONE_NEWNET); err != nil {
+			return fmt.Errorf("entering network namespace %s: %w", n.Name, err)
+		}
+		return f()
+	})
+}
+
+// away runs f, which changes its thread's namespace, on a locked thread and
+// brings the thread home. A thread that cannot go home ends with its goroutine.
+func away(f func() error) error {
 	done := make(chan error, 1)
 	go func() {
-		// The thread is unlocked only after it has returned home; if that
-		// fails the runtime destroys it together with this goroutine.
 		runtime.LockOSThread()
 		home, err := os.Open("/proc/thread-self/ns/net")
 		if err != nil {
-			done <- fmt.Errorf("entering %s: %w", n.Name, err)
+			runtime.UnlockOSThread()
+			done <- fmt.Errorf("opening the thread's network namespace: %w", err)
 			return
 		}
 		defer home.Close()
-		if err := unix.Setns(n.FD(), unix.CLONE_NEWNET); err != nil {
-			done <- fmt.Errorf("entering network namespace %s: %w", n.Name, err)
-			return
-		}
 		err = f()
 		if unix.Setns(int(home.Fd()), unix.CLONE_NEWNET) == nil {
 			runtime.UnlockOSThread()
@@ -185,16 +192,13 @@ func create(name string) error {
 		return err
 	}
 	f.Close()
-	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
+	err = away(func() error {
 		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-			done <- err
-			return
+			return err
 		}
-		done <- unix.Mount("/proc/thread-self/ns/net", path, "none", unix.MS_BIND, "")
-	}()
-	if err := <-done; err != nil {
+		return unix.Mount("/proc/thread-self/ns/net", path, "none", unix.MS_BIND, "")
+	})
+	if err != nil {
 		return errors.Join(err, os.Remove(path))
 	}
 	return nil

@@ -112,8 +112,10 @@ func bridgeTable() nft.Table {
 	t.Declare("down", "type mark")
 	t.Declare("secured", "type mark")
 	t.Declare("macs", "type mark . ether_addr")
-	t.Declare("src4", "type mark . ether_addr . ipv4_addr; flags interval")
-	t.Declare("src6", "type mark . ether_addr . ipv6_addr; flags interval")
+	t.Declare("src4", "type mark . ether_addr . ipv4_addr")
+	t.Declare("src6", "type mark . ether_addr . ipv6_addr")
+	t.Declare("nets4", "type mark . ether_addr . ipv4_addr; flags interval")
+	t.Declare("nets6", "type mark . ether_addr . ipv6_addr; flags interval")
 	t.Chains["prerouting"] = nft.Chain{Hook: "type filter hook prerouting priority -300; policy accept", Rules: []string{
 		"meta mark set 0",
 		"meta mark set iifname map @ports",
@@ -124,13 +126,16 @@ func bridgeTable() nft.Table {
 		// A probe for an address in use (RFC 5227) claims none.
 		"ether type arp meta mark . arp saddr ether @macs arp saddr ip 0.0.0.0 accept",
 		"ether type arp meta mark . arp saddr ether . arp saddr ip @src4 accept",
+		"ether type arp meta mark . arp saddr ether . arp saddr ip @nets4 accept",
 		"ether type ip udp sport 67 udp dport 68 drop",
 		"ether type ip ip saddr 0.0.0.0 udp sport 68 udp dport 67 accept",
 		"ether type ip meta mark . ether saddr . ip saddr @src4 accept",
+		"ether type ip meta mark . ether saddr . ip saddr @nets4 accept",
 		"ether type ip6 icmpv6 type nd-router-advert drop",
 		"ether type ip6 udp sport 547 udp dport 546 drop",
 		"ether type ip6 ip6 saddr :: icmpv6 type { 131, 133, 135, 143 } accept",
 		"ether type ip6 meta mark . ether saddr . ip6 saddr @src6 accept",
+		"ether type ip6 meta mark . ether saddr . ip6 saddr @nets6 accept",
 		"drop",
 	}}
 	t.Chains["forward"] = nft.Chain{Hook: "type filter hook forward priority -200; policy accept", Rules: []string{
@@ -203,9 +208,14 @@ func sources(t nft.Table, p *nodeapi.Port, mark string) {
 	for mac, prefixes := range byMAC {
 		t.AddElement("macs", mark+" . "+mac, "")
 		for _, prefix := range minimal(prefixes) {
-			set := "src6"
+			set := "src"
+			if !prefix.IsSingleIP() {
+				set = "nets" // most ports have none: a set of intervals is slow to change
+			}
 			if prefix.Addr().Is4() {
-				set = "src4"
+				set += "4"
+			} else {
+				set += "6"
 			}
 			t.AddElement(set, mark+" . "+mac+" . "+bare(prefix), "")
 		}

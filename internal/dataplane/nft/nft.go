@@ -128,12 +128,13 @@ func (d differ) diff(old Table) {
 func (d differ) elements(old Table) {
 	for _, name := range sorted(d.Sets) {
 		was, is := old.Sets[name].Elements, d.Sets[name].Elements
-		var gone, come []string
-		for _, k := range sorted(was) {
-			if v, ok := is[k]; !ok || v != was[k] {
-				gone = append(gone, k)
-			}
+		if strings.Contains(d.Sets[name].Decl, "interval") && len(without(was, is)) > 0 {
+			// Kernels do not find a concatenated element to delete; an emptied set they refill.
+			d.stmt("flush set", name, "")
+			was = nil
 		}
+		var come []string
+		gone := without(was, is)
 		for _, k := range sorted(is) {
 			if v, ok := was[k]; ok && v == is[k] {
 				continue
@@ -147,6 +148,17 @@ func (d differ) elements(old Table) {
 		d.list("delete element", name, gone)
 		d.list("add element", name, come)
 	}
+}
+
+// without gives the keys of was that is lacks or gives another value.
+func without(was, is map[string]string) []string {
+	var gone []string
+	for _, k := range sorted(was) {
+		if v, ok := is[k]; !ok || v != was[k] {
+			gone = append(gone, k)
+		}
+	}
+	return gone
 }
 
 func (d differ) removals(old Table) {
