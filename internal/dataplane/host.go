@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/vishvananda/netlink"
@@ -18,9 +19,9 @@ import (
 	"github.com/strata-cloud/strata/internal/nodeapi"
 )
 
-// forwardDir holds, for each cloud of this machine that turned ip_forward on,
-// what it was before any of them did. Like the setting itself it lasts until
-// the machine restarts.
+// forwardDir holds, for each host (by the inode of its network namespace) and
+// each cloud on it that turned ip_forward on, what it was before any of them
+// did. Like the setting itself it lasts until the machine restarts.
 const forwardDir = "/run/strata/ip_forward"
 
 const forwardKey = "net/ipv4/ip_forward"
@@ -135,19 +136,23 @@ func hostAlias(name string) string { return "strata cloud " + name }
 
 // takeForward turns ip_forward on and remembers what it was.
 func takeForward(host *netns.NS, name string) error {
-	file := filepath.Join(forwardDir, name)
+	dir, err := forwardFiles(host)
+	if err != nil {
+		return err
+	}
+	file := filepath.Join(dir, name)
 	if _, err := os.Stat(file); err != nil {
 		before, err := os.ReadFile(filepath.Join("/proc/sys", forwardKey))
 		if err != nil {
 			return fmt.Errorf("reading ip_forward: %w", err)
 		}
 		// A neighbour that came earlier knows better what the host's own value was.
-		if others, _ := filepath.Glob(filepath.Join(forwardDir, "*")); len(others) > 0 {
+		if others, _ := filepath.Glob(filepath.Join(dir, "*")); len(others) > 0 {
 			if b, err := os.ReadFile(others[0]); err == nil {
 				before = b
 			}
 		}
-		if err := os.MkdirAll(forwardDir, 0o755); err != nil {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return fmt.Errorf("remembering ip_forward: %w", err)
 		}
 		if err := os.WriteFile(file, before, 0o644); err != nil {
@@ -159,7 +164,11 @@ func takeForward(host *netns.NS, name string) error {
 
 // giveForward restores ip_forward when this cloud was the last to need it.
 func giveForward(host *netns.NS, name string) error {
-	file := filepath.Join(forwardDir, name)
+	dir, err := forwardFiles(host)
+	if err != nil {
+		return err
+	}
+	file := filepath.Join(dir, name)
 	before, err := os.ReadFile(file)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
@@ -167,7 +176,7 @@ func giveForward(host *netns.NS, name string) error {
 	if err != nil {
 		return fmt.Errorf("what ip_forward was: %w", err)
 	}
-	if others, _ := filepath.Glob(filepath.Join(forwardDir, "*")); len(others) == 1 {
+	if others, _ := filepath.Glob(filepath.Join(dir, "*")); len(others) == 1 {
 		if err := host.Sysctl(forwardKey, strings.TrimSpace(string(before))); err != nil {
 			return err
 		}
@@ -175,7 +184,13 @@ func giveForward(host *netns.NS, name string) error {
 	if err := os.Remove(file); err != nil {
 		return fmt.Errorf("forgetting ip_forward: %w", err)
 	}
-	os.Remove(forwardDir) // when empty
-	os.Remove(filepath.Dir(forwardDir))
+	for _, d := range []string{dir, forwardDir, filepath.Dir(forwardDir)} {
+		os.Remove(d) // when empty
+	}
 	return nil
+}
+
+func forwardFiles(host *netns.NS) (string, error) {
+	ino, err := host.Inode()
+	return filepath.Join(forwardDir, strconv.FormatUint(ino, 10)), err
 }

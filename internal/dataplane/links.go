@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"unsafe"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -244,6 +245,33 @@ func loopback(ns *netns.NS, addrs ...netip.Prefix) error {
 	}
 	_, err = ensureAddrs(ns, lo, addrs)
 	return err
+}
+
+// ethtoolSetTxChecksum is ETHTOOL_STXCSUM of linux/ethtool.h.
+const ethtoolSetTxChecksum = 0x17
+
+// fillChecksums has the kernel write whole checksums into what a device sends.
+// DHCP clients that read raw packets refuse one that is left to hardware.
+func fillChecksums(ns *netns.NS, device string) error {
+	value := struct{ cmd, data uint32 }{ethtoolSetTxChecksum, 0}
+	req := struct {
+		name [unix.IFNAMSIZ]byte
+		data unsafe.Pointer
+		_    [16]byte
+	}{data: unsafe.Pointer(&value)}
+	copy(req.name[:unix.IFNAMSIZ-1], device)
+	return ns.Do(func() error {
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return fmt.Errorf("checksums of %s: %w", device, err)
+		}
+		defer unix.Close(fd)
+		_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.SIOCETHTOOL, uintptr(unsafe.Pointer(&req)))
+		if errno != 0 {
+			return fmt.Errorf("checksums of %s: %w", device, errno)
+		}
+		return nil
+	})
 }
 
 // orDefault is Ethernet's MTU for a network that says none.

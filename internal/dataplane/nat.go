@@ -37,13 +37,16 @@ func routerTable(spec nodeapi.Router) nft.Table {
 		"meta l4proto { 1, 58 } accept",
 		`iifname "qr-*" ip daddr 169.254.169.254 tcp dport 80 accept`,
 	}}
-	t.Chains["forward"] = nft.Chain{Hook: "type filter hook forward priority 0; policy accept", Rules: []string{
-		"ip daddr 169.254.0.0/16 drop",
-		"ct state invalid drop",
-	}}
+	forward := []string{"ip daddr 169.254.0.0/16 drop", "ct state invalid drop"}
 	var pre, post []string
 	if g := spec.Gateway; g != nil {
 		device := ifname.GatewayInner(g.PortID)
+		if g.EnableSNAT {
+			// Networks behind translation are private: from outside only floating IPs lead in.
+			forward = append(forward,
+				fmt.Sprintf("iifname %q ct status dnat accept", device),
+				fmt.Sprintf("iifname %q meta nfproto ipv4 ct state new drop", device))
+		}
 		for _, f := range spec.FloatingIPs {
 			t.AddElement("floating", f.Floating.String(), f.Fixed.String())
 			t.AddElement("fixed", f.Fixed.String(), f.Floating.String())
@@ -55,6 +58,7 @@ func routerTable(spec nodeapi.Router) nft.Table {
 		pre = append(pre, "dnat ip to ip daddr map @floating")
 		post = postrouting(g, device)
 	}
+	t.Chains["forward"] = nft.Chain{Hook: "type filter hook forward priority 0; policy accept", Rules: forward}
 	t.Chains["prerouting"] = nft.Chain{Hook: "type nat hook prerouting priority -100; policy accept", Rules: pre}
 	t.Chains["postrouting"] = nft.Chain{Hook: "type nat hook postrouting priority 100; policy accept", Rules: post}
 	return t

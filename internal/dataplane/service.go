@@ -75,6 +75,9 @@ func (p *Plane) ensureService(ctx context.Context, seg *segment.Segment, verify 
 	if err != nil {
 		return err
 	}
+	if err := fillChecksums(s.ns, device); err != nil {
+		return err
+	}
 	addrs := append([]netip.Prefix{metadata4, metadata6}, n.ServiceAddrs...)
 	if _, err := ensureAddrs(s.ns, link, addrs); err != nil {
 		return err

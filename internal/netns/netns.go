@@ -109,6 +109,15 @@ func List(prefix string) ([]string, error) {
 // FD is the namespace's file descriptor, valid until Close.
 func (n *NS) FD() int { return int(n.file.Fd()) }
 
+// Inode identifies the namespace among those of the machine.
+func (n *NS) Inode() (uint64, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(n.FD(), &st); err != nil {
+		return 0, fmt.Errorf("inode of network namespace %s: %w", n.Name, err)
+	}
+	return st.Ino, nil
+}
+
 // Do runs f on an OS thread that is inside the namespace and waits for it.
 // f must not start goroutines that rely on being inside.
 func (n *NS) Do(f func() error) error {
