@@ -169,6 +169,20 @@ func (e *Engine) CancelAll(tx *store.Tx, resource string) error {
 	return nil
 }
 
+// Forget drops, in the caller's transaction, the finished logs of a resource that
+// is gone for good.
+func (e *Engine) Forget(tx *store.Tx, resource string) error {
+	for _, r := range e.logs.TxBy(tx, "resource", resource) {
+		if !r.Finished() {
+			continue
+		}
+		if err := e.logs.TxDelete(tx, r.ID); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // Of lists the resource's sagas, newest first.
 func (e *Engine) Of(resource string) []*Record {
 	list := append([]*Record(nil), e.logs.By("resource", resource)...)

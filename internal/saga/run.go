@@ -65,9 +65,6 @@ func (e *Engine) forward(ctx context.Context, d definition, r *Record) error {
 	delete(e.cancels, r.ID)
 	e.mu.Unlock()
 	cancel()
-	if x := e.ask(Point{r.ID, name, "do"}); x != nil {
-		err = x
-	}
 	if errors.Is(err, ErrKilled) || err != nil && ctx.Err() != nil {
 		return ErrKilled
 	}
@@ -83,13 +80,19 @@ func (e *Engine) forward(ctx context.Context, d definition, r *Record) error {
 
 // do runs the step once, or for a definition that insists until it succeeds.
 func (e *Engine) do(ctx context.Context, d definition, r *Record) (state json.RawMessage, err error) {
-	if !d.insist {
-		return d.do(ctx, r.Next, r.State)
-	}
-	err = e.insist(ctx, r, d.steps[r.Next], func() error {
+	name := d.steps[r.Next]
+	once := func() error {
 		state, err = d.do(ctx, r.Next, r.State)
+		if x := e.ask(Point{r.ID, name, "do"}); x != nil {
+			return x
+		}
 		return err
-	})
+	}
+	if d.insist {
+		err = e.insist(ctx, r, name, once)
+		return state, err
+	}
+	err = once()
 	return state, err
 }
 
