@@ -3,6 +3,7 @@ package compute
 import (
 	"context"
 
+	"github.com/strata-cloud/strata/internal/policy"
 	"github.com/strata-cloud/strata/internal/rest"
 	"github.com/strata-cloud/strata/internal/store"
 )
@@ -17,8 +18,16 @@ func (s *Service) deleteServer(ctx context.Context, r *rest.Request) (*rest.Resp
 	if err := s.unlocked(r, v); err != nil {
 		return nil, err
 	}
-	err = s.DB.Txn(ctx, func(tx *store.Tx) error {
-		v, err := s.servers.TxGet(tx, v.ID)
+	if err := s.remove(ctx, r.ID, r.Creds, v.ID); err != nil {
+		return nil, err
+	}
+	return rest.Empty(204), nil
+}
+
+// remove begins the deletion of a server; again for one that is going is no error.
+func (s *Service) remove(ctx context.Context, requestID string, c *policy.Credentials, id string) error {
+	return s.DB.Txn(ctx, func(tx *store.Tx) error {
+		v, err := s.servers.TxGet(tx, id)
 		if err != nil || v.DeletedAt != nil || v.TaskState == Deleting {
 			return err
 		}
@@ -31,10 +40,6 @@ func (s *Service) deleteServer(ctx context.Context, r *rest.Request) (*rest.Resp
 		}); err != nil {
 			return err
 		}
-		return s.begin(tx, r.ID, r.Creds, sagaDelete, "delete", v, nil)
+		return s.begin(tx, requestID, c, sagaDelete, "delete", v, nil)
 	})
-	if err != nil {
-		return nil, err
-	}
-	return rest.Empty(204), nil
 }

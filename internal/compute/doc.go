@@ -22,5 +22,5 @@
 // Crash story: a request writes the server and its saga in one transaction and
 // answers; from there the saga's log carries it to an end, whatever dies. A
 // delete cancels what is under way and insists until every trace is gone. After a
-// saga has ended, followPower keeps the record true to what the node observes.
+// saga has ended, follow (reconcile.go) keeps the record true to what the node observes.
 package compute

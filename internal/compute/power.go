@@ -148,37 +148,35 @@ func (s *Service) awaitPower(ctx context.Context, j *job) error {
 	})
 }
 
-func (s *Service) powerFailed(ctx context.Context, j *job, cause error) error {
-	return s.update(ctx, j.Server, func(v *Server) error {
-		v.doing("")
-		v.VMState = Errored
-		v.Fault = &Fault{Code: 500, Message: cause.Error(), Created: now()}
-		return nil
-	})
-}
+// observed maps what a node sees to the state that users see.
+var observed = map[nodeapi.Power]VMState{nodeapi.PowerRunning: Active, nodeapi.PowerPaused: Paused,
+	nodeapi.PowerSuspended: Suspended, nodeapi.PowerStopped: Stopped}
 
-// followPower makes the record follow what the node observes of a server that no
-// saga is working on: a guest that shut itself down is stopped, not to be restarted.
-func (s *Service) followPower(ctx context.Context, id string) error {
-	st, err := s.Nodes.Statuses.Get(id)
-	if err != nil || s.Sagas.Busy(id) {
-		return nil // gone, or the saga decides
+// powerFailed gives up the wish: the server is what the node says that it is, or
+// in error when that is nothing that a user could have asked for.
+func (s *Service) powerFailed(ctx context.Context, j *job, cause error) error {
+	var st nodeapi.InstanceStatus
+	if now, err := s.Nodes.Statuses.Get(j.Server); err == nil {
+		st = *now
 	}
-	v, err := s.servers.Get(id)
-	if err != nil || v.DeletedAt != nil || st.Gen < v.Gen {
-		return nil
-	}
-	if v.VMState != Active || st.Power != nodeapi.PowerStopped && st.Power != nodeapi.PowerCrashed {
-		return nil
-	}
-	_, err = s.order(ctx, id, func(v *Server, i *nodeapi.Instance) error { i.Power = nodeapi.PowerStopped; return nil })
-	if err != nil {
-		return err
-	}
-	return s.update(ctx, id, func(v *Server) error {
-		if v.VMState == Active && v.TaskState == "" {
-			v.VMState = Stopped
+	state, known := observed[st.Power]
+	return s.DB.Txn(ctx, func(tx *store.Tx) error {
+		v, err := s.servers.TxGet(tx, j.Server)
+		if err != nil || v.TaskState == Deleting {
+			return err
 		}
-		return nil
+		if known {
+			if _, err := s.orderTx(tx, v.ID, func(_ *Server, i *nodeapi.Instance) error { i.Power = st.Power; return nil }); err != nil {
+				return err
+			}
+		}
+		_, err = s.servers.TxUpdate(tx, v.ID, func(v *Server) error {
+			v.TaskState, v.Updated, v.Fault = "", now(), nil
+			if v.VMState = state; !known {
+				v.VMState, v.Fault = Errored, &Fault{Code: 500, Message: cause.Error(), Created: now()}
+			}
+			return nil
+		})
+		return err
 	})
 }

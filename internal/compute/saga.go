@@ -171,39 +171,37 @@ func (s *Service) spawn(ctx context.Context, j *job) error {
 
 // order writes the Instance that the node should run, with the next generation.
 // fn changes it; an Instance that does not exist yet comes empty.
-func (s *Service) order(ctx context.Context, id string, fn func(*Server, *nodeapi.Instance) error) (int64, error) {
-	gen := int64(0)
-	err := s.DB.Txn(ctx, func(tx *store.Tx) error {
-		v, err := s.servers.TxGet(tx, id)
-		if err != nil {
-			return err
-		}
-		inst := &nodeapi.Instance{ID: v.ID, Node: v.Host}
-		if old, err := s.Nodes.Instances.TxGet(tx, id); err == nil {
-			inst = cloneInstance(old)
-		} else if !errs.Is(err, errs.NotFound) {
-			return err
-		}
-		if err := fn(v, inst); err != nil {
-			return err
-		}
-		gen = v.Gen + 1
-		inst.Gen = gen
-		if err := s.Nodes.Instances.TxPut(tx, inst); err != nil {
-			return err
-		}
-		_, err = s.servers.TxUpdate(tx, id, func(v *Server) error {
-			v.Gen, v.RebootSeq = gen, inst.Reboot.Seq
-			return nil
-		})
+func (s *Service) order(ctx context.Context, id string, fn func(*Server, *nodeapi.Instance) error) (gen int64, err error) {
+	err = s.DB.Txn(ctx, func(tx *store.Tx) error {
+		gen, err = s.orderTx(tx, id, fn)
 		return err
 	})
 	return gen, err
 }
 
-func cloneInstance(i *nodeapi.Instance) *nodeapi.Instance {
-	c := *i
-	return &c
+func (s *Service) orderTx(tx *store.Tx, id string, fn func(*Server, *nodeapi.Instance) error) (int64, error) {
+	v, err := s.servers.TxGet(tx, id)
+	if err != nil {
+		return 0, err
+	}
+	inst := &nodeapi.Instance{ID: v.ID, Node: v.Host}
+	if old, err := s.Nodes.Instances.TxGet(tx, id); err == nil {
+		*inst = *old
+	} else if !errs.Is(err, errs.NotFound) {
+		return 0, err
+	}
+	if err := fn(v, inst); err != nil {
+		return 0, err
+	}
+	inst.Gen = v.Gen + 1
+	if err := s.Nodes.Instances.TxPut(tx, inst); err != nil {
+		return 0, err
+	}
+	_, err = s.servers.TxUpdate(tx, id, func(v *Server) error {
+		v.Gen, v.RebootSeq = inst.Gen, inst.Reboot.Seq
+		return nil
+	})
+	return inst.Gen, err
 }
 
 func (s *Service) awaitRunning(ctx context.Context, j *job) error {
@@ -220,22 +218,36 @@ func (s *Service) awaitRunning(ctx context.Context, j *job) error {
 	})
 }
 
-// destroy makes the node remove every trace and then forgets the Instance.
+// destroy makes the node remove every trace and then forgets the Instance. When
+// the node is away, the order stays behind for its return (see follow): deleting
+// always works.
 func (s *Service) destroy(ctx context.Context, j *job) error {
-	if _, err := s.Nodes.Instances.Get(j.Server); errs.Is(err, errs.NotFound) {
+	inst, err := s.Nodes.Instances.Get(j.Server)
+	if errs.Is(err, errs.NotFound) {
 		return nil
 	} else if err != nil {
 		return err
 	}
-	gen, err := s.order(ctx, j.Server, func(_ *Server, i *nodeapi.Instance) error { i.Deleted = true; return nil })
-	if err != nil {
-		return err
+	gen := inst.Gen
+	// A fault is an answer too: the node tries again only what is new.
+	if st, err := s.Nodes.Statuses.Get(j.Server); !inst.Deleted || err == nil && st.Gen >= gen && st.Fault != "" {
+		if gen, err = s.order(ctx, j.Server, func(_ *Server, i *nodeapi.Instance) error { i.Deleted = true; return nil }); err != nil {
+			return err
+		}
 	}
-	if _, err := s.Nodes.Reached(ctx, j.Server, gen); err != nil {
+	if _, err := s.Nodes.Conn(inst.Node); err != nil {
+		return nil
+	}
+	wait, cancel := context.WithTimeout(ctx, destroyTimeout)
+	defer cancel()
+	if _, err := s.Nodes.Reached(wait, j.Server, gen); err != nil {
 		return err
 	}
 	return s.Nodes.Forget(ctx, j.Server)
 }
+
+// destroyTimeout bounds one wait for a node; then destroy looks whether it is still there.
+const destroyTimeout = time.Minute
 
 func (s *Service) createFailed(ctx context.Context, j *job, cause error) error {
 	return s.update(ctx, j.Server, func(v *Server) error {

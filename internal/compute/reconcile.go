@@ -1,0 +1,118 @@
+package compute
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/strata-cloud/strata/internal/errs"
+	"github.com/strata-cloud/strata/internal/nodeapi"
+	"github.com/strata-cloud/strata/internal/reconcile"
+	"github.com/strata-cloud/strata/internal/store"
+)
+
+const (
+	// keepDeleted is how long a deleted server can still be listed.
+	keepDeleted = 24 * time.Hour
+	purgeEvery  = 10 * time.Minute
+)
+
+// Run keeps the records true to what the nodes observe and purges the deleted
+// servers, until ctx ends. It may run on several members at once.
+func (s *Service) Run(ctx context.Context) {
+	follow := reconcile.New("compute.follow", s.Log, s.follow)
+	purge := reconcile.New("compute.purge", s.Log, s.purge)
+	purge.Resync = purgeEvery
+	purge.List = func() []string { return s.expired(time.Now()) }
+	var group sync.WaitGroup
+	group.Go(func() { follow.Run(ctx) })
+	group.Go(func() { purge.Run(ctx) })
+	group.Go(func() {
+		for ev := range s.Nodes.Statuses.Watch(ctx) {
+			if ev.New != nil {
+				follow.Add(ev.ID)
+			}
+		}
+	})
+	// A server may change under a saga when its status already has: look again when the saga has ended.
+	group.Go(func() {
+		for ev := range s.servers.Watch(ctx) {
+			if ev.New != nil && ev.New.TaskState == "" {
+				follow.Add(ev.ID)
+			}
+		}
+	})
+	group.Wait()
+}
+
+var errBusy = errors.New("a saga is still at work")
+
+// follow makes the record follow what the node observes of a server that no saga
+// is working on: a guest that shut itself down is stopped, not to be restarted,
+// and what a node has removed for a server deleted while it was away is forgotten.
+func (s *Service) follow(ctx context.Context, id string) error {
+	st, err := s.Nodes.Statuses.Get(id)
+	if err != nil {
+		return nil
+	}
+	v, err := s.servers.Get(id)
+	if err != nil || v.DeletedAt != nil {
+		if st.Gone {
+			return s.Nodes.Forget(ctx, id)
+		}
+		return nil
+	}
+	if v.VMState != Active || st.Gen < v.Gen || st.Power != nodeapi.PowerStopped && st.Power != nodeapi.PowerCrashed {
+		return nil
+	}
+	if s.Sagas.Busy(id) {
+		return errBusy // it may end without noticing
+	}
+	return s.stopped(ctx, id, st.Gen)
+}
+
+// stopped writes that the server stopped by itself, wanted from now on.
+func (s *Service) stopped(ctx context.Context, id string, seen int64) error {
+	return s.DB.Txn(ctx, func(tx *store.Tx) error {
+		v, err := s.servers.TxGet(tx, id)
+		if err != nil || v.VMState != Active || v.TaskState != "" || v.Gen != seen {
+			return nil // something has been asked of it since
+		}
+		if _, err := s.orderTx(tx, id, func(_ *Server, i *nodeapi.Instance) error { i.Power = nodeapi.PowerStopped; return nil }); err != nil {
+			return err
+		}
+		_, err = s.servers.TxUpdate(tx, id, func(v *Server) error {
+			v.VMState, v.Updated = Stopped, now()
+			return nil
+		})
+		return err
+	})
+}
+
+// expired lists the servers whose time after deletion is over.
+func (s *Service) expired(at time.Time) []string {
+	var out []string
+	for _, v := range s.servers.By("deleted", "yes") {
+		if v.DeletedAt.Add(keepDeleted).Before(at) {
+			out = append(out, v.ID)
+		}
+	}
+	return out
+}
+
+// purge drops a deleted server and the log of what was done to it.
+func (s *Service) purge(ctx context.Context, id string) error {
+	return s.DB.Txn(ctx, func(tx *store.Tx) error {
+		v, err := s.servers.TxGet(tx, id)
+		if errs.Is(err, errs.NotFound) || err == nil && v.DeletedAt == nil {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		if err := s.Sagas.Forget(tx, id); err != nil {
+			return err
+		}
+		return s.servers.TxDelete(tx, id)
+	})
+}

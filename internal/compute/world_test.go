@@ -1,0 +1,365 @@
+package compute
+
+import (
+	"context"
+	"log/slog"
+	"maps"
+	"net/netip"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/strata-cloud/strata/internal/errs"
+	"github.com/strata-cloud/strata/internal/nodeapi"
+	"github.com/strata-cloud/strata/internal/nodes"
+	"github.com/strata-cloud/strata/internal/nodes/nodestest"
+	"github.com/strata-cloud/strata/internal/policy"
+	"github.com/strata-cloud/strata/internal/saga"
+	"github.com/strata-cloud/strata/internal/store"
+	"github.com/strata-cloud/strata/internal/wait"
+)
+
+const (
+	imageID   = "11111111-1111-4111-8111-111111111111"
+	networkID = "22222222-2222-4222-8222-222222222222"
+	project1  = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa1"
+	project2  = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa2"
+)
+
+// world is a compute service with everything around it played by ledgers.
+type world struct {
+	t      testing.TB
+	db     *store.DB
+	engine *saga.Engine
+	nodes  *nodes.Registry
+	svc    *Service
+	nets   *fakeNetworks
+	place  *fakePlacement
+	agents map[string]*nodestest.Agent
+}
+
+func newWorld(t testing.TB, opt saga.Options, hosts ...string) *world {
+	t.Helper()
+	log := slog.New(slog.DiscardHandler)
+	db, err := store.Open(t.Context(), store.Options{Backend: store.NewMemory(), Log: log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { db.Close() })
+	w := &world{t: t, db: db, engine: saga.New(db, opt), nodes: nodes.New(db), nets: newNetworks(), agents: map[string]*nodestest.Agent{}}
+	w.place = &fakePlacement{free: map[string]Resources{}, held: map[string]claim{}}
+	w.svc = New(Options{DB: db, Sagas: w.engine, Nodes: w.nodes, Images: fakeImages{}, Networks: w.nets, Placement: w.place, Log: log,
+		BootTimeout: 10 * time.Second})
+	if err := db.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.svc.Seed(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if len(hosts) == 0 {
+		hosts = []string{"node-1"}
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	var group sync.WaitGroup
+	t.Cleanup(func() { stop(); group.Wait() })
+	for _, h := range hosts {
+		a := &nodestest.Agent{Info: nodeapi.NodeInfo{ID: h, Host: h, Addr: "192.0.2.10", VCPUs: 8, MemoryMiB: 16384, DiskGiB: 100, Accelerator: "tcg", Hypervisor: "QEMU",
+			Version: "7.2.15", CPUModel: "max", CPUArch: "x86_64", CPUFlags: []string{"sse"}}}
+		w.agents[h] = a
+		w.place.free[h] = Resources{VCPU: 64, MemoryMiB: 65536, DiskGiB: 1000}
+		if err := a.Register(ctx, db, w.nodes); err != nil {
+			t.Fatal(err)
+		}
+		group.Go(func() {
+			if err := a.Run(ctx, db, w.nodes); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	return w
+}
+
+// start runs the sagas and the service's own loops until the test ends.
+func (w *world) start() *world {
+	ctx, stop := context.WithCancel(w.t.Context())
+	var group sync.WaitGroup
+	group.Go(func() { _ = w.engine.Run(ctx) })
+	group.Go(func() { w.svc.Run(ctx) })
+	w.t.Cleanup(func() { stop(); group.Wait() })
+	return w
+}
+
+func (w *world) until(what string, ok func() bool) {
+	w.t.Helper()
+	ctx, cancel := context.WithTimeout(w.t.Context(), 10*time.Second)
+	defer cancel()
+	if err := wait.Until(ctx, what, time.Millisecond, func(context.Context) (bool, error) { return ok(), nil }); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// settled waits until no saga is open.
+func (w *world) settled() {
+	w.t.Helper()
+	w.until("the sagas' ends", func() bool { return w.engine.Open() == 0 })
+}
+
+// clean demands that ledgers hold what the live servers hold, and nothing else.
+func (w *world) clean(t testing.TB) {
+	t.Helper()
+	var placed, ports, running []string
+	for _, v := range w.svc.servers.All() {
+		if v.DeletedAt != nil || v.Host == "" {
+			continue
+		}
+		placed = append(placed, v.ID)
+		running = append(running, v.ID)
+		for _, n := range v.NICs {
+			ports = append(ports, n.PortID)
+		}
+	}
+	slices.Sort(ports)
+	slices.Sort(placed)
+	equal := func(what string, got, want []string) {
+		t.Helper()
+		if !slices.Equal(got, want) {
+			t.Errorf("%s: have %v, want %v", what, got, want)
+		}
+	}
+	equal("allocations", w.place.consumers(), placed)
+	equal("bound ports", w.nets.bound(), ports)
+	var instances, statuses, onNodes []string
+	for _, i := range w.nodes.Instances.All() {
+		instances = append(instances, i.ID)
+	}
+	for _, s := range w.nodes.Statuses.All() {
+		statuses = append(statuses, s.ID)
+	}
+	for _, a := range w.agents {
+		onNodes = append(onNodes, a.Runs()...)
+	}
+	slices.Sort(onNodes)
+	slices.Sort(running)
+	equal("instances", instances, running)
+	equal("statuses", statuses, running)
+	equal("on the nodes", onNodes, running)
+}
+
+// fakeImages knows one image.
+type fakeImages struct{}
+
+func (fakeImages) Image(_ context.Context, _ *policy.Credentials, id string) (*Image, error) {
+	if id != imageID {
+		return nil, errs.NotFoundf("no image %s", id)
+	}
+	return &Image{ID: id, Name: "tiny", Status: "active", Format: "qcow2", Size: 10 << 20, Virtual: 64 << 20}, nil
+}
+
+// fakeNetworks is a network service of one network per project and any number of ports.
+type fakeNetworks struct {
+	mu    sync.Mutex
+	ports map[string]*Port
+	users map[string]bool // made by a user: survives its server
+	next  byte
+	limit int
+}
+
+func newNetworks() *fakeNetworks {
+	return &fakeNetworks{ports: map[string]*Port{}, users: map[string]bool{}, limit: -1}
+}
+
+func (f *fakeNetworks) Usable(_ context.Context, _ *policy.Credentials, id string) error {
+	if id != networkID {
+		return errs.NotFoundf("no network %s", id)
+	}
+	return nil
+}
+
+func (f *fakeNetworks) Available(context.Context, *policy.Credentials) ([]string, error) {
+	return []string{networkID}, nil
+}
+
+func (f *fakeNetworks) Port(_ context.Context, c *policy.Credentials, id string) (*Port, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	p := f.ports[id]
+	if p == nil || p.ProjectID != c.ProjectID {
+		return nil, errs.NotFoundf("no port %s", id)
+	}
+	q := *p
+	return &q, nil
+}
+
+func (f *fakeNetworks) Groups(_ context.Context, _ string, wanted []string) (ids, names []string, err error) {
+	for _, w := range wanted {
+		if w != "default" && w != "web" {
+			return nil, nil, errs.NotFoundf("Unable to find security_group with name or id '%s'", w)
+		}
+		ids, names = append(ids, "sg-"+w), append(names, w)
+	}
+	return ids, names, nil
+}
+
+// addPort makes a port as a user would.
+func (f *fakeNetworks) addPort(project string) string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	id := uuid.NewString()
+	f.users[id] = true
+	f.ports[id] = f.newPort(id, project)
+	return id
+}
+
+func (f *fakeNetworks) newPort(id, project string) *Port {
+	f.next++
+	return &Port{ID: id, NetworkID: networkID, NetworkName: "private", ProjectID: project, MAC: "fa:16:3e:00:00:01", MTU: 1450, Status: "DOWN",
+		FixedIPs: []nodeapi.FixedIP{{SubnetID: "33333333-3333-4333-8333-333333333333", Addr: netip.AddrFrom4([4]byte{10, 0, 0, f.next})}}, Created: time.Now()}
+}
+
+func (f *fakeNetworks) EnsurePort(_ context.Context, p PortSpec) (*Port, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	have := f.ports[p.ID]
+	if have == nil && p.Existing {
+		return nil, errs.NotFoundf("Port %s could not be found.", p.ID)
+	}
+	if have == nil {
+		have = f.newPort(p.ID, p.ProjectID)
+		have.GroupNames = []string{"default"}
+		f.ports[p.ID] = have
+	}
+	if have.DeviceID != "" && have.DeviceID != p.Server {
+		return nil, errs.Conflictf("Port %s is in use", p.ID)
+	}
+	have.DeviceID, have.Bound, have.Status = p.Server, p.Host, "ACTIVE"
+	q := *have
+	return &q, nil
+}
+
+func (f *fakeNetworks) ReleasePort(_ context.Context, id string, keep bool) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	p := f.ports[id]
+	if p == nil {
+		return nil
+	}
+	if !keep {
+		delete(f.ports, id)
+		return nil
+	}
+	p.DeviceID, p.Bound = "", ""
+	return nil
+}
+
+func (f *fakeNetworks) Ports(server string) []Port {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var out []Port
+	for _, id := range slices.Sorted(maps.Keys(f.ports)) {
+		if p := f.ports[id]; p.DeviceID == server {
+			out = append(out, *p)
+		}
+	}
+	return out
+}
+
+func (f *fakeNetworks) SetGroups(_ context.Context, _ *policy.Credentials, server, group string, add bool) error {
+	if group != "default" && group != "web" {
+		return errs.NotFoundf("Security group %s not found.", group)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, p := range f.ports {
+		if p.DeviceID != server {
+			continue
+		}
+		if p.GroupNames = slices.DeleteFunc(slices.Clone(p.GroupNames), func(g string) bool { return g == group }); add {
+			p.GroupNames = append(p.GroupNames, group)
+		}
+	}
+	return nil
+}
+
+func (f *fakeNetworks) FreePorts(string) int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.limit < 0 {
+		return -1
+	}
+	return f.limit - len(f.ports)
+}
+
+// bound lists the ports that a server holds or that were made for one.
+func (f *fakeNetworks) bound() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var out []string
+	for id, p := range f.ports {
+		if p.DeviceID != "" || !f.users[id] {
+			out = append(out, id)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+type claim struct {
+	host string
+	need Resources
+}
+
+// fakePlacement counts what is free on each host.
+type fakePlacement struct {
+	mu   sync.Mutex
+	free map[string]Resources
+	held map[string]claim
+}
+
+func (f *fakePlacement) fits(host string, r Resources) bool {
+	have := f.free[host]
+	for _, c := range f.held {
+		if c.host == host {
+			have.VCPU, have.MemoryMiB, have.DiskGiB = have.VCPU-c.need.VCPU, have.MemoryMiB-c.need.MemoryMiB, have.DiskGiB-c.need.DiskGiB
+		}
+	}
+	return have.VCPU >= r.VCPU && have.MemoryMiB >= r.MemoryMiB && have.DiskGiB >= r.DiskGiB
+}
+
+func (f *fakePlacement) Candidates(_ context.Context, r Resources) ([]string, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var out []string
+	for _, h := range slices.Sorted(maps.Keys(f.free)) {
+		if f.fits(h, r) {
+			out = append(out, h)
+		}
+	}
+	return out, nil
+}
+
+func (f *fakePlacement) Claim(_ context.Context, consumer, host, _, _ string, r Resources) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.held, consumer)
+	if !f.fits(host, r) {
+		return errs.New(errs.NoCapacity, "host %s is full", host)
+	}
+	f.held[consumer] = claim{host, r}
+	return nil
+}
+
+func (f *fakePlacement) Release(_ context.Context, consumer string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.held, consumer)
+	return nil
+}
+
+func (f *fakePlacement) consumers() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Sorted(maps.Keys(f.held))
+}

@@ -1,0 +1,168 @@
+// Package nodestest plays a node's agent without a machine: it watches the
+// instances of its node, reports each one's wanted state as reached, and keeps
+// what a real agent would keep, so that tests and simulations can compare.
+package nodestest
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/strata-cloud/strata/internal/errs"
+	"github.com/strata-cloud/strata/internal/nodeapi"
+	"github.com/strata-cloud/strata/internal/nodes"
+	"github.com/strata-cloud/strata/internal/store"
+)
+
+// Agent is a simulated node. Set the fields before Run.
+type Agent struct {
+	Info nodeapi.NodeInfo
+	// Fault may refuse an instance: its text is reported as the fault.
+	Fault func(nodeapi.Instance) string
+
+	mu    sync.Mutex
+	away  bool
+	back  chan struct{}
+	runs  map[string]nodeapi.Instance // what "runs" here, by id
+	boots map[string]int              // how often each was started or rebooted
+}
+
+// Register writes the node's info and connects the agent to the registry.
+func (a *Agent) Register(ctx context.Context, db *store.DB, r *nodes.Registry) error {
+	if a.Info.SeenAt.IsZero() {
+		a.Info.SeenAt, a.Info.BootedAt = time.Now().UTC(), time.Now().UTC()
+	}
+	r.Connect(a.Info.ID, a)
+	return db.Txn(ctx, func(tx *store.Tx) error { return r.Infos.TxPut(tx, &a.Info) })
+}
+
+// Run converges until ctx ends.
+func (a *Agent) Run(ctx context.Context, db *store.DB, r *nodes.Registry) error {
+	changed := db.Notify(ctx, "node/instance")
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-changed:
+		case <-a.returned():
+		}
+		if a.isAway() {
+			continue
+		}
+		for _, i := range r.Instances.By("node", a.Info.ID) {
+			if st, err := r.Statuses.Get(i.ID); err == nil && st.Gen >= i.Gen {
+				continue
+			}
+			if err := r.Report(ctx, a.converge(*i)); err != nil && ctx.Err() == nil {
+				return fmt.Errorf("simulated node %s: reporting %s: %w", a.Info.ID, i.ID, err)
+			}
+		}
+	}
+}
+
+// Away cuts the agent off, or lets it catch up.
+func (a *Agent) Away(away bool) {
+	back := a.returned()
+	a.mu.Lock()
+	a.away = away
+	a.mu.Unlock()
+	if !away {
+		select {
+		case back <- struct{}{}:
+		default:
+		}
+	}
+}
+
+func (a *Agent) isAway() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.away
+}
+
+func (a *Agent) returned() chan struct{} {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.back == nil {
+		a.back = make(chan struct{}, 1)
+	}
+	return a.back
+}
+
+// converge makes the instance true and says so.
+func (a *Agent) converge(i nodeapi.Instance) nodeapi.InstanceStatus {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.runs == nil {
+		a.runs, a.boots = map[string]nodeapi.Instance{}, map[string]int{}
+	}
+	st := nodeapi.InstanceStatus{ID: i.ID, Node: i.Node, Gen: i.Gen, Power: i.Power, RebootSeq: i.Reboot.Seq, Since: time.Now().UTC()}
+	if i.Deleted {
+		delete(a.runs, i.ID)
+		st.Gone, st.Power = true, nodeapi.PowerStopped
+		return st
+	}
+	if a.Fault != nil {
+		if st.Fault = a.Fault(i); st.Fault != "" {
+			st.Power = a.runs[i.ID].Power
+			return st
+		}
+	}
+	old, there := a.runs[i.ID]
+	if !there && i.Power == nodeapi.PowerRunning || there && old.Reboot.Seq < i.Reboot.Seq {
+		a.boots[i.ID]++
+	}
+	a.runs[i.ID] = i
+	return st
+}
+
+// Runs lists the ids of the instances that are on the node.
+func (a *Agent) Runs() []string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var out []string
+	for id := range a.runs {
+		out = append(out, id)
+	}
+	slices.Sort(out)
+	return out
+}
+
+// Boots tells how often the instance was booted.
+func (a *Agent) Boots(id string) int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.boots[id]
+}
+
+// Observe reports a power state that nobody asked for, as when a guest shuts itself down.
+func (a *Agent) Observe(ctx context.Context, r *nodes.Registry, id string, p nodeapi.Power) error {
+	st, err := r.Statuses.Get(id)
+	if err != nil {
+		return err
+	}
+	now := *st
+	now.Power, now.Since = p, time.Now().UTC()
+	return r.Report(ctx, now)
+}
+
+// ConsoleLog gives the last lines of what a guest would have printed.
+func (a *Agent) ConsoleLog(_ context.Context, id string, lines int) ([]byte, error) {
+	a.mu.Lock()
+	i, ok := a.runs[id]
+	a.mu.Unlock()
+	if !ok {
+		return nil, errs.NotFoundf("instance %s is not on node %s", id, a.Info.ID)
+	}
+	var all []string
+	for n := range 20 {
+		all = append(all, fmt.Sprintf("line %d of %s\n", n+1, i.Name))
+	}
+	if lines > 0 && lines < len(all) {
+		all = all[len(all)-lines:]
+	}
+	return []byte(strings.Join(all, "")), nil
+}
