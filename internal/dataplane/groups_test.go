@@ -137,9 +137,15 @@ func TestAntiSpoofing(t *testing.T) {
 	in := func(args ...string) error { return b.ns.Do(exec.Command(args[0], args[1:]...).Run) }
 	spoof := func() bool { return in("ping", "-n", "-c", "1", "-W", "0.3", "-I", "10.0.1.99", "10.0.1.10") == nil }
 	w.must(in("ip", "addr", "add", "10.0.1.99/24", "dev", "eth0"))
+	// The answer needs no ARP, so that only the packet's own source can stop it.
+	neigh := func(verb string) error {
+		return a.ns.Do(exec.Command("ip", "neigh", verb, "10.0.1.99", "lladdr", b.port.MAC, "dev", "eth0").Run)
+	}
+	w.must(neigh("replace"))
 	if spoof() {
 		t.Fatal("a foreign source address passed")
 	}
+	w.must(neigh("del"))
 	if a.ping("10.0.1.99", 0) {
 		t.Fatal("ARP for a foreign address was answered")
 	}
@@ -155,4 +161,35 @@ func TestAntiSpoofing(t *testing.T) {
 	}
 	w.edit(portID(1, 1, 11), func(p *nodeapi.Port) { p.PortSecurity = false })
 	b.reaches("10.0.1.10")
+}
+
+// TestStateIsPerNetwork has two tenants use one five-tuple: what one is allowed
+// must not count as established for the other.
+func TestStateIsPerNetwork(t *testing.T) {
+	w := newWorld(t)
+	w.state.SecurityGroups = []nodeapi.SecurityGroup{group("open", ingress(-1, -1, -1)), group("closed")}
+	for tenant, sg := range []string{1: "open", 2: "closed"} {
+		if sg != "" {
+			w.state.Networks = append(w.state.Networks, network(tenant, 1))
+			w.state.Ports = append(w.state.Ports, port(tenant, 1, 10, sg), port(tenant, 1, 11, sg))
+		}
+	}
+	w.apply()
+	connect := func(tenant int) (net.Conn, error) {
+		server, client := w.boot(portID(tenant, 1, 10)), w.boot(portID(tenant, 1, 11))
+		server.dhcp()
+		client.dhcp()
+		server.serve(7000)
+		d := net.Dialer{Timeout: time.Second, LocalAddr: &net.TCPAddr{Port: 5555}}
+		var c net.Conn
+		err := client.ns.Do(func() (err error) { c, err = d.DialContext(t.Context(), "tcp", "10.0.1.10:7000"); return err })
+		return c, err
+	}
+	c, err := connect(1)
+	w.must(err)
+	defer c.Close()
+	if c, err := connect(2); err == nil {
+		c.Close()
+		t.Fatal("one tenant's connection opens another tenant's port")
+	}
 }
