@@ -14,8 +14,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// KindTiny is the small guest.
-const KindTiny = "tiny"
+// The kinds of image that Build makes.
+const (
+	KindTiny   = "tiny"
+	KindDebian = "debian"
+)
 
 // KernelArgs is the kernel command line of the tiny guest; use it for direct
 // kernel boot too.
@@ -26,8 +29,8 @@ const User = "strata"
 
 // Options say what to build and where.
 type Options struct {
-	Kind     string       // KindTiny, which is the default
-	Output   string       // path of the qcow2 image; tiny also writes KernelPath(Output) and InitrdPath(Output)
+	Kind     string       // KindTiny (default) or KindDebian
+	Output   string       // path of the qcow2 image; beside it come KernelPath(Output) and InitrdPath(Output)
 	WorkDir  string       // cache of packages and the unpacked tree
 	Progress func(string) // told of each step; may be nil
 }
@@ -45,11 +48,15 @@ type Requirement struct {
 }
 
 // Requirements lists what the host must have to build images of the kind.
-func Requirements(string) []Requirement {
-	return []Requirement{
+func Requirements(kind string) []Requirement {
+	need := []Requirement{
 		{"apt-get", "apt"}, {"apt-cache", "apt"}, {"dpkg-deb", "dpkg"},
 		{"mke2fs", "e2fsprogs"}, {"qemu-img", "qemu-utils"},
 	}
+	if kind == KindDebian {
+		need = append(need, Requirement{"mmdebstrap", "mmdebstrap"})
+	}
+	return need
 }
 
 // Check says which requirement is missing.
@@ -81,8 +88,8 @@ func Build(ctx context.Context, o Options) error {
 	if o.Kind == "" {
 		o.Kind = KindTiny
 	}
-	if o.Kind != KindTiny {
-		return fmt.Errorf("unknown guest kind %q: use %s", o.Kind, KindTiny)
+	if o.Kind != KindTiny && o.Kind != KindDebian {
+		return fmt.Errorf("unknown guest kind %q: use %s or %s", o.Kind, KindTiny, KindDebian)
 	}
 	if err := Check(o.Kind); err != nil {
 		return err
@@ -95,6 +102,9 @@ func Build(ctx context.Context, o Options) error {
 		return err
 	}
 	defer b.close()
+	if o.Kind == KindDebian {
+		return b.debian(ctx)
+	}
 	return b.tiny(ctx)
 }
 
@@ -116,7 +126,7 @@ func Revision() string {
 }
 
 // recipe counts changes of the code that change the image.
-const recipe = 1
+const recipe = 2
 
 // builder is one run of Build.
 type builder struct {

@@ -52,7 +52,7 @@ func (b *builder) tiny(ctx context.Context) error {
 	}
 	b.say("making the disk")
 	raw := filepath.Join(b.tmp, "disk.raw")
-	if err := b.makeDisk(ctx, tree, root, raw); err != nil {
+	if err := b.makeDisk(ctx, tree, root, raw, tinyDiskSize); err != nil {
 		return fmt.Errorf("making the disk: %w", err)
 	}
 	qcow := filepath.Join(b.tmp, "disk.qcow2")
@@ -115,12 +115,12 @@ func writeInitrd(dir, out string) error {
 
 // makeDisk makes a raw disk with one MBR partition that has the tree at root,
 // and GRUB in front of it.
-func (b *builder) makeDisk(ctx context.Context, tree, root, raw string) error {
+func (b *builder) makeDisk(ctx context.Context, tree, root, raw string, size int64) error {
 	f, err := os.Create(raw)
 	if err != nil {
 		return err
 	}
-	err = f.Truncate(tinyDiskSize)
+	err = f.Truncate(size)
 	if err = errors.Join(err, f.Close()); err != nil {
 		return err
 	}
@@ -128,7 +128,7 @@ func (b *builder) makeDisk(ctx context.Context, tree, root, raw string) error {
 	_, err = run(ctx, "", "mke2fs", "-q", "-F", "-t", "ext4", "-b", "4096", "-L", rootLabel, "-d", root,
 		"-O", "^metadata_csum_seed,^orphan_file", "-J", "size=4",
 		"-E", "offset="+strconv.Itoa(partitionStart)+",root_owner=0:0,resize=67108864", "-m", "0",
-		raw, strconv.Itoa((tinyDiskSize-partitionStart)/1024)+"k")
+		raw, strconv.FormatInt((size-partitionStart)/1024, 10)+"k")
 	if err != nil {
 		return err
 	}
@@ -136,7 +136,7 @@ func (b *builder) makeDisk(ctx context.Context, tree, root, raw string) error {
 	if err != nil {
 		return err
 	}
-	return writeBootSectors(raw, boot, core)
+	return writeBootSectors(raw, boot, core, size)
 }
 
 // grub makes GRUB's two parts for BIOS machines with the packages' own
@@ -166,7 +166,7 @@ func (b *builder) grub(ctx context.Context, tree string) (boot, core []byte, err
 }
 
 // writeBootSectors writes the master boot record and GRUB's core behind it.
-func writeBootSectors(raw string, boot, core []byte) error {
+func writeBootSectors(raw string, boot, core []byte, size int64) error {
 	if len(boot) < sector || len(core) > partitionStart-sector {
 		return fmt.Errorf("GRUB's parts have sizes %d and %d, which do not fit", len(boot), len(core))
 	}
@@ -178,7 +178,7 @@ func writeBootSectors(raw string, boot, core []byte) error {
 	entry[4] = 0x83 // Linux
 	copy(entry[5:8], []byte{0xfe, 0xff, 0xff})
 	binary.LittleEndian.PutUint32(entry[8:], partitionStart/sector)
-	binary.LittleEndian.PutUint32(entry[12:], (tinyDiskSize-partitionStart)/sector)
+	binary.LittleEndian.PutUint32(entry[12:], uint32((size-partitionStart)/sector))
 	mbr[510], mbr[511] = 0x55, 0xaa
 	f, err := os.OpenFile(raw, os.O_WRONLY, 0)
 	if err != nil {
