@@ -44,6 +44,8 @@ func targetCredential(r *request, t policy.Target) {
 	}
 	if c, err := r.m.dir.Credentials.Get(id); err == nil {
 		t["target.credential.user_id"] = c.UserID
+	} else {
+		r.gone = errs.NotFoundf("Could not find credential: %s.", r.Path("credential_id"))
 	}
 }
 

@@ -40,7 +40,19 @@ func (m *mount) grantRoutes() []rest.Route {
 	return routes
 }
 
+// targetGrant tells everybody what is missing, but for taking a grant away from
+// whom there is no more.
 func targetGrant(r *request, t policy.Target) {
+	a := r.grant()
+	if a.RoleID != "" {
+		_, r.gone = r.m.role(a.RoleID)
+	}
+	if r.gone == nil {
+		r.gone = r.m.checkTarget(a)
+	}
+	if r.gone == nil && r.HTTP.Method != http.MethodDelete {
+		r.gone = r.m.checkActor(a)
+	}
 	has := func(p string) bool { return slices.Contains(r.params, p) }
 	if has("user_id") {
 		targetUser(r, t)

@@ -20,6 +20,7 @@ type request struct {
 	*rest.Request
 	m      *mount
 	params []string
+	gone   error // see targeter
 }
 
 // handler serves a route.
@@ -27,7 +28,8 @@ type handler func(ctx context.Context, r *request) (*rest.Response, error)
 
 // targeter adds to a target what the rules of a route may ask about its resource.
 // What does not exist adds nothing: the rule is then judged without, so that
-// only those who may see everything learn by a 404 that it is missing.
+// only those who may see everything learn by a 404 that it is missing. Where
+// upstream tells everybody, the targeter sets gone.
 type targeter func(r *request, t policy.Target)
 
 var pathParam = regexp.MustCompile(`\{(\w+)\}`)
@@ -40,7 +42,7 @@ func (m *mount) route(method, path, rule string, target targeter, body []rest.Sc
 	}
 	return rest.Route{Method: method, Path: path, Policy: rule, Body: body,
 		Handle: func(ctx context.Context, rr *rest.Request) (*rest.Response, error) {
-			r := &request{rr, m, params}
+			r := &request{Request: rr, m: m, params: params}
 			if rule != "" {
 				if err := r.judge(rule, target); err != nil {
 					return nil, err
@@ -57,7 +59,9 @@ func (r *request) judge(rule string, target targeter) error {
 		t[p] = r.Path(p)
 	}
 	if target != nil {
-		target(r, t)
+		if target(r, t); r.gone != nil {
+			return r.gone
+		}
 	}
 	return r.EnforceRule(rule, t)
 }

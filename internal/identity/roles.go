@@ -221,6 +221,9 @@ func (m *mount) createImplied(ctx context.Context, r *request) (*rest.Response, 
 	if implied.Name == "admin" {
 		return nil, errs.Forbiddenf("%s cannot be an implied roles.", implied.ID)
 	}
+	if prior.DomainID == "" && implied.DomainID != "" {
+		return nil, errs.Forbiddenf("Global role cannot imply a domain-specific role")
+	}
 	err = m.dir.Write(ctx, func(tx *store.Tx) error {
 		for _, id := range []string{prior.ID, implied.ID} {
 			if _, err := m.dir.Roles.TxGet(tx, id); err != nil {

@@ -45,9 +45,12 @@ func (r *request) subjectOf(window time.Duration) (*subject, string, error) {
 
 // targetToken lets rules ask whose token it is.
 func targetToken(r *request, t policy.Target) {
-	if sub, _, err := r.subjectOf(r.window()); err == nil {
-		t["target.token.user_id"] = sub.user.ID
+	sub, _, err := r.subjectOf(r.window())
+	if err != nil {
+		r.gone = err
+		return
 	}
+	t["target.token.user_id"] = sub.user.ID
 }
 
 // window is how long after its end the request may ask about a token.

@@ -55,6 +55,8 @@ func (s *Service) trust(id string) (*directory.Trust, error) {
 func targetTrust(r *request, t policy.Target) {
 	if x, err := r.m.dir.Trusts.Get(r.Path("trust_id")); err == nil {
 		t["target.trust.trustor_user_id"], t["target.trust.trustee_user_id"] = x.TrustorID, x.TrusteeID
+	} else {
+		r.gone = errs.NotFoundf("Could not find trust: %s.", r.Path("trust_id"))
 	}
 }
 
