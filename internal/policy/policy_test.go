@@ -94,3 +94,31 @@ func BenchmarkAllows(b *testing.B) {
 		}
 	}
 }
+
+func TestAccessRules(t *testing.T) {
+	c := &Credentials{AccessRules: []AccessRule{
+		{"compute", "GET", "/v2.1/servers/{id}"}, {"image", "GET", "/v2/**"}, {"network", "POST", "/v2.0/*/tags"},
+	}}
+	for _, tc := range []struct {
+		service, method, path string
+		want                  bool
+	}{
+		{"compute", "GET", "/v2.1/servers/x", true},
+		{"compute", "GET", "/v2.1/servers/x/", true},
+		{"compute", "GET", "/v2.1/servers", false},
+		{"compute", "GET", "/v2.1/servers/x/ips", false},
+		{"compute", "DELETE", "/v2.1/servers/x", false},
+		{"network", "GET", "/v2.1/servers/x", false},
+		{"image", "GET", "/v2", true},
+		{"image", "GET", "/v2/images/x/file", true},
+		{"network", "POST", "/v2.0/ports/tags", true},
+		{"network", "POST", "/v2.0/tags", false},
+	} {
+		if got := c.MayRequest(tc.service, tc.method, tc.path); got != tc.want {
+			t.Errorf("%s %s %s: got %v", tc.service, tc.method, tc.path, got)
+		}
+	}
+	if !(&Credentials{}).MayRequest("compute", "DELETE", "/v2.1/servers/x") {
+		t.Error("without rules nothing is refused")
+	}
+}

@@ -58,12 +58,29 @@ func (x *exchange) authenticate(req *Request, needed bool) error {
 		}
 		return nil
 	}
+	// An access rule names the path as the service's own process would see it:
+	// without the prefix under which all APIs share a port, but for its version.
+	if !creds.MayRequest(x.api.Name, x.r.Method, x.servicePath()) {
+		return errs.New(errs.Unauthenticated, "The request you have made requires authentication.")
+	}
 	req.Creds = creds
 	x.user, x.project = creds.UserID, creds.ProjectID
 	if p := x.pathProject; p != "" && p != creds.ProjectID && !creds.Admin() {
 		return errs.Invalidf("Malformed request url: the project in the path is not the token's.")
 	}
 	return nil
+}
+
+// servicePath is the path below the service's own root: "/compute/v2.1/servers"
+// is "/v2.1/servers".
+func (x *exchange) servicePath() string {
+	root := x.api.Prefix
+	if i := strings.LastIndex(root, "/"); i > 0 {
+		root = root[:i]
+	} else if strings.HasPrefix(root, "/v") {
+		root = ""
+	}
+	return strings.TrimPrefix(x.r.URL.Path, root)
 }
 
 // choose finds the row for the negotiated version and, for actions, for the key of the body.
