@@ -20,6 +20,7 @@ type subject struct {
 	roles    []*directory.Role
 	trust    *directory.Trust
 	appCred  *directory.AppCred
+	rules    []policy.AccessRule
 	creds    *policy.Credentials
 
 	// Answers of GET /auth/tokens, made when first asked for.
@@ -139,6 +140,13 @@ func (s *Service) resolveAppCred(sub *subject) error {
 		return errLogin()
 	}
 	sub.appCred = a
+	for _, id := range a.RuleIDs {
+		r, err := s.dir.AccessRules.Get(id)
+		if err != nil { // fewer rules must never mean more rights
+			return errLogin()
+		}
+		sub.rules = append(sub.rules, policy.AccessRule{Service: r.Service, Method: r.Method, Path: r.Path})
+	}
 	if sub.payload.Scope != token.Unscoped && sub.payload.ScopeID != a.ProjectID {
 		return errLogin()
 	}
@@ -207,6 +215,7 @@ func (sub *subject) credentials() *policy.Credentials {
 	}
 	if a := sub.appCred; a != nil {
 		c.AppCredentialID, c.AppCredRestrict = a.ID, !a.Unrestricted
+		c.AccessRules = sub.rules
 	}
 	return c
 }
