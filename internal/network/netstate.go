@@ -1,0 +1,241 @@
+package network
+
+import (
+	"context"
+	"maps"
+	"net/netip"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/strata-cloud/strata/internal/errs"
+	"github.com/strata-cloud/strata/internal/nodeapi"
+)
+
+// NetState derives what the data plane of a node should look like: the networks
+// that have a port bound there, those that routers join to others, the external
+// ones, and everything that these need. It reads RAM only.
+func (s *Service) NetState(node string) nodeapi.NetState {
+	c := &call{Service: s}
+	st := nodeapi.NetState{Gen: s.DB.Revision()}
+	wanted := map[string]bool{}
+	for _, p := range s.ports.By("host", node) {
+		wanted[p.NetworkID] = true
+	}
+	for _, n := range s.networks.By("external", "yes") {
+		wanted[n.ID] = true
+	}
+	for _, r := range s.routers.All() {
+		x := c.nodeRouter(r)
+		if x.Gateway == nil && len(x.Interfaces) == 0 {
+			continue
+		}
+		for _, i := range x.Interfaces {
+			wanted[i.NetworkID] = true
+		}
+		st.Routers = append(st.Routers, x)
+	}
+	groups := map[string]bool{}
+	for _, id := range slices.Sorted(maps.Keys(wanted)) {
+		n, err := s.networks.Get(id)
+		if err != nil {
+			continue
+		}
+		st.Networks = append(st.Networks, c.nodeNetwork(n))
+		for _, p := range s.ports.By("network", id) {
+			if serviceOwned(p.DeviceOwner) {
+				continue
+			}
+			st.Ports = append(st.Ports, nodePort(p, node))
+			if p.Host == node {
+				for _, g := range p.Groups {
+					groups[g] = true
+				}
+			}
+		}
+	}
+	st.SecurityGroups = c.nodeGroups(groups)
+	return st
+}
+
+// nodeGroups are the groups and, for their members, those that their rules name.
+func (c *call) nodeGroups(used map[string]bool) []nodeapi.SecurityGroup {
+	for _, id := range slices.Collect(maps.Keys(used)) {
+		for _, r := range c.rules.By("group", id) {
+			if r.RemoteGroup != "" {
+				used[r.RemoteGroup] = true
+			}
+		}
+	}
+	var out []nodeapi.SecurityGroup
+	for _, id := range slices.Sorted(maps.Keys(used)) {
+		g, err := c.groups.Get(id)
+		if err != nil {
+			continue
+		}
+		x := nodeapi.SecurityGroup{ID: g.ID, Stateful: g.Stateful}
+		for _, r := range c.rules.By("group", id) {
+			x.Rules = append(x.Rules, nodeRule(r))
+		}
+		for _, p := range c.ports.By("group", id) {
+			for _, f := range p.FixedIPs {
+				x.Members = append(x.Members, f.Addr)
+			}
+			for _, a := range p.Pairs {
+				if a.Prefix.IsSingleIP() {
+					x.Members = append(x.Members, a.Prefix.Addr())
+				}
+			}
+		}
+		slices.SortFunc(x.Members, netip.Addr.Compare)
+		x.Members = slices.Compact(x.Members)
+		out = append(out, x)
+	}
+	return out
+}
+
+func nodeRule(r *SecurityRule) nodeapi.Rule {
+	number := func(n *int) int {
+		if n == nil {
+			return -1
+		}
+		return *n
+	}
+	x := nodeapi.Rule{ID: r.ID, Direction: r.Direction, EtherType: r.EtherType, Protocol: r.number(),
+		PortMin: number(r.PortMin), PortMax: number(r.PortMax), RemoteGroupID: r.RemoteGroup}
+	if r.Remote.IsValid() {
+		x.RemotePrefix = r.Remote.Masked()
+	}
+	return x
+}
+
+func nodePort(p *Port, node string) nodeapi.Port {
+	return nodeapi.Port{ID: p.ID, NetworkID: p.NetworkID, MAC: p.MAC, FixedIPs: p.FixedIPs, DeviceID: p.DeviceID, DeviceOwner: p.DeviceOwner,
+		Local: p.Host == node, AdminUp: p.AdminUp, PortSecurity: p.PortSecurity, AllowedPairs: p.Pairs, SecurityGroups: p.Groups,
+		DNSName: p.DNSName, DHCPOptions: p.DHCPOptions}
+}
+
+func (c *call) nodeNetwork(n *Network) nodeapi.Network {
+	x := nodeapi.Network{ID: n.ID, VNI: n.VNI, MTU: n.MTU, External: n.External, DNSDomain: strings.TrimSuffix(n.DNSDomain, ".")}
+	if x.DNSDomain == "" {
+		x.DNSDomain = domain
+	}
+	served := map[string]netip.Addr{}
+	dhcp := c.dhcpPort(n.ID)
+	if dhcp != nil {
+		x.ServicePortID, x.ServiceMAC = dhcp.ID, dhcp.MAC
+		for _, f := range dhcp.FixedIPs {
+			served[f.SubnetID] = f.Addr
+		}
+	}
+	for _, s := range c.subnets.By("network", n.ID) {
+		x.Subnets = append(x.Subnets, c.nodeSubnet(s, served[s.ID]))
+		if a := served[s.ID]; a.IsValid() {
+			x.ServiceAddrs = append(x.ServiceAddrs, mask(a, s))
+		}
+	}
+	return x
+}
+
+func (c *call) nodeSubnet(s *Subnet, served netip.Addr) nodeapi.Subnet {
+	x := nodeapi.Subnet{ID: s.ID, CIDR: s.CIDR, Gateway: s.Gateway, DHCP: s.DHCP, DNSServers: s.DNS, HostRoutes: s.Routes,
+		IPv6AddressMode: s.AddressMode, IPv6RAMode: s.RAMode, ServiceAddr: served}
+	for _, p := range c.ports.By("subnet", s.ID) {
+		for _, f := range p.FixedIPs {
+			if p.DeviceOwner == ownerInterface && f.SubnetID == s.ID && (!x.RouterAddr.IsValid() || f.Addr == s.Gateway) {
+				x.RouterAddr = f.Addr
+			}
+		}
+	}
+	return x
+}
+
+func (c *call) nodeRouter(r *Router) nodeapi.Router {
+	x := nodeapi.Router{ID: r.ID, AdminUp: r.AdminUp, Routes: r.Routes}
+	for _, p := range c.interfaces(r.ID) {
+		x.Interfaces = append(x.Interfaces, c.nodeLeg(p))
+	}
+	if p, err := c.ports.Get(r.GatewayID); err == nil {
+		g := &nodeapi.RouterGateway{RouterInterface: c.nodeLeg(p), EnableSNAT: r.EnableSNAT}
+		for _, f := range p.FixedIPs {
+			if s, err := c.subnets.Get(f.SubnetID); err == nil && s.Gateway.IsValid() &&
+				!slices.ContainsFunc(g.NextHops, func(a netip.Addr) bool { return a.Is4() == s.Gateway.Is4() }) {
+				g.NextHops = append(g.NextHops, s.Gateway)
+			}
+		}
+		x.Gateway = g
+	}
+	for _, f := range c.floating.By("router", r.ID) {
+		x.FloatingIPs = append(x.FloatingIPs, nodeapi.FloatingIP{ID: f.ID, Floating: f.Address, Fixed: f.Fixed})
+	}
+	return x
+}
+
+func (c *call) nodeLeg(p *Port) nodeapi.RouterInterface {
+	x := nodeapi.RouterInterface{PortID: p.ID, NetworkID: p.NetworkID, MAC: p.MAC}
+	for _, f := range p.FixedIPs {
+		if s, err := c.subnets.Get(f.SubnetID); err == nil {
+			x.Addrs = append(x.Addrs, mask(f.Addr, s))
+		}
+	}
+	return x
+}
+
+// Watch delivers the state of a node now and whenever it has changed; a reader
+// that is slow gets the newest. The channel closes when ctx ends.
+func (s *Service) Watch(ctx context.Context, node string) <-chan nodeapi.NetState {
+	out := make(chan nodeapi.NetState, 1)
+	changed := s.DB.Notify(ctx, "network")
+	go func() {
+		defer close(out)
+		var last *nodeapi.NetState
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-changed:
+			}
+			st := s.NetState(node)
+			if last != nil {
+				last.Gen = st.Gen // what is the same at another revision is the same
+				if reflect.DeepEqual(*last, st) {
+					continue
+				}
+			}
+			kept := st
+			last = &kept
+			select {
+			case <-out:
+			default:
+			}
+			out <- st
+		}
+	}()
+	return out
+}
+
+// ReportPorts writes what a node says of its ports. Ports that are gone are fine.
+func (s *Service) ReportPorts(ctx context.Context, list []nodeapi.PortStatus) error {
+	return s.do(ctx, nil, func(c *call) error {
+		for _, st := range list {
+			p, err := get(c, c.ports, st.PortID)
+			if errs.Is(err, errs.NotFound) {
+				continue
+			} else if err != nil {
+				return err
+			}
+			now := *p
+			now.Status = statusDown
+			if st.Up && p.Host != "" {
+				now.Status = statusActive
+			}
+			if now.Status == p.Status || serviceOwned(p.DeviceOwner) {
+				continue
+			}
+			if err := c.port.put(c, p, &now); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
