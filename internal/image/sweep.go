@@ -51,7 +51,7 @@ func (s *Service) Sweep() error {
 // requeue puts images whose writer died with the last process back to queued.
 func (s *Service) requeue(ctx context.Context) error {
 	for _, v := range s.images.All() {
-		if v.Status != Saving {
+		if v.Upload == "" {
 			continue
 		}
 		if err := s.putBack(ctx, v.ID, v.Upload); err != nil && !errs.Is(err, errs.NotFound) {
