@@ -82,6 +82,11 @@ func (s *Service) createServers(ctx context.Context, r *rest.Request) (*rest.Res
 	if err != nil {
 		return nil, err
 	}
+	if hi > 1 {
+		if err := severalOf(draft, b.Server.Hostname); err != nil {
+			return nil, err
+		}
+	}
 	servers := copies(draft, lo, hi)
 	if err := s.commitCreate(ctx, r, servers, lo); err != nil {
 		return nil, err
@@ -126,6 +131,7 @@ func (s *Service) draft(ctx context.Context, r *rest.Request, b *createBody) (*S
 		func() error { return s.chooseFlavor(c, v, fmt.Sprint(in.FlavorRef)) },
 		func() error { return s.chooseKey(c, v, in.KeyName) },
 		func() error { return s.chooseZone(r, v, in.AZ, in.Host, in.Node) },
+		func() error { return s.chooseHints(c, v) },
 		func() error { return s.chooseGroups(ctx, v, b) },
 		func() error { return s.chooseNetworks(ctx, c, v, in.Networks) },
 		func() error { return s.limitMetadata(v) },
@@ -220,7 +226,7 @@ func (s *Service) chooseZone(r *rest.Request, v *Server, az, host, node string) 
 		host = node
 	}
 	v.AZ, v.AskedHost = az, host
-	if az != "" && az != defaultZone {
+	if az != "" && !s.pool.HasZone(az) {
 		return errs.Invalidf("The requested availability zone is not available")
 	}
 	if host == "" {
@@ -328,6 +334,22 @@ func (s *Service) commitCreate(ctx context.Context, r *rest.Request, servers []*
 	})
 }
 
+// severalOf refuses what only one server can have.
+func severalOf(v *Server, hostname string) error {
+	if hostname != "" {
+		return errs.Invalidf("Unable to allocate a single hostname to multiple instances")
+	}
+	for _, n := range v.NICs {
+		if !n.Ours {
+			return errs.Invalidf("Unable to launch multiple instances with a single configured port ID. Please launch your instance one by one with different ports.")
+		}
+		if n.FixedIP != "" {
+			return errs.Invalidf("Invalid fixed IP when creating more than one server: it cannot be given to all of them.")
+		}
+	}
+	return nil
+}
+
 // copies makes the records of a multi-create; each has ports of its own.
 func copies(first *Server, lo, hi int) []*Server {
 	out := []*Server{first}
@@ -346,7 +368,7 @@ func copies(first *Server, lo, hi int) []*Server {
 	if hi > 1 {
 		for i, v := range out {
 			v.Name = fmt.Sprintf("%s-%d", base.Name, i+1)
-			v.Hostname = fmt.Sprintf("%s-%d", base.Hostname, i+1)
+			v.Hostname = fmt.Sprintf("%s-%d", hostnameOf(base.Name, v.ID), i+1)
 		}
 	}
 	return out
@@ -374,17 +396,20 @@ func counts(lo, hi any) (int, int, error) {
 	return a, b, nil
 }
 
-var notHostname = regexp.MustCompile(`[^a-z0-9-.]+`)
+var (
+	toDash      = regexp.MustCompile(`[ _.]`)
+	notHostname = regexp.MustCompile(`[^a-z0-9-]+`)
+)
 
-// hostnameOf makes a host name of a display name as nova/utils.py sanitize_hostname does.
+// hostnameOf makes a host name of a display name as nova/utils.py sanitize_hostname
+// does: at most 63 characters, dots and blanks become dashes.
 func hostnameOf(name, id string) string {
-	h := strings.ReplaceAll(strings.ReplaceAll(strings.ToLower(name), " ", "-"), "_", "-")
-	h = strings.Trim(notHostname.ReplaceAllString(h, ""), ".-")
-	if h == "" {
-		return "server-" + id
+	if runes := []rune(name); len(runes) > 63 {
+		name = string(runes[:63])
 	}
-	if len(h) > 63 {
-		h = strings.TrimRight(h[:63], ".-")
+	h := notHostname.ReplaceAllString(toDash.ReplaceAllString(strings.ToLower(name), "-"), "")
+	if h = strings.Trim(h, ".-"); h == "" {
+		return "Server-" + id
 	}
 	return h
 }

@@ -1,6 +1,7 @@
 package compute
 
 import (
+	"context"
 	"encoding/base64"
 	"strings"
 
@@ -56,7 +57,7 @@ func (s *Service) describeGuest(v *Server, i *nodeapi.Instance, ports map[string
 	if err != nil {
 		return errs.Invalidf("User data needs to be valid base 64.")
 	}
-	g := nodeapi.GuestConfig{ConfigDrive: v.ConfigDrive || truthy(v.Image.Properties["img_config_drive"] == "mandatory"), Hostname: v.Hostname, AvailabilityZone: defaultZone,
+	g := nodeapi.GuestConfig{ConfigDrive: v.ConfigDrive || v.Image.Properties["img_config_drive"] == "mandatory", Hostname: v.Hostname, AvailabilityZone: s.zoneOf(v),
 		LaunchIndex: v.LaunchIndex, ReservationID: v.ReservationID, InstanceType: v.Flavor.Name, ImageID: v.Image.ID, AdminPass: v.AdminPass,
 		UserData: user, Metadata: v.Metadata, SecurityGroups: v.GroupNames}
 	if v.Key != nil {
@@ -72,4 +73,16 @@ func (s *Service) describeGuest(v *Server, i *nodeapi.Instance, ports map[string
 	}
 	i.Guest = g
 	return nil
+}
+
+// refreshGuest tells the node what the guest may now learn of its metadata.
+func (s *Service) refreshGuest(ctx context.Context, id string) error {
+	inst, err := s.Nodes.Instances.Get(id)
+	if errs.Is(err, errs.NotFound) || err == nil && inst.Deleted {
+		return nil // not spawned yet: spawn will tell; or going
+	} else if err != nil {
+		return err
+	}
+	_, err = s.order(ctx, id, func(v *Server, i *nodeapi.Instance) error { i.Guest.Metadata = v.Metadata; return nil })
+	return err
 }

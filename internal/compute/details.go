@@ -18,9 +18,6 @@ func digest(text string) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// maxMetadata is the default of nova's quota metadata_items.
-const maxMetadata = 128
-
 func (s *Service) limitMetadata(v *Server) error {
 	if limit := s.limits(v.ProjectID)["metadata_items"]; limit >= 0 && len(v.Metadata) > limit {
 		return errs.Forbiddenf("Maximum number of metadata items exceeds %d", limit)
@@ -218,8 +215,10 @@ func (s *Service) lock(ctx context.Context, r *rest.Request) (*rest.Response, er
 			Reason string `json:"locked_reason"`
 		} `json:"lock"`
 	}
-	if err := r.Decode(&b); err != nil {
-		return nil, err
+	if r.AtLeast(2, 73) { // before, whatever came with the action was ignored
+		if err := r.Decode(&b); err != nil {
+			return nil, err
+		}
 	}
 	_, err = s.servers.Update(ctx, v.ID, func(v *Server) error {
 		v.Locked, v.LockedReason = "owner", ""

@@ -1,11 +1,11 @@
 package compute
 
 import (
-	"fmt"
 	"net/netip"
 	"net/url"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -13,19 +13,18 @@ import (
 	"github.com/strata-cloud/strata/internal/rest"
 )
 
-// filter is the query of a server list. Only administrators may use the admin-only
-// keys; others' are ignored, as upstream does (nova/api/openstack/compute/servers.py,
-// _get_server_search_options).
+// filter is the query of a server list. Keys that the caller may not use are
+// ignored, as upstream does (nova/api/openstack/compute/servers.py, remove_invalid_options).
 type filter struct {
 	allProjects                bool
 	project                    string
 	deleted                    bool
 	changesSince, changesUntil time.Time
-	checks                     []func(s *Service, v *Server) bool
+	checks                     []func(v *Server) bool
 }
 
-func (f *filter) match(s *Service, v *Server) bool {
-	if v.DeletedAt != nil && !f.deleted && f.changesSince.IsZero() {
+func (f *filter) match(v *Server) bool {
+	if v.DeletedAt != nil && !f.deleted && f.changesSince.IsZero() && f.changesUntil.IsZero() {
 		return false
 	}
 	if f.deleted && v.DeletedAt == nil {
@@ -35,103 +34,142 @@ func (f *filter) match(s *Service, v *Server) bool {
 		return false
 	}
 	for _, ok := range f.checks {
-		if !ok(s, v) {
+		if !ok(v) {
 			return false
 		}
 	}
 	return true
 }
 
-func parseFilter(r *rest.Request) (*filter, error) {
-	q, f, admin := r.Query(), &filter{}, r.Creds.Admin()
-	if q.Has("all_tenants") || q.Has("all_projects") {
-		v := strings.ToLower(q.Get("all_tenants") + q.Get("all_projects"))
+// filterKey is a query key that compares one attribute. Whoever may not use all
+// filters may use it from the version since on; a zero since keeps it for them.
+type filterKey struct {
+	since rest.Version
+	exact bool // otherwise a regular expression, as upstream's database compares
+	get   func(*Server) string
+}
+
+// filterKeys follow _get_server_search_options and the exact matches of
+// instance_get_all_by_filters_sort (nova/db/main/api.py).
+var filterKeys = map[string]filterKey{
+	"reservation_id": {rest.V(2, 1), false, func(v *Server) string { return v.ReservationID }},
+	"name":           {rest.V(2, 1), false, func(v *Server) string { return v.Name }},
+	"image":          {rest.V(2, 1), true, func(v *Server) string { return v.Image.ID }},
+	"flavor":         {rest.V(2, 1), true, func(v *Server) string { return v.Flavor.ID }},
+	"config_drive":   {rest.V(2, 83), false, func(v *Server) string { return configDriveText(v) }},
+	"key_name":       {rest.V(2, 83), false, func(v *Server) string { return v.keyName() }},
+	"created_at":     {rest.V(2, 83), false, func(v *Server) string { return v.Created.Format(filterTime) }},
+	"launched_at":    {rest.V(2, 83), false, func(v *Server) string { return timeText(v.Launched) }},
+	"terminated_at":  {rest.V(2, 83), false, func(v *Server) string { return timeText(v.DeletedAt) }},
+	"power_state":    {rest.V(2, 83), true, func(v *Server) string { return strconv.Itoa(powerState(v.VMState)) }},
+	"task_state":     {rest.V(2, 83), true, func(v *Server) string { return string(v.TaskState) }},
+	"vm_state":       {rest.V(2, 83), true, func(v *Server) string { return string(v.VMState) }},
+	"user_id":        {rest.V(2, 83), true, func(v *Server) string { return v.UserID }},
+	"hostname":       {rest.V(2, 90), false, func(v *Server) string { return v.Hostname }},
+	"uuid":           {get: func(v *Server) string { return v.ID }, exact: true},
+	"display_name":   {get: func(v *Server) string { return v.Name }},
+	"image_ref":      {get: func(v *Server) string { return v.Image.ID }, exact: true},
+	"access_ip_v4":   {get: func(v *Server) string { return v.AccessIPv4 }},
+	"access_ip_v6":   {get: func(v *Server) string { return v.AccessIPv6 }},
+	"host":           {get: func(v *Server) string { return v.Host }, exact: true},
+	"node":           {get: func(v *Server) string { return v.Host }},
+	"launch_index":   {get: func(v *Server) string { return strconv.Itoa(v.LaunchIndex) }, exact: true},
+}
+
+const filterTime = "2006-01-02 15:04:05"
+
+func timeText(t *time.Time) string {
+	if t == nil {
+		return ""
+	}
+	return t.Format(filterTime)
+}
+
+func (s *Service) parseFilter(r *rest.Request) (*filter, error) {
+	q, f := r.Query(), &filter{}
+	every := r.Allows("os_compute_api:servers:allow_all_filters", r.Own())
+	if q.Has("all_tenants") {
+		v := strings.ToLower(q.Get("all_tenants"))
 		if !slices.Contains([]string{"", "1", "0", "true", "false", "t", "f", "yes", "no", "y", "n", "on", "off"}, v) {
-			return nil, errs.Invalidf("Invalid value for all_tenants: %s", v)
+			return nil, errs.Invalidf("Invalid value %q for all_tenants", v)
 		}
 		f.allProjects = slices.Contains([]string{"", "1", "true", "t", "yes", "y", "on"}, v)
 	}
-	if p := first(q, "project_id", "tenant_id"); admin && p != "" {
-		if !f.allProjects && p != r.Creds.ProjectID {
-			p = r.Creds.ProjectID // upstream ignores the key without all_tenants
-		}
-		f.project = p
+	if every && f.allProjects { // without all_tenants upstream ignores the key
+		f.project = first(q, "project_id", "tenant_id")
 	}
-	f.deleted = admin && truthy(q.Get("deleted"))
-	var err error
-	if f.changesSince, err = timeOf(q, "changes-since"); err != nil {
+	f.deleted = every && truthy(q.Get("deleted"))
+	if err := f.parseTimes(r); err != nil {
 		return nil, err
+	}
+	if err := f.addStatus(r); err != nil {
+		return nil, err
+	}
+	return f, f.addChecks(s, r, every)
+}
+
+func (f *filter) parseTimes(r *rest.Request) (err error) {
+	q := r.Query()
+	if f.changesSince, err = timeOf(q, "changes-since"); err != nil {
+		return err
+	}
+	if !r.AtLeast(2, 66) {
+		return nil
 	}
 	if f.changesUntil, err = timeOf(q, "changes-before"); err != nil {
-		return nil, err
+		return err
 	}
 	if !f.changesUntil.IsZero() && f.changesUntil.Before(f.changesSince) {
-		return nil, errs.Invalidf("The value of changes-since must be less than or equal to changes-before.")
+		return errs.Invalidf("The value of changes-since must be less than or equal to changes-before.")
 	}
-	return f, f.addChecks(r, q, admin)
+	return nil
 }
 
-func (f *filter) add(check func(*Server) bool) {
-	f.checks = append(f.checks, func(_ *Service, v *Server) bool { return check(v) })
+// statuses are those that a server can be listed by (nova/api/openstack/common.py, _STATE_MAP).
+var statuses = []string{"ACTIVE", "BUILD", "DELETED", "ERROR", "HARD_REBOOT", "MIGRATING", "PASSWORD", "PAUSED", "REBOOT", "REBUILD", "RESCUE", "RESIZE",
+	"REVERT_RESIZE", "SHELVED", "SHELVED_OFFLOADED", "SHUTOFF", "SOFT_DELETED", "SUSPENDED", "UNKNOWN", "VERIFY_RESIZE"}
+
+func (f *filter) addStatus(r *rest.Request) error {
+	if !r.Query().Has("status") {
+		return nil
+	}
+	var want []string
+	for _, w := range r.Query()["status"] {
+		if w = strings.ToUpper(w); slices.Contains(statuses, w) {
+			want = append(want, w)
+		}
+	}
+	if len(want) == 0 && r.AtLeast(2, 38) {
+		return errs.Invalidf("Invalid status value")
+	}
+	if len(want) == 1 && want[0] == "DELETED" {
+		if !r.Creds.Admin() {
+			return errs.Forbiddenf("Only administrators may list deleted instances")
+		}
+		f.deleted = true
+	}
+	f.add(func(v *Server) bool { return slices.Contains(want, status(v)) })
+	return nil
 }
 
-// equal are the keys that compare one attribute as text.
-var equalKeys = map[string]func(*Server) string{
-	"reservation_id":    func(v *Server) string { return v.ReservationID },
-	"uuid":              func(v *Server) string { return v.ID },
-	"image":             func(v *Server) string { return v.Image.ID },
-	"flavor":            func(v *Server) string { return v.Flavor.ID },
-	"user_id":           func(v *Server) string { return v.UserID },
-	"hostname":          func(v *Server) string { return v.Hostname },
-	"availability_zone": func(*Server) string { return defaultZone },
-	"key_name": func(v *Server) string {
-		if v.Key == nil {
-			return ""
-		}
-		return v.Key.Name
-	},
-	"access_ip_v4": func(v *Server) string { return v.AccessIPv4 },
-	"access_ip_v6": func(v *Server) string { return v.AccessIPv6 },
-	"config_drive": func(v *Server) string { return configDriveText(v) },
-}
+func (f *filter) add(check func(*Server) bool) { f.checks = append(f.checks, check) }
 
-// adminKeys are those that upstream takes from administrators only below 2.83 and for some for ever.
-var adminKeys = map[string]func(*Server) string{
-	"host":         func(v *Server) string { return v.Host },
-	"node":         func(v *Server) string { return v.Host },
-	"vm_state":     func(v *Server) string { return string(v.VMState) },
-	"task_state":   func(v *Server) string { return string(v.TaskState) },
-	"power_state":  func(v *Server) string { return fmt.Sprint(powerState(v.VMState)) },
-	"launch_index": func(v *Server) string { return fmt.Sprint(v.LaunchIndex) },
-}
-
-func (f *filter) addChecks(r *rest.Request, q url.Values, admin bool) error {
-	for key, get := range equalKeys {
-		if want := q[key]; len(want) > 0 {
-			f.add(func(v *Server) bool { return slices.Contains(want, get(v)) })
+func (f *filter) addChecks(s *Service, r *rest.Request, every bool) error {
+	q := r.Query()
+	for name, key := range filterKeys {
+		if want := q[name]; len(want) > 0 && (every || key.since != rest.Version{} && r.Version.AtLeast(key.since)) {
+			if err := f.addKey(name, key, want); err != nil {
+				return err
+			}
 		}
 	}
-	for key, get := range adminKeys {
-		if want := q[key]; admin && len(want) > 0 {
-			f.add(func(v *Server) bool { return slices.Contains(want, get(v)) })
-		}
+	if want := q["availability_zone"]; len(want) > 0 && (every || r.AtLeast(2, 83)) {
+		f.add(func(v *Server) bool { return slices.Contains(want, s.zoneOf(v)) })
 	}
-	if name := q.Get("name"); name != "" {
-		re, err := regexp.Compile(name)
-		if err != nil {
-			return errs.Invalidf("Invalid filter pattern for name: %s", name)
+	for key, v4 := range map[string]bool{"ip": true, "ip6": false} {
+		if want := q.Get(key); want != "" && (v4 || every || r.AtLeast(2, 5)) {
+			f.add(s.addressCheck(want, v4))
 		}
-		f.add(func(v *Server) bool { return re.MatchString(v.Name) })
-	}
-	for key, family := range map[string]bool{"ip": true, "ip6": false} {
-		if want := q.Get(key); want != "" {
-			f.checks = append(f.checks, addressCheck(want, family))
-		}
-	}
-	if want := q["status"]; len(want) > 0 {
-		f.add(func(v *Server) bool {
-			return slices.ContainsFunc(want, func(w string) bool { return strings.EqualFold(w, status(v)) })
-		})
 	}
 	if r.AtLeast(2, 73) && q.Has("locked") {
 		want := truthy(q.Get("locked"))
@@ -143,9 +181,22 @@ func (f *filter) addChecks(r *rest.Request, q url.Values, admin bool) error {
 	return nil
 }
 
-func addressCheck(want string, v4 bool) func(*Service, *Server) bool {
+func (f *filter) addKey(name string, key filterKey, want []string) error {
+	if key.exact {
+		f.add(func(v *Server) bool { return slices.Contains(want, key.get(v)) })
+		return nil
+	}
+	re, err := regexp.Compile("(?i)" + want[0])
+	if err != nil {
+		return errs.Invalidf("Invalid filter pattern for %s: %s", name, want[0])
+	}
+	f.add(func(v *Server) bool { return re.MatchString(key.get(v)) })
+	return nil
+}
+
+func (s *Service) addressCheck(want string, v4 bool) func(*Server) bool {
 	re, err := regexp.Compile(want)
-	return func(s *Service, v *Server) bool {
+	return func(v *Server) bool {
 		for _, p := range s.Networks.Ports(v.ID) {
 			for _, ip := range p.FixedIPs {
 				if ip.Addr.Is4() != v4 {

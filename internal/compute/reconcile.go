@@ -25,7 +25,11 @@ func (s *Service) Run(ctx context.Context) {
 	purge := reconcile.New("compute.purge", s.Log, s.purge)
 	purge.Resync = purgeEvery
 	purge.List = func() []string { return s.expired(time.Now()) }
+	forget := reconcile.New("compute.usage", s.Log, s.forgetUsage)
+	forget.Resync = purgeEvery
+	forget.List = func() []string { return s.expiredUsage(time.Now()) }
 	var group sync.WaitGroup
+	group.Go(func() { forget.Run(ctx) })
 	group.Go(func() { follow.Run(ctx) })
 	group.Go(func() { purge.Run(ctx) })
 	group.Go(func() {
@@ -113,6 +117,29 @@ func (s *Service) purge(ctx context.Context, id string) error {
 		if err := s.Sagas.Forget(tx, id); err != nil {
 			return err
 		}
+		if u, ran := usageOf(v); ran {
+			if err := s.used.TxPut(tx, &u); err != nil {
+				return err
+			}
+		}
 		return s.servers.TxDelete(tx, id)
 	})
+}
+
+// forgetUsage drops the usage of a server that ended too long ago to be reported.
+func (s *Service) forgetUsage(ctx context.Context, id string) error {
+	if err := s.used.Delete(ctx, id); err != nil && !errs.Is(err, errs.NotFound) {
+		return err
+	}
+	return nil
+}
+
+func (s *Service) expiredUsage(at time.Time) []string {
+	var out []string
+	for _, u := range s.used.All() {
+		if u.Ended.Add(keepUsage).Before(at) {
+			out = append(out, u.ID)
+		}
+	}
+	return out
 }

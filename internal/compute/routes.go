@@ -1,6 +1,7 @@
 package compute
 
 import (
+	"slices"
 	"strconv"
 
 	"github.com/strata-cloud/strata/internal/rest"
@@ -16,22 +17,15 @@ var (
 func (s *Service) API() *rest.API {
 	v := &rest.Microversions{Type: "compute", Legacy: "X-OpenStack-Nova-API-Version", Min: minVersion, Max: maxVersion}
 	return &rest.API{Name: "compute", Prefix: "/compute/v2.1", Family: rest.ComputeFaults(), Versions: v, ProjectInPath: true,
-		RequestIDHeader: "X-Compute-Request-Id", Discovery: discovery(), Routes: concat(s.serverRoutes(), s.actionRoutes(), s.flavorRoutes(), s.keypairRoutes())}
-}
-
-func concat(tables ...[]rest.Route) []rest.Route {
-	var out []rest.Route
-	for _, t := range tables {
-		out = append(out, t...)
-	}
-	return out
+		RequestIDHeader: "X-Compute-Request-Id", Discovery: discovery(), Routes: slices.Concat(s.serverRoutes(), s.actionRoutes(), s.adminRoutes(), s.attachedRoutes(),
+			s.flavorRoutes(), s.keypairRoutes(), s.quotaRoutes(), s.groupRoutes(), s.usageRoutes(), s.extensionRoutes(), s.pool.Routes())}
 }
 
 func (s *Service) serverRoutes() []rest.Route {
 	meta := wrapped("metadata", metadataSchema)
 	return []rest.Route{
-		{Method: "GET", Path: "/servers", Policy: "os_compute_api:servers:index", Handle: s.listServers(false)},
-		{Method: "GET", Path: "/servers/detail", Policy: "os_compute_api:servers:detail", Handle: s.listServers(true)},
+		{Method: "GET", Path: "/servers", Policy: "os_compute_api:servers:index", Query: listSchemas(), Handle: s.listServers(false)},
+		{Method: "GET", Path: "/servers/detail", Policy: "os_compute_api:servers:detail", Query: listSchemas(), Handle: s.listServers(true)},
 		{Method: "POST", Path: "/servers", Policy: "os_compute_api:servers:create", Body: createSchemas(), Handle: s.createServers},
 		{Method: "GET", Path: "/servers/{id}", Policy: "os_compute_api:servers:show", Handle: s.showServer},
 		{Method: "PUT", Path: "/servers/{id}", Policy: "os_compute_api:servers:update", Body: updateSchemas(), Handle: s.updateServer},
@@ -60,7 +54,7 @@ func (s *Service) actionRoutes() []rest.Route {
 	act := func(key, policy string, body []rest.Schema, h rest.Handler) rest.Route {
 		return rest.Route{Method: "POST", Path: "/servers/{id}/action", Action: key, Policy: policy, Body: body, Handle: h}
 	}
-	lockOld := rest.SchemaIn(rest.V(2, 1), rest.V(2, 72), `{"type":"object"}`)
+	lockOld := rest.SchemaIn(rest.V(2, 1), rest.V(2, 72), `{"type":"object","properties":{"lock":{}},"required":["lock"],"additionalProperties":false}`)
 	lockNew := rest.SchemaIn(rest.V(2, 73), rest.Version{}, `{"type":"object","properties":{"lock":{"anyOf":[{"type":"null"},{"type":"object","properties":{"locked_reason":{"type":"string","minLength":1,"maxLength":255}},"additionalProperties":false}]}},"required":["lock"],"additionalProperties":false}`)
 	group := func(key string) []rest.Schema {
 		return actionBody(key, `{"type":"object","properties":{"name":{"type":"string","minLength":1,"maxLength":255}},"required":["name"]}`)

@@ -100,13 +100,15 @@ func (s *Service) schedule(ctx context.Context, j *job) error {
 		} else if err != nil {
 			return err
 		}
-		return s.update(ctx, v.ID, func(v *Server) error {
-			v.Host = h
-			v.doing(Networking)
-			return nil
-		})
+		ok, err := s.settle(ctx, v, h)
+		if ok || err != nil {
+			return err
+		}
+		if err := s.Placement.Release(ctx, v.ID); err != nil {
+			return err
+		}
 	}
-	return errs.New(errs.NoCapacity, "No valid host was found. There are not enough hosts available.")
+	return errNoHost
 }
 
 func (s *Service) unschedule(ctx context.Context, j *job) error {
@@ -137,7 +139,7 @@ func (s *Service) plug(ctx context.Context, j *job) error {
 
 func (s *Service) portSpec(v *Server, n NIC) PortSpec {
 	return PortSpec{ID: n.PortID, NetworkID: n.NetworkID, ProjectID: v.ProjectID, FixedIP: n.FixedIP, Groups: v.Groups,
-		Server: v.ID, Host: v.Host, Zone: defaultZone, Hostname: v.Hostname, Existing: !n.Ours}
+		Server: v.ID, Host: v.Host, Zone: s.zoneOf(v), Hostname: v.Hostname, Existing: !n.Ours}
 }
 
 func (s *Service) unplug(ctx context.Context, j *job) error {

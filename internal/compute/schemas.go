@@ -95,3 +95,21 @@ func actionBody(name, value string) []rest.Schema {
 }
 
 func wrapped(key, value string) []rest.Schema { return actionBody(key, value) }
+
+// listSchemas are the queries of the server lists: unknown keys are ignored up to 2.74.
+func listSchemas() []rest.Schema {
+	keys := strings.Fields("user_id project_id tenant_id launch_index image_ref image kernel_id ramdisk_id hostname key_name power_state vm_state task_state host node flavor" +
+		" reservation_id launched_at terminated_at availability_zone name display_name description display_description locked_by uuid root_device_name config_drive access_ip_v4 access_ip_v6" +
+		" auto_disk_config progress marker sort_dir all_tenants soft_deleted deleted status changes-since changes-before ip ip6 created_at tags tags-any not-tags not-tags-any locked")
+	sorts := strings.Fields("access_ip_v4 access_ip_v6 auto_disk_config availability_zone config_drive created_at display_description display_name host hostname image_ref instance_type_id kernel_id" +
+		" key_name launch_index launched_at locked_by node power_state progress project_id ramdisk_id root_device_name task_state terminated_at updated_at user_id uuid vm_state")
+	build := func(lo, hi rest.Version, sorts []string, open string) rest.Schema {
+		props := `"limit":{"type":"array","items":{"type":"string","pattern":"^[0-9]+$"}},"sort_key":{"type":"array","items":{"enum":["` + strings.Join(sorts, `","`) + `"]}}`
+		for _, k := range keys {
+			props += `,"` + k + `":{"type":"array"}`
+		}
+		return rest.SchemaIn(lo, hi, `{"type":"object","properties":{`+props+`},"additionalProperties":`+open+`}`)
+	}
+	locked := append([]string{"locked"}, sorts...)
+	return []rest.Schema{build(rest.V(2, 1), rest.V(2, 74), append(locked, ignoredSorts...), "true"), build(rest.V(2, 75), rest.Version{}, locked, "false")}
+}

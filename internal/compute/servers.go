@@ -2,6 +2,7 @@ package compute
 
 import (
 	"context"
+	"slices"
 	"strconv"
 
 	"github.com/strata-cloud/strata/internal/errs"
@@ -36,7 +37,7 @@ func (s *Service) showServer(_ context.Context, r *rest.Request) (*rest.Response
 
 func (s *Service) listServers(detail bool) rest.Handler {
 	return func(_ context.Context, r *rest.Request) (*rest.Response, error) {
-		f, err := parseFilter(r)
+		f, err := s.parseFilter(r)
 		if err != nil {
 			return nil, err
 		}
@@ -53,8 +54,8 @@ func (s *Service) listServers(detail bool) rest.Handler {
 		if err != nil {
 			return nil, err
 		}
-		if len(page.Sorts) == 0 {
-			page.Sorts = []rest.Sort{{Key: "created_at", Desc: true}}
+		if page.Sorts, err = serverSorts(r, page.Sorts); err != nil {
+			return nil, err
 		}
 		list, more, err := rest.Paginate(s.matching(r.Creds, f), page, func(v *Server) string { return v.ID }, serverSortKey)
 		if err != nil {
@@ -91,7 +92,7 @@ func (s *Service) matching(c *policy.Credentials, f *filter) []*Server {
 	default:
 		pool = s.servers.By("project", c.ProjectID)
 	}
-	if f.deleted || !f.changesSince.IsZero() {
+	if f.deleted || !f.changesSince.IsZero() || !f.changesUntil.IsZero() {
 		for _, v := range s.servers.By("deleted", "yes") {
 			if !f.allProjects && v.ProjectID == c.ProjectID || f.allProjects && f.project == v.ProjectID {
 				pool = append(pool, v)
@@ -100,11 +101,33 @@ func (s *Service) matching(c *policy.Credentials, f *filter) []*Server {
 	}
 	out := make([]*Server, 0, len(pool))
 	for _, v := range pool {
-		if f.match(s, v) {
+		if f.match(v) {
 			out = append(out, v)
 		}
 	}
 	return out
+}
+
+// ignoredSorts are keys that are valid and do nothing.
+var ignoredSorts = []string{"architecture", "cell_name", "cleaned", "default_ephemeral_device", "default_swap_device", "deleted", "deleted_at",
+	"disable_terminate", "ephemeral_gb", "ephemeral_key_uuid", "id", "key_data", "launched_on", "memory_mb", "os_type", "reservation_id", "root_gb",
+	"shutdown_terminate", "user_data", "vcpus", "vm_mode"}
+
+func serverSorts(r *rest.Request, sorts []rest.Sort) ([]rest.Sort, error) {
+	var out []rest.Sort
+	for _, s := range sorts {
+		switch {
+		case slices.Contains(ignoredSorts, s.Key) || s.Key == "locked" && !r.AtLeast(2, 73):
+		case (s.Key == "host" || s.Key == "node") && !r.Creds.Admin():
+			return nil, errs.Forbiddenf("Only administrators can sort servers by %s", s.Key)
+		default:
+			out = append(out, s)
+		}
+	}
+	if len(out) == 0 {
+		out = []rest.Sort{{Key: "created_at", Desc: true}}
+	}
+	return out, nil
 }
 
 // serverSortKey gives the text of the keys that upstream sorts servers by.
@@ -140,17 +163,16 @@ func serverSortKey(v *Server, key string) (string, bool) {
 	case "image_ref":
 		return v.Image.ID, true
 	case "key_name":
-		if v.Key == nil {
-			return "", true
-		}
-		return v.Key.Name, true
+		return v.keyName(), true
 	case "availability_zone":
 		return v.AZ, true
+	case "locked":
+		return strconv.FormatBool(v.Locked != ""), true
 	case "instance_type_id":
 		return v.Flavor.ID, true
 	case "launch_index":
 		return strconv.Itoa(v.LaunchIndex), true
-	case "display_description", "config_drive", "root_device_name", "auto_disk_config", "terminated_at", "access_ip_v4", "access_ip_v6", "locked":
+	case "display_description", "config_drive", "root_device_name", "auto_disk_config", "terminated_at", "access_ip_v4", "access_ip_v6", "kernel_id", "ramdisk_id", "locked_by", "progress":
 		return "", true
 	}
 	return "", false

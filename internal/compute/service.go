@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/strata-cloud/strata/internal/compute/pool"
 	"github.com/strata-cloud/strata/internal/errs"
 	"github.com/strata-cloud/strata/internal/nodeapi"
 	"github.com/strata-cloud/strata/internal/nodes"
@@ -43,6 +44,27 @@ type Networks interface {
 	SetGroups(ctx context.Context, c *policy.Credentials, server, group string, add bool) error
 	// FreePorts tells how many more ports the project may have; -1: any number.
 	FreePorts(projectID string) int
+}
+
+// SecurityGroups is what GET /servers/{id}/os-security-groups needs of the network
+// service; without it the route does not exist.
+type SecurityGroups interface {
+	// Describe gives the groups with those ids that exist.
+	Describe(ctx context.Context, ids []string) ([]SecurityGroup, error)
+}
+
+// SecurityGroup is what compute shows of a security group.
+type SecurityGroup struct {
+	ID, Name, Description, ProjectID string
+	Rules                            []SecurityRule
+}
+
+// SecurityRule is an ingress rule; protocol and ports are empty when it is for any.
+type SecurityRule struct {
+	ID, Protocol                  string
+	FromPort, ToPort              *int
+	CIDR                          string // remote prefix, or ""
+	RemoteGroup, RemoteGroupOwner string // name and project of the remote group, or ""
 }
 
 // PortSpec is a port that a server wants.
@@ -96,7 +118,9 @@ type Options struct {
 	Images    Images
 	Networks  Networks
 	Placement Placement
-	Log       *slog.Logger
+	// SecurityGroups may be nil.
+	SecurityGroups SecurityGroups
+	Log            *slog.Logger
 	// BootTimeout bounds the wait for a node to start a server. Default 5 min.
 	BootTimeout time.Duration
 }
@@ -106,6 +130,7 @@ type Service struct {
 	Options
 	collections
 	ledger *store.Ledger
+	pool   *pool.Pool
 }
 
 // New registers the collections and sagas: call it before db.Start.
@@ -114,8 +139,20 @@ func New(o Options) *Service {
 		o.BootTimeout = 5 * time.Minute
 	}
 	s := &Service{Options: o, collections: register(o.DB), ledger: o.DB.Ledger("compute")}
+	s.pool = pool.New(o.DB, o.Nodes, s.onHost)
 	s.registerSagas()
 	return s
+}
+
+// onHost is what the pool shows of the servers on a host.
+func (s *Service) onHost(host string) []pool.Server {
+	var out []pool.Server
+	for _, v := range s.servers.By("host", host) {
+		r := v.resources()
+		out = append(out, pool.Server{ID: v.ID, Name: v.Name, VCPUs: r.VCPU, MemoryMiB: r.MemoryMiB, DiskGiB: r.DiskGiB,
+			Running: v.VMState == Active, Working: v.TaskState != ""})
+	}
+	return out
 }
 
 // find gives a server that is not deleted and that the caller may know of: its

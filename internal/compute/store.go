@@ -68,6 +68,7 @@ type Server struct {
 	AccessIPv6    string            `json:"access_ip_v6,omitempty"`
 	Locked        string            `json:"locked,omitempty"` // "", "owner" or "admin"
 	LockedReason  string            `json:"locked_reason,omitempty"`
+	GroupID       string            `json:"group_id,omitempty"` // server group
 	Hints         map[string]any    `json:"hints,omitempty"`
 	Created       time.Time         `json:"created"`
 	Updated       time.Time         `json:"updated"`
@@ -137,27 +138,20 @@ type Key struct {
 
 func (k *Key) id() string { return k.UserID + "/" + k.Name }
 
-// Quota are a project's overrides of the default limits.
+// Quota are overrides of the default limits: a project's, those of one of its
+// users ("PROJECT/USER"), or a class's ("class:NAME").
 type Quota struct {
 	ProjectID string         `json:"project_id"`
 	Limits    map[string]int `json:"limits"`
 }
 
-// Service is the state that an operator gives to a node's compute service.
-type ServiceState struct {
-	Host       string     `json:"host"`
-	Disabled   bool       `json:"disabled"`
-	Reason     string     `json:"reason,omitempty"`
-	ForcedDown bool       `json:"forced_down"`
-	Updated    *time.Time `json:"updated,omitempty"`
-}
-
 type collections struct {
-	servers  *store.Collection[Server]
-	flavors  *store.Collection[Flavor]
-	keys     *store.Collection[Key]
-	quotas   *store.Collection[Quota]
-	services *store.Collection[ServiceState]
+	servers *store.Collection[Server]
+	flavors *store.Collection[Flavor]
+	keys    *store.Collection[Key]
+	quotas  *store.Collection[Quota]
+	groups  *store.Collection[ServerGroup]
+	used    *store.Collection[Usage]
 }
 
 func register(db *store.DB) collections {
@@ -167,6 +161,7 @@ func register(db *store.DB) collections {
 			Index: map[string]func(*Server) []string{
 				"project": func(s *Server) []string { return alive(s, s.ProjectID) },
 				"host":    func(s *Server) []string { return alive(s, s.Host) },
+				"group":   func(s *Server) []string { return alive(s, s.GroupID) },
 				"flavor":  func(s *Server) []string { return alive(s, s.Flavor.ID) },
 				"deleted": func(s *Server) []string {
 					if s.DeletedAt != nil {
@@ -183,8 +178,11 @@ func register(db *store.DB) collections {
 			Index: map[string]func(*Key) []string{"user": func(k *Key) []string { return []string{k.UserID} }}}),
 		quotas: store.Register(db, store.Schema[Quota]{Service: "compute", Kind: "quota", Version: 1,
 			ID: func(q *Quota) string { return q.ProjectID }}),
-		services: store.Register(db, store.Schema[ServiceState]{Service: "compute", Kind: "service", Version: 1,
-			ID: func(s *ServiceState) string { return s.Host }}),
+		groups: store.Register(db, store.Schema[ServerGroup]{Service: "compute", Kind: "server_group", Version: 1,
+			ID:    func(g *ServerGroup) string { return g.ID },
+			Index: map[string]func(*ServerGroup) []string{"project": func(g *ServerGroup) []string { return []string{g.ProjectID} }}}),
+		used: store.Register(db, store.Schema[Usage]{Service: "compute", Kind: "usage", Version: 1,
+			ID: func(u *Usage) string { return u.ID }}),
 	}
 }
 

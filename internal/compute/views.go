@@ -60,6 +60,13 @@ func timeOrNil(t *time.Time) any {
 	return t.UTC().Format("2006-01-02T15:04:05.000000")
 }
 
+func (v *Server) keyName() string {
+	if v.Key == nil {
+		return ""
+	}
+	return v.Key.Name
+}
+
 // serverView is a server as shown; detail lists omit nothing since 2.1.
 func (s *Service) serverView(r *rest.Request, v *Server, _ bool) map[string]any {
 	ports := s.Networks.Ports(v.ID)
@@ -68,13 +75,10 @@ func (s *Service) serverView(r *rest.Request, v *Server, _ bool) map[string]any 
 		"metadata": emptyMap(v.Metadata), "hostId": hostID(v), "flavor": flavorInServer(r, v), "image": imageView(r, v),
 		"created": v.Created.Format(timeFormat), "updated": v.Updated.Format(timeFormat), "addresses": addresses(ports),
 		"accessIPv4": v.AccessIPv4, "accessIPv6": v.AccessIPv6, "links": links(r.Base(), "servers", v.ID),
-		"OS-DCF:diskConfig": v.DiskConfig, "OS-EXT-AZ:availability_zone": zoneOf(v), "config_drive": configDriveText(v), "key_name": nil,
+		"OS-DCF:diskConfig": v.DiskConfig, "OS-EXT-AZ:availability_zone": s.zoneOf(v), "config_drive": configDriveText(v), "key_name": nilText(v.keyName()),
 		"OS-SRV-USG:launched_at": timeOrNil(v.Launched), "OS-SRV-USG:terminated_at": timeOrNil(v.DeletedAt),
 		"OS-EXT-STS:task_state": nilText(string(v.TaskState)), "OS-EXT-STS:vm_state": string(v.VMState), "OS-EXT-STS:power_state": powerState(v.VMState),
 		"os-extended-volumes:volumes_attached": []any{},
-	}
-	if v.Key != nil {
-		view["key_name"] = v.Key.Name
 	}
 	if st := view["status"]; st == "ACTIVE" || st == "BUILD" || st == "REBOOT" || st == "HARD_REBOOT" {
 		view["progress"] = 0
@@ -98,7 +102,7 @@ func (s *Service) addVersioned(r *rest.Request, v *Server, view map[string]any) 
 		view["locked"] = v.Locked != ""
 	}
 	if r.AtLeast(2, 16) && r.Allows("os_compute_api:servers:show:host_status", target(v)) {
-		view["host_status"] = s.hostStatus(v)
+		view["host_status"] = s.pool.Status(v.Host)
 	}
 	if r.AtLeast(2, 19) {
 		view["description"] = v.Description
@@ -110,7 +114,7 @@ func (s *Service) addVersioned(r *rest.Request, v *Server, view map[string]any) 
 		view["trusted_image_certificates"] = nil
 	}
 	if r.AtLeast(2, 71) {
-		view["server_groups"] = []string{}
+		view["server_groups"] = emptyList(s.liveGroup(v))
 	}
 	if r.AtLeast(2, 73) {
 		view["locked_reason"] = nilText(v.LockedReason)
@@ -121,6 +125,14 @@ func (s *Service) addVersioned(r *rest.Request, v *Server, view map[string]any) 
 	if r.AtLeast(2, 90) {
 		view["OS-EXT-SRV-ATTR:hostname"] = v.Hostname
 	}
+}
+
+// liveGroup is the server's group while that exists.
+func (s *Service) liveGroup(v *Server) []string {
+	if _, err := s.groups.Get(v.GroupID); v.GroupID == "" || err != nil {
+		return nil
+	}
+	return []string{v.GroupID}
 }
 
 func addAdminAttributes(r *rest.Request, v *Server, view map[string]any) {
@@ -136,19 +148,6 @@ func addAdminAttributes(r *rest.Request, v *Server, view map[string]any) {
 		view["OS-EXT-SRV-ATTR:root_device_name"] = "/dev/vda"
 		view["OS-EXT-SRV-ATTR:user_data"] = nilText(v.UserData)
 	}
-}
-
-func (s *Service) hostStatus(v *Server) string {
-	if v.Host == "" {
-		return ""
-	}
-	if st, err := s.services.Get(v.Host); err == nil && (st.Disabled || st.ForcedDown) {
-		return "MAINTENANCE"
-	}
-	if _, err := s.Nodes.Conn(v.Host); err != nil {
-		return "DOWN"
-	}
-	return "UP"
 }
 
 func flavorInServer(r *rest.Request, v *Server) any {
@@ -174,8 +173,8 @@ func faultView(r *rest.Request, v *Server) map[string]any {
 }
 
 // addresses groups a server's addresses by network name, floating ones after the fixed one that they map to.
-func addresses(ports []Port) map[string]any {
-	out := map[string][]any{}
+func addresses(ports []Port) map[string][]map[string]any {
+	out := map[string][]map[string]any{}
 	for _, p := range ports {
 		for _, ip := range p.FixedIPs {
 			version := 6
@@ -190,11 +189,7 @@ func addresses(ports []Port) map[string]any {
 			}
 		}
 	}
-	view := make(map[string]any, len(out))
-	for k, v := range out {
-		view[k] = v
-	}
-	return view
+	return out
 }
 
 func portGroupNames(v *Server, ports []Port) []string {
@@ -227,11 +222,12 @@ func hostID(v *Server) string {
 	return digest(v.ProjectID + v.Host)
 }
 
-func zoneOf(v *Server) string {
+// zoneOf is the zone of the server's host, or the one asked for while it has none.
+func (s *Service) zoneOf(v *Server) string {
 	if v.Host == "" {
 		return v.AZ
 	}
-	return defaultZone
+	return s.pool.Zone(v.Host)
 }
 
 func configDriveText(v *Server) string {
