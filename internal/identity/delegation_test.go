@@ -189,3 +189,30 @@ func TestCatalogAPI(t *testing.T) {
 	c.do("DELETE", "/services/"+svc, tok, "").want(204)
 	c.do("GET", "/endpoints/"+id, tok, "").want(404)
 }
+
+func TestLimits(t *testing.T) {
+	c := newCloud(t)
+	tok, demo := c.admin(), c.demo()
+	svc := c.do("GET", "/services?type=compute", tok, "").column("services", "id")[0]
+	reg := c.do("POST", "/registered_limits", tok, `{"registered_limits":[{"service_id":"`+svc+`","resource_name":"cores","default_limit":10}]}`).
+		want(201).at("registered_limits", 0, "id").(string)
+	one := `{"limits":[{"service_id":"` + svc + `","resource_name":"cores","resource_limit":20,"project_id":"` + c.project("demo") + `"}]}`
+	c.do("POST", "/limits", demo, one).want(403)
+	id := c.do("POST", "/limits", tok, one).want(201).at("limits", 0, "id").(string)
+	c.run(tok, []step{
+		{"POST", "/registered_limits", `{"registered_limits":[{"service_id":"none","resource_name":"x","default_limit":1}]}`, 400},
+		{"POST", "/registered_limits", `{"registered_limits":[{"service_id":"` + svc + `","resource_name":"cores","default_limit":1}]}`, 409},
+		{"POST", "/limits", one, 409},
+		{"POST", "/limits", strings.Replace(one, "cores", "ram", 1), 403},
+		{"PATCH", "/limits/" + id, `{"limit":{"resource_limit":-2}}`, 400},
+		{"PATCH", "/limits/" + id, `{"limit":{"resource_limit":30}}`, 200},
+		{"GET", "/limits/model", "", 200},
+		{"DELETE", "/registered_limits/" + reg, "", 403},
+		{"DELETE", "/services/" + svc, "", 403},
+	})
+	if got := c.do("GET", "/limits", demo, "").want(200); got.at("limits", 0, "resource_limit") != 30.0 {
+		t.Errorf("%v", got.body)
+	}
+	c.do("GET", "/limits/"+id, demo, "").want(200)
+	c.run(tok, []step{{"DELETE", "/limits/" + id, "", 204}, {"DELETE", "/registered_limits/" + reg, "", 204}})
+}

@@ -16,7 +16,7 @@ func (s *Service) api(prefix string, discovery map[string]rest.Document) *rest.A
 	m := &mount{s, prefix}
 	var routes []rest.Route
 	for _, group := range [][]rest.Route{m.authRoutes(), m.resourceRoutes(), m.principalRoutes(), m.roleRoutes(),
-		m.grantRoutes(), m.catalogRoutes(), m.delegationRoutes()} {
+		m.grantRoutes(), m.catalogRoutes(), m.delegationRoutes(), m.limitRoutes()} {
 		routes = append(routes, group...)
 	}
 	return &rest.API{Name: "identity", Prefix: prefix, Family: rest.IdentityFaults(), Routes: routes,
@@ -158,5 +158,23 @@ func (m *mount) delegationRoutes() []rest.Route {
 		m.route("DELETE", t, "identity:delete_trust", targetTrust, nil, m.deleteTrust),
 		m.route("GET", t+"/roles", "identity:list_roles_for_trust", targetTrust, nil, m.listTrustRoles),
 		m.route("GET", t+"/roles/{role_id}", "identity:get_role_for_trust", targetTrust, nil, m.showTrustRole),
+	}
+}
+
+func (m *mount) limitRoutes() []rest.Route {
+	const g, l = "/registered_limits/{registered_limit_id}", "/limits/{limit_id}"
+	return []rest.Route{
+		m.route("GET", "/registered_limits", "identity:list_registered_limits", nil, nil, m.listRegistered),
+		m.route("POST", "/registered_limits", "identity:create_registered_limits", nil, registeredSchema(), m.createRegistered),
+		m.route("GET", g, "identity:get_registered_limit", nil, nil, m.showRegistered),
+		m.route("PATCH", g, "identity:update_registered_limit", nil, strict("registered_limit", registeredProps()), m.updateRegistered),
+		m.route("DELETE", g, "identity:delete_registered_limit", nil, nil, m.deleteRegistered),
+
+		m.route("GET", "/limits", "identity:list_limits", nil, nil, m.listLimits),
+		m.route("GET", "/limits/model", "identity:get_limit_model", nil, nil, m.limitModel),
+		m.route("POST", "/limits", "identity:create_limits", nil, limitsSchema(), m.createLimits),
+		m.route("GET", l, "identity:get_limit", targetLimit, nil, m.showLimit),
+		m.route("PATCH", l, "identity:update_limit", nil, strict("limit", props{"resource_limit", limitNumber, "description", textOrNull}), m.updateLimit),
+		m.route("DELETE", l, "identity:delete_limit", nil, nil, m.deleteLimit),
 	}
 }

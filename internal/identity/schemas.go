@@ -146,3 +146,24 @@ func trustSchema() []rest.Schema {
 		"roles", `{"type":"array","items":{"type":"object","properties":{"id":` + text + `,"name":` + text + `},"minProperties":1}}`},
 		"trustee_user_id", "trustor_user_id", "impersonation")
 }
+
+// limitNumber is any 32-bit integer from -1, which means without limit.
+const limitNumber = `{"type":"integer","minimum":-1,"maximum":2147483647}`
+
+func registeredProps() props {
+	return props{"service_id", text, "region_id", textOrNull, "resource_name", name255, "default_limit", limitNumber, "description", textOrNull}
+}
+
+// listOf is the schema of {"<name>": [{...}, ...]}.
+func listOf(name string, p props, required ...string) []rest.Schema {
+	return []rest.Schema{rest.SchemaOf(wrap(name, `{"type":"array","minItems":1,"items":`+objectSchema(p, false, required)+`}`))}
+}
+
+func registeredSchema() []rest.Schema {
+	return listOf("registered_limits", registeredProps(), "service_id", "resource_name", "default_limit")
+}
+
+func limitsSchema() []rest.Schema {
+	return listOf("limits", props{"service_id", text, "region_id", textOrNull, "resource_name", name255, "resource_limit", limitNumber,
+		"description", textOrNull, "project_id", textOrNull, "domain_id", textOrNull}, "service_id", "resource_name", "resource_limit")
+}
