@@ -216,3 +216,36 @@ func TestLimits(t *testing.T) {
 	c.do("GET", "/limits/"+id, demo, "").want(200)
 	c.run(tok, []step{{"DELETE", "/limits/" + id, "", 204}, {"DELETE", "/registered_limits/" + reg, "", 204}})
 }
+
+func TestEndpointFilter(t *testing.T) {
+	c := newCloud(t)
+	tok, demo := c.admin(), "/OS-EP-FILTER/projects/"+c.project("demo")
+	types := func() (out []string) {
+		for _, s := range c.do("GET", "/auth/catalog", c.demo(), "").want(200).at("catalog").([]any) {
+			out = append(out, s.(map[string]any)["type"].(string))
+		}
+		return out
+	}
+	ep := c.do("GET", "/endpoints?interface=public&service_id="+c.do("GET", "/services?type=image", tok, "").column("services", "id")[0], tok, "").column("endpoints", "id")[0]
+	c.run(tok, []step{
+		{"GET", demo + "/endpoints/" + ep, "", 404},
+		{"PUT", demo + "/endpoints/" + ep, "", 204},
+		{"GET", demo + "/endpoints/" + ep, "", 204},
+		{"PUT", demo + "/endpoints/none", "", 404},
+	})
+	if got := types(); len(got) != 1 || got[0] != "image" {
+		t.Errorf("the catalog shows %v", got)
+	}
+	c.do("POST", "/OS-EP-FILTER/endpoint_groups", tok, `{"endpoint_group":{"name":"g","filters":{"color":"red"}}}`).want(400)
+	c.do("POST", "/OS-EP-FILTER/endpoint_groups", tok, `{"endpoint_group":{"name":"g","filters":{}}}`).want(400)
+	id := c.do("POST", "/OS-EP-FILTER/endpoint_groups", tok, `{"endpoint_group":{"name":"g","filters":{"interface":"public"}}}`).want(201).id("endpoint_group")
+	c.do("PUT", "/OS-EP-FILTER/endpoint_groups/"+id+"/projects/"+c.project("demo"), tok, "").want(204)
+	if got := types(); len(got) != 5 {
+		t.Errorf("with all public endpoints the catalog shows %v", got)
+	}
+	c.do("DELETE", "/OS-EP-FILTER/endpoint_groups/"+id, tok, "").want(204)
+	c.do("DELETE", "/endpoints/"+ep, tok, "").want(204)
+	if got := types(); len(got) != 5 || c.svc.dir.EndpointLinks.Len() != 0 {
+		t.Errorf("without a filter the catalog shows %v, %d links are left over", got, c.svc.dir.EndpointLinks.Len())
+	}
+}

@@ -126,7 +126,7 @@ func (m *mount) deleteEndpoint(ctx context.Context, r *request) (*rest.Response,
 	if err != nil {
 		return nil, err
 	}
-	if err := m.dir.Write(ctx, func(tx *store.Tx) error { return m.dir.Endpoints.TxDelete(tx, x.ID) }); err != nil {
+	if err := m.dir.DeleteEndpoint(ctx, x.ID); err != nil {
 		return nil, err
 	}
 	return rest.Empty(http.StatusNoContent), nil

@@ -16,7 +16,7 @@ func (s *Service) api(prefix string, discovery map[string]rest.Document) *rest.A
 	m := &mount{s, prefix}
 	var routes []rest.Route
 	for _, group := range [][]rest.Route{m.authRoutes(), m.resourceRoutes(), m.principalRoutes(), m.roleRoutes(),
-		m.grantRoutes(), m.catalogRoutes(), m.delegationRoutes(), m.limitRoutes()} {
+		m.grantRoutes(), m.catalogRoutes(), m.delegationRoutes(), m.limitRoutes(), m.filterRoutes()} {
 		routes = append(routes, group...)
 	}
 	return &rest.API{Name: "identity", Prefix: prefix, Family: rest.IdentityFaults(), Routes: routes,
@@ -176,5 +176,37 @@ func (m *mount) limitRoutes() []rest.Route {
 		m.route("GET", l, "identity:get_limit", targetLimit, nil, m.showLimit),
 		m.route("PATCH", l, "identity:update_limit", nil, strict("limit", props{"resource_limit", limitNumber, "description", textOrNull}), m.updateLimit),
 		m.route("DELETE", l, "identity:delete_limit", nil, nil, m.deleteLimit),
+	}
+}
+
+func (m *mount) filterRoutes() []rest.Route {
+	const f = "/OS-EP-FILTER"
+	const g, p, x = f + "/endpoint_groups/{endpoint_group_id}", f + "/projects/{project_id}", "/policies/{policy_id}"
+	const gp, pe = g + "/projects/{project_id}", p + "/endpoints/{endpoint_id}"
+	group := props{"name", name255, "description", textOrNull, "filters", `{"type":"object"}`}
+	blob := props{"type", `{"type":"string","maxLength":255}`, "blob", text}
+	return []rest.Route{
+		m.route("GET", f+"/endpoint_groups", "identity:list_endpoint_groups", nil, nil, m.listEndpointGroups),
+		m.route("POST", f+"/endpoint_groups", "identity:create_endpoint_group", nil, entity("endpoint_group", group, "name", "filters"), m.createEndpointGroup),
+		m.route("GET", g, "identity:get_endpoint_group", nil, nil, m.showEndpointGroup),
+		m.route("PATCH", g, "identity:update_endpoint_group", nil, entity("endpoint_group", group), m.updateEndpointGroup),
+		m.route("DELETE", g, "identity:delete_endpoint_group", nil, nil, m.deleteEndpointGroup),
+		m.route("GET", g+"/endpoints", "identity:list_endpoints_associated_with_endpoint_group", nil, nil, m.listGroupEndpoints),
+		m.route("GET", g+"/projects", "identity:list_projects_associated_with_endpoint_group", nil, nil, m.listLinkedProjects),
+		m.route("GET", gp, "identity:get_endpoint_group_in_project", nil, nil, m.checkLink),
+		m.route("PUT", gp, "identity:add_endpoint_group_to_project", nil, nil, m.putLink),
+		m.route("DELETE", gp, "identity:remove_endpoint_group_from_project", nil, nil, m.deleteLink),
+		m.route("GET", p+"/endpoint_groups", "identity:list_endpoint_groups_for_project", nil, nil, m.listProjectGroups),
+		m.route("GET", p+"/endpoints", "identity:list_endpoints_for_project", nil, nil, m.listProjectEndpoints),
+		m.route("GET", pe, "identity:check_endpoint_in_project", nil, nil, m.checkLink),
+		m.route("PUT", pe, "identity:add_endpoint_to_project", nil, nil, m.putLink),
+		m.route("DELETE", pe, "identity:remove_endpoint_from_project", nil, nil, m.deleteLink),
+		m.route("GET", f+"/endpoints/{endpoint_id}/projects", "identity:list_projects_for_endpoint", nil, nil, m.listLinkedProjects),
+
+		m.route("GET", "/policies", "identity:list_policies", nil, nil, m.listPolicies),
+		m.route("POST", "/policies", "identity:create_policy", nil, entity("policy", blob, "blob", "type"), m.createPolicy),
+		m.route("GET", x, "identity:get_policy", nil, nil, m.showPolicy),
+		m.route("PATCH", x, "identity:update_policy", nil, entity("policy", blob), m.updatePolicy),
+		m.route("DELETE", x, "identity:delete_policy", nil, nil, m.deletePolicy),
 	}
 }

@@ -200,3 +200,15 @@ func TestLockout(t *testing.T) {
 	at = at.Add(31 * time.Minute)
 	c.demo()
 }
+
+func TestSchemasCompile(t *testing.T) {
+	for _, api := range newCloud(t).svc.APIs() {
+		for _, r := range api.Routes {
+			for _, s := range append(r.Body, r.Query...) {
+				if err := s.Check(); err != nil {
+					t.Errorf("%s %s: %v", r.Method, r.Path, err)
+				}
+			}
+		}
+	}
+}

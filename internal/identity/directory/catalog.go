@@ -29,6 +29,10 @@ type CatalogService struct {
 // Addresses that need a project are left out when there is none.
 func (d *Directory) Catalog(userID, projectID string) []CatalogService {
 	out := []CatalogService{}
+	only := map[string]bool{}
+	for _, e := range d.ProjectEndpoints(projectID) {
+		only[e.ID] = true
+	}
 	for _, s := range d.Services.All() {
 		if !s.Enabled {
 			continue
@@ -39,7 +43,7 @@ func (d *Directory) Catalog(userID, projectID string) []CatalogService {
 		}
 		for _, e := range d.Endpoints.By("service", s.ID) {
 			url, ok := FillURL(e.URL, userID, projectID)
-			if !e.Enabled || !ok {
+			if !e.Enabled || !ok || len(only) > 0 && !only[e.ID] {
 				continue
 			}
 			ve := CatalogEndpoint{ID: e.ID, Interface: e.Interface, URL: url}
@@ -47,6 +51,9 @@ func (d *Directory) Catalog(userID, projectID string) []CatalogService {
 				ve.RegionID, ve.Region = &e.RegionID, &e.RegionID
 			}
 			view.Endpoints = append(view.Endpoints, ve)
+		}
+		if len(only) > 0 && len(view.Endpoints) == 0 {
+			continue
 		}
 		out = append(out, view)
 	}

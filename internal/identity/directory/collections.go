@@ -35,6 +35,8 @@ func New(db *store.DB, tokenTTL time.Duration) *Directory {
 	d.registerPrincipals(db)
 	d.registerCatalog(db)
 	d.registerDelegation(db)
+	d.registerFilters(db)
+	d.PolicyBlobs = collection(db, "policy", func(p *PolicyBlob) string { return p.ID }, nil, nil)
 	return d
 }
 

@@ -114,6 +114,7 @@ func (d *Directory) projectDrops(id string) []drop {
 	steps = append(steps, dropsOf(d.Credentials.By("project", id), d.Credentials, func(c *Credential) string { return c.ID })...)
 	steps = append(steps, dropsOf(d.Trusts.By("project", id), d.Trusts, func(t *Trust) string { return t.ID })...)
 	steps = append(steps, dropsOf(d.Limits.By("project", id), d.Limits, func(l *Limit) string { return l.ID })...)
+	steps = append(steps, d.linkDrops("project", id)...)
 	for _, u := range d.Users.By("default", id) {
 		steps = append(steps, func(tx *store.Tx) error {
 			_, err := d.Users.TxUpdate(tx, u.ID, func(u *User) error { u.DefaultProjectID = ""; return nil })
@@ -159,7 +160,10 @@ func (d *Directory) DeleteDomain(ctx context.Context, id string) error {
 
 // DeleteService deletes a service and its endpoints.
 func (d *Directory) DeleteService(ctx context.Context, id string) error {
-	steps := dropsOf(d.Endpoints.By("service", id), d.Endpoints, func(e *Endpoint) string { return e.ID })
+	var steps []drop
+	for _, e := range d.Endpoints.By("service", id) {
+		steps = append(steps, d.endpointDrops(e.ID)...)
+	}
 	return d.run(ctx, append(steps, func(tx *store.Tx) error { return d.Services.TxDelete(tx, id) }))
 }
 

@@ -33,6 +33,10 @@ type Directory struct {
 	Revocations *store.Collection[Revocation]
 	Keys        *store.Collection[Keys]
 
+	EndpointGroups *store.Collection[EndpointGroup]
+	EndpointLinks  *store.Collection[EndpointLink]
+	PolicyBlobs    *store.Collection[PolicyBlob]
+
 	generation atomic.Uint64
 	tokenTTL   time.Duration
 }

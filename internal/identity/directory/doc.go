@@ -7,7 +7,7 @@
 //	project        projects and domains; as in Keystone a domain is a project with
 //	               IsDomain, so that its id is a valid root of a hierarchy
 //	user, group, member, role, implied, assignment
-//	region, service, endpoint
+//	region, service, endpoint, endpointgroup, endpointlink, policy
 //	appcred, accessrule, credential, trust
 //	reglimit, limit
 //	revocation     "tokens like this, issued before then, are void"

@@ -157,6 +157,14 @@ type Endpoint struct {
 	Extra     Extra  `json:"extra,omitempty"`
 }
 
+// PolicyBlob is a text that a service may fetch.
+type PolicyBlob struct {
+	ID    string `json:"id"`
+	Type  string `json:"type"`
+	Blob  string `json:"blob"`
+	Extra Extra  `json:"extra,omitempty"`
+}
+
 // AppCred is an application credential.
 type AppCred struct {
 	ID           string     `json:"id"`
