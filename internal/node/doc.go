@@ -1,0 +1,17 @@
+// Package node is the agent of one node: it makes true what the control plane
+// wants of the node and reports what is.
+//
+// It knows the control plane only through Control, and sees only its own node's
+// records. Two loops do the work, both level-triggered: one applies the network
+// state as a whole, one brings each instance to its wanted generation. Every side
+// effect is named by the instance's or port's id and may be repeated.
+//
+// What the agent must remember itself is in one small file per instance, beside
+// its disks: the generation that was reached, the last reboot that was done and
+// the machine's boot id then. From these it tells a guest that shut itself down
+// (report it stopped) from a machine that was restarted (start the guest again).
+//
+// Crash story: QEMU processes, taps, bridges and rules outlive the agent. A new
+// agent adopts what runs, and removes instances that nobody wants any more once it
+// has seen the whole of what is wanted.
+package node

@@ -1,0 +1,220 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/strata-cloud/strata/internal/errs"
+	"github.com/strata-cloud/strata/internal/nodeapi"
+)
+
+// memory is what the agent remembers of an instance, in its directory.
+type memory struct {
+	Gen       int64  `json:"gen"`
+	RebootSeq int64  `json:"reboot_seq"`
+	BootID    string `json:"boot_id"`
+}
+
+const memoryFile = "agent.json"
+
+// ensureTimeout bounds one try to bring an instance to its wanted state.
+const ensureTimeout = 4 * time.Minute
+
+// reconcile brings one instance to what is wanted and reports.
+func (a *Agent) reconcile(ctx context.Context, id string) error {
+	ctx, cancel := context.WithTimeout(ctx, ensureTimeout)
+	defer cancel()
+	inst, synced := a.want(id)
+	if inst == nil {
+		if !synced {
+			return nil
+		}
+		a.Log.Info("removing an instance that nobody wants", "server", id)
+		return a.remove(ctx, id, nil)
+	}
+	if inst.Deleted {
+		if err := a.remove(ctx, id, inst); err != nil {
+			return err
+		}
+		return a.Control.Report(ctx, nodeapi.InstanceStatus{ID: id, Node: a.ID, Gen: inst.Gen, Power: nodeapi.PowerStopped, Gone: true, Since: time.Now().UTC()})
+	}
+	return a.converge(ctx, inst)
+}
+
+// converge acts when the wanted generation is new or the machine was restarted,
+// and otherwise only tells what is.
+func (a *Agent) converge(ctx context.Context, inst *nodeapi.Instance) error {
+	mem, err := a.recall(inst.ID)
+	if err != nil {
+		return err
+	}
+	if mem.Gen == inst.Gen && mem.BootID == a.bootID {
+		return a.report(ctx, inst, mem, nil)
+	}
+	failure := a.ensure(ctx, inst, mem)
+	if failure != nil && ctx.Err() != nil {
+		return failure // not the instance's fault
+	}
+	if now, _ := a.want(inst.ID); now != inst {
+		return nil // something newer is wanted: it is queued already
+	}
+	if failure == nil {
+		mem = memory{Gen: inst.Gen, RebootSeq: inst.Reboot.Seq, BootID: a.bootID}
+		if err := a.remember(inst.ID, mem); err != nil {
+			return err
+		}
+	} else {
+		a.Log.Error("instance cannot be brought to its wanted state", "server", inst.ID, "err", failure)
+	}
+	return a.report(ctx, inst, mem, failure)
+}
+
+func (a *Agent) report(ctx context.Context, inst *nodeapi.Instance, mem memory, failure error) error {
+	s := nodeapi.InstanceStatus{ID: inst.ID, Node: a.ID, Gen: inst.Gen, RebootSeq: mem.RebootSeq, Since: time.Now().UTC()}
+	power, err := a.Machines.State(inst.ID)
+	if err != nil && !gone(err) {
+		return err
+	}
+	if s.Power = power; gone(err) {
+		s.Power = nodeapi.PowerStopped
+	}
+	if failure != nil {
+		s.Fault = failure.Error()
+	}
+	return a.Control.Report(ctx, s)
+}
+
+// ensure makes the machine as wanted.
+func (a *Agent) ensure(ctx context.Context, inst *nodeapi.Instance, mem memory) error {
+	power, err := a.Machines.State(inst.ID)
+	if err != nil && !gone(err) {
+		return err
+	}
+	fresh := mem.Gen == 0
+	switch inst.Power {
+	case nodeapi.PowerStopped:
+		if fresh {
+			return nil
+		}
+		return a.Machines.Stop(ctx, inst.ID, a.Grace)
+	case nodeapi.PowerPaused:
+		if err := a.start(ctx, inst, power); err != nil {
+			return err
+		}
+		return a.Machines.Pause(ctx, inst.ID)
+	case nodeapi.PowerSuspended:
+		if power == nodeapi.PowerSuspended {
+			return nil
+		}
+		return a.Machines.Suspend(ctx, inst.ID)
+	case nodeapi.PowerRunning:
+		if inst.Reboot.Seq > mem.RebootSeq && power == nodeapi.PowerRunning {
+			return a.Machines.Reboot(ctx, inst.ID, inst.Reboot.Hard, a.Grace)
+		}
+		if inst.Reboot.Seq > mem.RebootSeq && inst.Reboot.Hard && power != nodeapi.PowerStopped {
+			// A paused, suspended or crashed guest starts anew.
+			if err := a.Machines.Stop(ctx, inst.ID, 0); err != nil && !gone(err) {
+				return err
+			}
+			power = nodeapi.PowerStopped
+		}
+		return a.start(ctx, inst, power)
+	}
+	return errs.Invalidf("power state %q cannot be wanted", inst.Power)
+}
+
+// start gets the machine running from whatever it is now.
+func (a *Agent) start(ctx context.Context, inst *nodeapi.Instance, power nodeapi.Power) (err error) {
+	switch power {
+	case nodeapi.PowerRunning:
+		return nil
+	case nodeapi.PowerPaused:
+		return a.Machines.Resume(ctx, inst.ID)
+	}
+	var taps []*os.File
+	defer func() {
+		for _, t := range taps {
+			err = errors.Join(err, t.Close())
+		}
+	}()
+	for _, n := range inst.NICs {
+		tap, err := a.Plane.Tap(ctx, n.PortID)
+		if err != nil {
+			return fmt.Errorf("plugging port %s: %w", n.PortID, err)
+		}
+		taps = append(taps, tap)
+	}
+	if power == nodeapi.PowerSuspended {
+		return a.Machines.Restore(ctx, inst.ID, taps)
+	}
+	spec, err := a.prepare(ctx, inst)
+	if err != nil {
+		return err
+	}
+	return a.Machines.Start(ctx, spec, taps)
+}
+
+// remove leaves no trace of the instance; ports are known from inst or from its last spec.
+func (a *Agent) remove(ctx context.Context, id string, inst *nodeapi.Instance) error {
+	ports := map[string]bool{}
+	if spec, err := a.Machines.Spec(id); err == nil {
+		for _, n := range spec.NICs {
+			ports[n.ID] = true
+		}
+	}
+	if inst != nil {
+		for _, n := range inst.NICs {
+			ports[n.PortID] = true
+		}
+	}
+	if err := a.Machines.Remove(ctx, id); err != nil && !gone(err) {
+		return err
+	}
+	for p := range ports {
+		if err := a.Plane.Unplug(ctx, p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (a *Agent) recall(id string) (memory, error) {
+	var m memory
+	dir, err := a.Machines.Dir(id)
+	if err != nil {
+		return m, err
+	}
+	raw, err := os.ReadFile(filepath.Join(dir, memoryFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return m, nil
+	} else if err != nil {
+		return m, err
+	}
+	if err := json.Unmarshal(raw, &m); err != nil {
+		return m, fmt.Errorf("%s of instance %s: %w", memoryFile, id, err)
+	}
+	return m, nil
+}
+
+// remember replaces the file atomically.
+func (a *Agent) remember(id string, m memory) error {
+	dir, err := a.Machines.Dir(id)
+	if err != nil {
+		return err
+	}
+	raw, err := json.Marshal(m)
+	if err != nil {
+		return err
+	}
+	tmp := filepath.Join(dir, memoryFile+".new")
+	if err := os.WriteFile(tmp, raw, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(tmp, filepath.Join(dir, memoryFile))
+}

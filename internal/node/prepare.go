@@ -1,0 +1,159 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/strata-cloud/strata/internal/blockdev"
+	"github.com/strata-cloud/strata/internal/configdrive"
+	"github.com/strata-cloud/strata/internal/errs"
+	"github.com/strata-cloud/strata/internal/hypervisor"
+	"github.com/strata-cloud/strata/internal/nodeapi"
+)
+
+// Names of the files in an instance's directory.
+const (
+	kernelFile = "kernel"
+	initrdFile = "initrd"
+	configFile = "config.iso"
+)
+
+// prepare makes the files that the machine needs and says how to launch it.
+func (a *Agent) prepare(ctx context.Context, inst *nodeapi.Instance) (hypervisor.Spec, error) {
+	m := inst.Machine
+	s := hypervisor.Spec{ID: inst.ID, Name: inst.Name, VCPUs: inst.VCPUs, MemoryMiB: inst.MemoryMiB, MachineType: m.Type, Firmware: m.Firmware, CommandLine: m.CommandLine}
+	dir, err := a.Machines.Dir(inst.ID)
+	if err != nil {
+		return s, err
+	}
+	for i, d := range inst.Disks {
+		disk, err := a.prepareDisk(ctx, dir, i, d)
+		if err != nil {
+			return s, fmt.Errorf("disk %d: %w", i, err)
+		}
+		s.Disks = append(s.Disks, disk)
+	}
+	if m.KernelID != "" {
+		s.Kernel, s.Initrd, err = a.prepareKernel(ctx, dir, m)
+		if err != nil {
+			return s, err
+		}
+	}
+	for _, n := range inst.NICs {
+		s.NICs = append(s.NICs, hypervisor.NIC{ID: n.PortID, MAC: n.MAC, MTU: n.MTU, Model: n.Model})
+	}
+	if !inst.Guest.ConfigDrive {
+		return s, nil
+	}
+	if err := configdrive.Ensure(inst, filepath.Join(dir, configFile)); err != nil {
+		return s, fmt.Errorf("config drive: %w", err)
+	}
+	s.Disks = append(s.Disks, hypervisor.Disk{File: configFile, Format: "raw", ReadOnly: true, Serial: "config-2"})
+	return s, nil
+}
+
+func (a *Agent) prepareDisk(ctx context.Context, dir string, i int, d nodeapi.Disk) (hypervisor.Disk, error) {
+	name := fmt.Sprintf("disk%d", i)
+	size := int64(d.SizeGiB) << 30
+	if size == 0 {
+		size = int64(d.SizeMiB) << 20
+	}
+	out := hypervisor.Disk{File: name, Format: "raw", Bus: d.Bus, ReadOnly: d.ReadOnly, Bootable: i == 0}
+	if d.ImageID == "" {
+		content, label := blockdev.Blank, ""
+		switch d.Role {
+		case "ephemeral":
+			content, label = blockdev.Ext4, fmt.Sprintf("ephemeral%d", i-1)
+		case "swap":
+			content = blockdev.Swap
+		}
+		return out, blockdev.EnsureEmpty(ctx, dir, name, size, content, label)
+	}
+	if _, err := os.Lstat(filepath.Join(dir, name)); err == nil && d.Format != "iso" {
+		out.Format = "qcow2"
+		return out, nil // the disk has its own link to the base, whatever became of the image
+	}
+	base, err := a.cache.base(ctx, d.ImageID)
+	if err != nil {
+		return out, err
+	}
+	if base.Format == blockdev.ISO {
+		out.CDROM, out.ReadOnly, out.Bus = true, true, "sata"
+		return out, blockdev.EnsureLinked(ctx, dir, name, base)
+	}
+	out.Format = "qcow2"
+	return out, blockdev.EnsureRoot(ctx, dir, name, base, size)
+}
+
+func (a *Agent) prepareKernel(ctx context.Context, dir string, m nodeapi.Machine) (kernel, initrd string, err error) {
+	for _, f := range []struct {
+		id, name string
+		to       *string
+	}{{m.KernelID, kernelFile, &kernel}, {m.RamdiskID, initrdFile, &initrd}} {
+		if f.id == "" {
+			continue
+		}
+		*f.to = f.name
+		if _, err := os.Lstat(filepath.Join(dir, f.name)); err == nil {
+			continue
+		}
+		path, _, err := a.Control.Image(ctx, f.id)
+		if err != nil {
+			return "", "", fmt.Errorf("the image's %s: %w", f.name, err)
+		}
+		if err := blockdev.EnsureLinked(ctx, dir, f.name, blockdev.Base{Path: path}); err != nil {
+			return "", "", fmt.Errorf("the image's %s: %w", f.name, err)
+		}
+		if err := os.Chmod(filepath.Join(dir, f.name), 0o644); err != nil {
+			return "", "", err
+		}
+	}
+	return kernel, initrd, nil
+}
+
+// imageCache keeps the bases of root disks. Entries are links or conversions of
+// images, so that losing one loses nothing.
+type imageCache struct {
+	dir     string
+	control Control
+	locks   keyedMutex
+}
+
+// base gives the base of an image, making it when it is not there.
+func (c *imageCache) base(ctx context.Context, id string) (blockdev.Base, error) {
+	if id != filepath.Base(id) {
+		return blockdev.Base{}, errs.Invalidf("%q is no image id", id)
+	}
+	defer c.locks.lock(id)()
+	source, _, err := c.control.Image(ctx, id)
+	if err != nil {
+		return blockdev.Base{}, fmt.Errorf("image %s: %w", id, err)
+	}
+	return blockdev.EnsureBase(ctx, source, filepath.Join(c.dir, id))
+}
+
+// prune drops the bases of images that no instance here is made of.
+func (c *imageCache) prune(used map[string]bool) error {
+	entries, err := os.ReadDir(c.dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		id := strings.TrimSuffix(e.Name(), ".new")
+		if used[id] {
+			continue
+		}
+		unlock := c.locks.lock(id)
+		err := os.Remove(filepath.Join(c.dir, e.Name()))
+		unlock()
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
