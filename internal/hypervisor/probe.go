@@ -23,6 +23,9 @@ const (
 	TCG Accel = "tcg" // by QEMU's translator
 )
 
+// ProbeFile is where Probe remembers its result.
+const ProbeFile = "accelerator.json"
+
 // probeArgument makes the program run the probe instead of itself.
 const probeArgument = "__probe-kvm"
 
@@ -72,7 +75,7 @@ type probeResult struct {
 // mode, in a child process, since it may never return. The result is kept in dir.
 func Probe(ctx context.Context, dir string) (Accel, string) {
 	key := probeResult{Release: kernelRelease(), BootID: bootID()}
-	path := filepath.Join(dir, "accelerator.json")
+	path := filepath.Join(dir, ProbeFile)
 	if data, err := os.ReadFile(path); err == nil {
 		var old probeResult
 		if json.Unmarshal(data, &old) == nil && old.Release == key.Release && old.BootID == key.BootID {

@@ -1,0 +1,89 @@
+package region
+
+import (
+	"context"
+
+	"github.com/strata-cloud/strata/internal/compute"
+	"github.com/strata-cloud/strata/internal/image"
+	"github.com/strata-cloud/strata/internal/network"
+	"github.com/strata-cloud/strata/internal/nodes"
+	"github.com/strata-cloud/strata/internal/placement"
+	"github.com/strata-cloud/strata/internal/policy"
+)
+
+// imagesForCompute shows compute the image service.
+type imagesForCompute struct{ *image.Service }
+
+func (s imagesForCompute) Image(ctx context.Context, c *policy.Credentials, id string) (*compute.Image, error) {
+	v, err := s.Service.Image(ctx, c, id)
+	if err != nil {
+		return nil, err
+	}
+	out := &compute.Image{ID: v.ID, Status: string(v.Status), Format: v.DiskFormat, MinDisk: int(v.MinDisk), MinRAM: int(v.MinRAM), Properties: v.Properties}
+	if v.Name != nil {
+		out.Name = *v.Name
+	}
+	if v.Size != nil {
+		out.Size = *v.Size
+	}
+	if v.VirtualSize != nil {
+		out.Virtual = *v.VirtualSize
+	}
+	return out, nil
+}
+
+// placementForCompute shows compute the placement service.
+type placementForCompute struct{ *placement.Service }
+
+func need(r compute.Resources) placement.Need { return placement.Need(r) }
+
+func (s placementForCompute) Candidates(ctx context.Context, r compute.Resources) ([]string, error) {
+	return s.Service.Candidates(ctx, need(r))
+}
+
+func (s placementForCompute) Claim(ctx context.Context, consumer, host, projectID, userID string, r compute.Resources) error {
+	return s.Service.Claim(ctx, consumer, host, projectID, userID, need(r))
+}
+
+// networksForCompute shows compute the network service.
+type networksForCompute struct{ *network.Service }
+
+func (s networksForCompute) Port(ctx context.Context, c *policy.Credentials, id string) (*compute.Port, error) {
+	p, err := s.Service.Port(ctx, c, id)
+	return portForCompute(p), err
+}
+
+func (s networksForCompute) EnsurePort(ctx context.Context, p compute.PortSpec) (*compute.Port, error) {
+	v, err := s.Service.EnsurePort(ctx, network.PortSpec(p))
+	return portForCompute(v), err
+}
+
+func (s networksForCompute) Ports(server string) []compute.Port {
+	list := s.Service.Ports(server)
+	out := make([]compute.Port, len(list))
+	for i := range list {
+		out[i] = compute.Port(list[i])
+	}
+	return out
+}
+
+func portForCompute(p *network.ServerPort) *compute.Port {
+	if p == nil {
+		return nil
+	}
+	v := compute.Port(*p)
+	return &v
+}
+
+// hostsForNetwork shows the network service the pool.
+type hostsForNetwork struct{ *nodes.Registry }
+
+func (s hostsForNetwork) Hosts() []network.Host {
+	infos := s.Infos.All()
+	out := make([]network.Host, len(infos))
+	for i, n := range infos {
+		_, err := s.Conn(n.ID)
+		out[i] = network.Host{ID: n.ID, Name: n.Host, Zone: "nova", Alive: err == nil, Started: n.BootedAt, Seen: n.SeenAt}
+	}
+	return out
+}

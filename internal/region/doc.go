@@ -1,0 +1,14 @@
+// Package region builds a whole region, in visible order, into one struct, and is
+// the only place where services meet: each declares the small interfaces that it
+// needs of others, and the adapters here satisfy them.
+//
+// The data directory has:
+//
+//	store/        the embedded etcd: every durable fact of the control plane
+//	images/       image data
+//	instances/    one directory per server on this node
+//	bases/        base images in the form that guests read, linked or converted
+//	clouds.yaml   the credentials made at the first start, mode 0600
+//	policy.yaml   the operator's overrides of policy rules, if any
+//	strata.log    what a detached process says
+package region

@@ -1,0 +1,98 @@
+package region
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"os"
+	"os/exec"
+
+	"github.com/strata-cloud/strata/internal/cgroup"
+	"github.com/strata-cloud/strata/internal/dataplane"
+	"github.com/strata-cloud/strata/internal/errs"
+	"github.com/strata-cloud/strata/internal/hypervisor"
+	"github.com/strata-cloud/strata/internal/node"
+	"github.com/strata-cloud/strata/internal/nodeapi"
+	"github.com/strata-cloud/strata/internal/placement"
+)
+
+// host is this machine as a node of the pool.
+type host struct {
+	region   *Region
+	info     nodeapi.NodeInfo
+	machines *hypervisor.QEMU
+	plane    *dataplane.Plane
+	agent    *node.Agent
+}
+
+func newHost(ctx context.Context, r *Region) (*host, error) {
+	if _, err := exec.LookPath("qemu-system-x86_64"); err != nil {
+		return nil, errs.NotFoundf("QEMU is not installed: apt-get install qemu-system-x86 qemu-utils")
+	}
+	cfg := &r.cfg
+	accel, reason := hypervisor.Probe(ctx, cfg.DataDir)
+	cfg.Log.Info("acceleration", "accel", accel, "why", reason)
+	cgroups, err := cgroup.New(Name(cfg.DataDir))
+	if err != nil {
+		return nil, fmt.Errorf("control groups: %w", err)
+	}
+	h := &host{region: r}
+	h.info, err = node.Describe(ctx, string(accel), cfg.DataDir)
+	if err != nil {
+		return nil, err
+	}
+	h.machines, err = hypervisor.New(ctx, hypervisor.Config{Dir: cfg.instancesDir(), UID: cfg.QEMUUser, GID: cfg.QEMUUser,
+		Groups: kvmGroups(), Accel: accel, Cgroups: cgroups, Log: cfg.Log})
+	if err != nil {
+		return nil, err
+	}
+	public := netip.MustParsePrefix(cfg.PublicCIDR)
+	h.plane, err = dataplane.New(dataplane.Config{Name: Name(cfg.DataDir), HostLink: hostLink(cfg.DataDir),
+		External: []dataplane.External{{CIDR: public, HostAddr: public.Addr().Next()}},
+		Metadata: func(ctx context.Context, device string, w http.ResponseWriter, r *http.Request) {
+			h.agent.Metadata(ctx, device, w, r)
+		},
+		OnStatus: func(s nodeapi.PortStatus) { h.agent.PortChanged(s) }, Log: cfg.Log})
+	if err != nil {
+		return nil, err
+	}
+	h.agent, err = node.New(node.Options{ID: h.info.ID, Control: control{r}, Machines: h.machines, Plane: h.plane, Log: cfg.Log, CacheDir: cfg.path("bases")})
+	if err != nil {
+		return nil, err
+	}
+	return h, h.join(ctx)
+}
+
+// join tells the control plane about this machine.
+func (h *host) join(ctx context.Context) error {
+	if err := (control{h.region}).ReportNode(ctx, h.info); err != nil {
+		return err
+	}
+	err := h.region.Placement.EnsureProvider(ctx, placement.Node{ID: h.info.ID, Name: h.info.Host, VCPUs: h.info.VCPUs, MemoryMiB: h.info.MemoryMiB, DiskGiB: h.info.DiskGiB,
+		Traits: node.Traits(h.info)})
+	if err != nil {
+		return fmt.Errorf("placement: %w", err)
+	}
+	h.region.Nodes.Connect(h.info.ID, h.agent)
+	return nil
+}
+
+// run works until ctx ends. Guests and their networking stay as they are.
+func (h *host) run(ctx context.Context) {
+	h.agent.Run(ctx)
+	h.region.Nodes.Connect(h.info.ID, nil)
+	h.machines.Close()
+	if err := h.plane.Close(); err != nil {
+		h.region.cfg.Log.Warn("closing the data plane", "err", err)
+	}
+}
+
+// kvmGroups are the groups that may open /dev/kvm.
+func kvmGroups() []int {
+	fi, err := os.Stat("/dev/kvm")
+	if err != nil {
+		return nil
+	}
+	return fileGroup(fi)
+}

@@ -1,0 +1,165 @@
+package region
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/strata-cloud/strata/internal/blockdev"
+	"github.com/strata-cloud/strata/internal/compute"
+	"github.com/strata-cloud/strata/internal/identity"
+	"github.com/strata-cloud/strata/internal/image"
+	"github.com/strata-cloud/strata/internal/network"
+	"github.com/strata-cloud/strata/internal/nodes"
+	"github.com/strata-cloud/strata/internal/placement"
+	"github.com/strata-cloud/strata/internal/policy"
+	"github.com/strata-cloud/strata/internal/rest"
+	"github.com/strata-cloud/strata/internal/saga"
+	"github.com/strata-cloud/strata/internal/store"
+)
+
+// Region is a running region: every part, in the order in which it was built.
+type Region struct {
+	cfg   Config
+	begun time.Time
+	ready time.Time
+
+	DB        *store.DB
+	boot      *store.Collection[bootMark]
+	Sagas     *saga.Engine
+	Nodes     *nodes.Registry
+	Identity  *identity.Service
+	Image     *image.Service
+	Placement *placement.Service
+	Network   *network.Service
+	Compute   *compute.Service
+	Policy    *policy.Engine
+	handler   http.Handler
+	host      *host // this machine as a node of the pool
+}
+
+// Run builds a region, calls ready when it serves, and works until ctx ends.
+// Servers keep running when it returns.
+func Run(ctx context.Context, cfg Config, ready func(*Region)) (err error) {
+	if err := cfg.Validate(); err != nil {
+		return err
+	}
+	r := &Region{cfg: cfg, begun: time.Now()}
+	if err := os.MkdirAll(cfg.DataDir, 0o711); err != nil {
+		return fmt.Errorf("making the data directory: %w", err)
+	}
+	listener, err := listen(&r.cfg)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, listener.Close()) }()
+	if err := r.open(ctx); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, r.DB.Close()) }()
+	ctx, stop := context.WithCancel(ctx)
+	var group sync.WaitGroup
+	defer group.Wait()
+	defer stop()
+	if err := r.start(ctx, &group); err != nil {
+		return err
+	}
+	return r.serve(ctx, listener, func() {
+		r.ready = time.Now()
+		ready(r)
+	})
+}
+
+// open builds every part over the store and loads what is in it.
+func (r *Region) open(ctx context.Context) error {
+	backend, err := store.NewEtcd(ctx, store.EtcdOptions{Dir: r.cfg.path("store"), Log: r.cfg.Log})
+	if err != nil {
+		return err
+	}
+	if r.DB, err = store.Open(ctx, store.Options{Backend: backend, Log: r.cfg.Log}); err != nil {
+		return errors.Join(err, backend.Close())
+	}
+	if err := r.build(); err != nil {
+		return errors.Join(err, r.DB.Close())
+	}
+	if err := r.DB.Start(ctx); err != nil {
+		return errors.Join(fmt.Errorf("loading the store: %w", err), r.DB.Close())
+	}
+	return nil
+}
+
+func (r *Region) build() (err error) {
+	log, db := r.cfg.Log, r.DB
+	r.boot = store.Register(db, store.Schema[bootMark]{Service: "region", Kind: "boot", Version: 1, ID: func(m *bootMark) string { return m.ID }})
+	r.Sagas = saga.New(db, saga.Options{Log: log})
+	r.Nodes = nodes.New(db)
+	if r.Identity, err = identity.New(db, identity.Options{PublicURL: r.cfg.url(), Log: log}); err != nil {
+		return err
+	}
+	r.Image = image.New(image.Options{DB: db, Log: log, Dir: r.cfg.path("images"), NewInspector: newInspector})
+	r.Placement = placement.New(placement.Options{DB: db, Log: log})
+	r.Network = network.New(network.Options{DB: db, Log: log, Nodes: hostsForNetwork{r.Nodes}})
+	r.Compute = compute.New(compute.Options{DB: db, Sagas: r.Sagas, Nodes: r.Nodes, Log: log,
+		Images: imagesForCompute{r.Image}, Networks: networksForCompute{r.Network}, Placement: placementForCompute{r.Placement}})
+	if r.Policy, err = policy.New(r.cfg.path("policy.yaml"), identity.Policies(), image.Policies(), placement.Policies(), network.Policies(), compute.Policies()); err != nil {
+		return err
+	}
+	kit := &rest.Kit{Auth: r.Identity, Policy: r.Policy, Log: log, Metrics: rest.NewMetrics(), AuthURL: "/identity"}
+	apis, err := kit.Handler(r.apis()...)
+	r.handler = front(apis, kit.Metrics)
+	return err
+}
+
+// apis are the tables of all services.
+func (r *Region) apis() []*rest.API {
+	return append(r.Identity.APIs(), r.Image.API(), r.Placement.API(), r.Network.API(), r.Compute.API())
+}
+
+// start brings the services to life: what was begun goes on, and this machine joins the pool.
+func (r *Region) start(ctx context.Context, group *sync.WaitGroup) error {
+	if err := r.bootstrap(ctx); err != nil {
+		return fmt.Errorf("first start: %w", err)
+	}
+	if err := r.Image.Start(ctx); err != nil {
+		return fmt.Errorf("image service: %w", err)
+	}
+	var err error
+	if r.host, err = newHost(ctx, r); err != nil {
+		return fmt.Errorf("this machine as a node: %w", err)
+	}
+	for _, run := range []func(context.Context){r.Identity.Run, r.Compute.Run, r.host.run, r.runSagas} {
+		group.Go(func() { run(ctx) })
+	}
+	return nil
+}
+
+func (r *Region) runSagas(ctx context.Context) {
+	if err := r.Sagas.Run(ctx); err != nil && ctx.Err() == nil {
+		r.cfg.Log.Error("sagas stand still", "err", err)
+	}
+}
+
+// URL is where clients reach the region.
+func (r *Region) URL() string { return r.cfg.url() }
+
+// Took is how long the start took.
+func (r *Region) Took() time.Duration { return r.ready.Sub(r.begun) }
+
+// inspector fits blockdev's inspector to the image service.
+type inspector struct{ *blockdev.Inspector }
+
+func newInspector() image.Inspector { return inspector{blockdev.NewInspector()} }
+
+// Finish implements image.Inspector.
+func (i inspector) Finish() (format string, virtualSize int64, unsafe error) {
+	found := i.Result()
+	return string(found.Format), found.VirtualSize, found.Safe()
+}
+
+// instancesDir is where the servers of this node are.
+func (c *Config) instancesDir() string { return filepath.Join(c.DataDir, "instances") }

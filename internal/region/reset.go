@@ -1,0 +1,86 @@
+package region
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+
+	"github.com/strata-cloud/strata/internal/cgroup"
+	"github.com/strata-cloud/strata/internal/dataplane"
+	"github.com/strata-cloud/strata/internal/hypervisor"
+)
+
+// owned are the entries of the data directory that Strata makes. Anything else
+// there is the operator's and survives a reset.
+var owned = [...]string{"store", "images", "instances", "bases", "guest", CloudsFile, CloudsFile + ".new", caCertFile, caKeyFile, "strata.log", hypervisor.ProbeFile}
+
+// Reset removes every trace of a region that is not running from this machine:
+// its servers, namespaces, links, tables, control groups and files.
+func Reset(ctx context.Context, cfg Config, progress func(string)) error {
+	if err := cfg.Validate(); err != nil {
+		return err
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	name := Name(cfg.DataDir)
+	progress("ending the servers of this machine")
+	if err := endServers(ctx, &cfg); err != nil {
+		return err
+	}
+	progress("removing networks")
+	if err := dataplane.Reset(ctx, name); err != nil {
+		return fmt.Errorf("removing networks: %w", err)
+	}
+	groups, err := cgroup.New(name)
+	if err != nil {
+		return err
+	}
+	if err := groups.RemoveParent(ctx); err != nil {
+		return fmt.Errorf("removing control groups: %w", err)
+	}
+	progress("removing " + cfg.DataDir)
+	return removeFiles(cfg.DataDir)
+}
+
+func endServers(ctx context.Context, cfg *Config) error {
+	if _, err := os.Stat(cfg.instancesDir()); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	groups, err := cgroup.New(Name(cfg.DataDir))
+	if err != nil {
+		return err
+	}
+	d, err := hypervisor.New(ctx, hypervisor.Config{Dir: cfg.instancesDir(), UID: cfg.QEMUUser, GID: cfg.QEMUUser, Accel: hypervisor.TCG, Cgroups: groups, Log: cfg.Log})
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	ids, err := d.List()
+	if err != nil {
+		return err
+	}
+	for _, id := range ids {
+		if err := d.Remove(ctx, id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func removeFiles(dir string) error {
+	for _, name := range owned {
+		if err := os.RemoveAll(filepath.Join(dir, name)); err != nil {
+			return err
+		}
+	}
+	err := os.Remove(dir) // only if nothing of the operator's is in it
+	if left, e := os.ReadDir(dir); e == nil && len(left) > 0 || errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
