@@ -1,0 +1,133 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/strata-cloud/strata/internal/region"
+	"github.com/strata-cloud/strata/internal/wait"
+)
+
+func (a *app) up() *cobra.Command {
+	cfg := region.Config{}
+	var detach, verbose bool
+	c := &cobra.Command{Use: "up", Short: "Start the cloud on this machine", Args: cobra.NoArgs,
+		Long: "Start the cloud on this machine. The first start makes its users, flavors and networks; credentials are in clouds.yaml in the data directory.",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg.DataDir, cfg.Version = a.dataDir, Version
+			if err := cfg.Validate(); err != nil {
+				return usageError{err}
+			}
+			if os.Geteuid() != 0 {
+				return fmt.Errorf("starting a cloud needs root, for network namespaces and QEMU's users: try sudo strata up")
+			}
+			if detach {
+				return a.upDetached(cmd.Context(), &cfg, verbose)
+			}
+			cfg.Log = logger(verbose)
+			return region.Run(cmd.Context(), cfg, func(r *region.Region) {
+				a.progress("Strata is ready at %s (%s)", r.URL(), r.Took().Round(time.Millisecond))
+			})
+		}}
+	c.Flags().StringVar(&cfg.Listen, "listen", region.DefaultListen, "address of the APIs, HOST:PORT; TLS off loopback")
+	c.Flags().StringVar(&cfg.PublicCIDR, "public-cidr", region.DefaultPublicCIDR, "addresses of the external network; the first is this machine's")
+	c.Flags().BoolVarP(&detach, "detach", "d", false, "return when the cloud is ready and leave it running")
+	c.Flags().BoolVarP(&verbose, "verbose", "v", false, "log every request and step")
+	return c
+}
+
+func logger(verbose bool) *slog.Logger {
+	level := slog.LevelInfo
+	if verbose {
+		level = slog.LevelDebug
+	}
+	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+}
+
+// startTimeout bounds the wait for a detached cloud.
+const startTimeout = 60 * time.Second
+
+// upDetached starts this program again in a session of its own and waits until it answers.
+func (a *app) upDetached(ctx context.Context, cfg *region.Config, verbose bool) error {
+	if pid, ok := a.running(); ok {
+		a.progress("Strata is running already (pid %d) at %s", pid, region.URLOf(cfg))
+		return nil
+	}
+	if err := os.MkdirAll(a.dataDir, 0o711); err != nil {
+		return err
+	}
+	log, err := os.OpenFile(a.path("strata.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	from, err := log.Seek(0, 2)
+	if err != nil {
+		return err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	args := []string{"up", "--data-dir", a.dataDir, "--listen", cfg.Listen, "--public-cidr", cfg.PublicCIDR}
+	if verbose {
+		args = append(args, "--verbose")
+	}
+	cmd := exec.Command(self, args...)
+	cmd.Stdout, cmd.Stderr, cmd.SysProcAttr = log, log, &syscall.SysProcAttr{Setsid: true}
+	start := time.Now()
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	client := region.HealthClient(cfg)
+	err = wait.Until(ctx, "the cloud to answer at "+cfg.Listen, 10*time.Millisecond, func(ctx context.Context) (bool, error) {
+		select {
+		case <-ended:
+			return false, fmt.Errorf("the cloud did not start: %s", a.lastError(from))
+		default:
+			return healthy(ctx, client, region.URLOf(cfg), cmd.Process.Pid), nil
+		}
+	})
+	if err != nil {
+		return err
+	}
+	a.progress("Strata is ready at %s (%s, pid %d); its log is %s", region.URLOf(cfg), time.Since(start).Round(time.Millisecond), cmd.Process.Pid, a.path("strata.log"))
+	return nil
+}
+
+// healthy tells whether the process with the pid answers.
+func healthy(ctx context.Context, client *http.Client, url string, pid int) bool {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url+"/healthz", nil)
+	if err != nil {
+		return false
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return false
+	}
+	defer resp.Body.Close()
+	return resp.StatusCode == http.StatusOK && resp.Header.Get("X-Strata-Pid") == fmt.Sprint(pid)
+}
+
+// lastError is the last line that the log got since the offset.
+func (a *app) lastError(from int64) string {
+	raw, err := os.ReadFile(a.path("strata.log"))
+	if err != nil || int64(len(raw)) <= from {
+		return "see " + a.path("strata.log")
+	}
+	lines := strings.Split(strings.TrimSpace(string(raw[from:])), "\n")
+	return strings.TrimPrefix(lines[len(lines)-1], "strata: ")
+}
