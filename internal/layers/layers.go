@@ -1,0 +1,16 @@
+// Package layers holds the rules of the repository's structure, as tests: who may
+// import whom, that every package says what it is for, and what is not done anywhere.
+//
+// From the bottom up:
+//
+//	errs, wait, nodeapi               vocabulary: import nothing of ours
+//	policy, store                     import the vocabulary
+//	rest, saga, reconcile, nodes      import those
+//	identity, image, placement,
+//	network, compute                  services: never import each other
+//	netns, hypervisor, dataplane, blockdev, cgroup, configdrive, guest
+//	                                  drivers of a node: know no service and no store
+//	node                              the agent: drivers only, the control plane by interface
+//	region                            wires everything
+//	cli, cmd                          the command line
+package layers
