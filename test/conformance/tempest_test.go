@@ -1,0 +1,224 @@
+package conformance
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"text/template"
+
+	"github.com/strata-cloud/strata/test/cloud"
+)
+
+// sets names regular expressions over test ids; SET may also be one itself.
+var sets = map[string]string{
+	"smoke":    `^tempest\.api\.(identity|image|compute|network)\..*\[.*\bsmoke\b`,
+	"identity": `^tempest\.api\.identity\.`,
+	"image":    `^tempest\.api\.image\.v2`,
+	"network":  `^tempest\.api\.network\.`,
+	"compute":  `^tempest\.api\.compute\.`,
+	"scenario": `^tempest\.scenario\.test_(network_basic_ops|server_basic_ops|server_multinode|minimum_basic|security_groups_basic_ops|server_advanced_server_ops)`,
+}
+
+var conf = template.Must(template.New("tempest.conf").Parse(`[DEFAULT]
+log_dir = {{.Dir}}/logs
+log_file = tempest.log
+[oslo_concurrency]
+lock_path = {{.Dir}}/lock
+[auth]
+use_dynamic_credentials = true
+admin_username = admin
+admin_password = {{.Password}}
+admin_project_name = admin
+admin_domain_name = Default
+create_isolated_networks = true
+tempest_roles = member
+[identity]
+uri_v3 = {{.URL}}/identity/v3
+auth_version = v3
+region = RegionOne
+v3_endpoint_type = public
+[identity-feature-enabled]
+api_v2 = false
+api_v2_admin = false
+security_compliance = false
+application_credentials = true
+access_rules = true
+project_tags = true
+trust = true
+[service_available]
+nova = true
+glance = true
+neutron = true
+cinder = false
+swift = false
+horizon = false
+[compute]
+image_ref = {{.Image}}
+image_ref_alt = {{.Image}}
+flavor_ref = 42
+flavor_ref_alt = 84
+min_compute_nodes = 1
+max_microversion = latest
+build_timeout = 120
+[compute-feature-enabled]
+resize = false
+cold_migration = false
+live_migration = false
+shelve = false
+snapshot = false
+rescue = false
+interface_attach = false
+attach_encrypted_volume = false
+vnc_console = false
+config_drive = true
+personality = false
+metadata_service = true
+change_password = false
+swap_volume = false
+[validation]
+run_validation = true
+connect_method = floating
+auth_method = keypair
+image_ssh_user = strata
+image_alt_ssh_user = strata
+ssh_key_type = ecdsa
+ping_timeout = 120
+ssh_timeout = 180
+[image]
+http_image = {{.URL}}/
+[image-feature-enabled]
+import_image = true
+[network]
+public_network_id = {{.Public}}
+floating_network_name = public
+project_network_cidr = 10.100.0.0/16
+project_network_mask_bits = 28
+[network-feature-enabled]
+ipv6 = true
+ipv6_subnet_attributes = true
+port_security = true
+api_extensions = all
+[placement]
+min_microversion = 1.0
+max_microversion = latest
+[scenario]
+img_file = {{.Dir}}/none
+`))
+
+// TestTempest runs a set of OpenStack's own conformance suite. Tests that fail by
+// no fault of the cloud stand in skip.txt, each with its reason.
+func TestTempest(t *testing.T) {
+	set := os.Getenv("SET")
+	if set == "" {
+		set = "smoke"
+	}
+	expr, ok := sets[set]
+	if !ok {
+		expr = set
+	}
+	c := cloud.New(t)
+	c.Must("image", "build", "tiny")
+	dir := t.TempDir()
+	command(t, c, dir, "tempest", "init", "ws")
+	ws := filepath.Join(dir, "ws")
+	var text bytes.Buffer
+	err := conf.Execute(&text, map[string]string{"Dir": ws, "URL": c.URL(), "Password": c.Auth("strata")["password"],
+		"Image": openstack(t, c, "image", "show", "tiny", "-f", "value", "-c", "id"), "Public": openstack(t, c, "network", "show", "public", "-f", "value", "-c", "id")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(ws, "etc", "tempest.conf"), text.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	judge(t, c, ws, expr)
+}
+
+var (
+	failed  = regexp.MustCompile(`(?m)^\{\d+\} (\S+).* \.\.\. FAILED`)
+	passed  = regexp.MustCompile(`(?m)^ - Passed: (\d+)`)
+	skipped = regexp.MustCompile(`(?m)^ - Skipped: (\d+)`)
+)
+
+// judge runs the tests and fails on every failure that skip.txt does not excuse.
+func judge(t *testing.T, c *cloud.Cloud, ws, expr string) {
+	t.Helper()
+	cmd := exec.Command("tempest", "run", "--concurrency", "2", "--regex", expr)
+	cmd.Dir, cmd.Env = ws, append(c.Env("strata"), "PYTHONWARNINGS=ignore")
+	out, err := cmd.CombinedOutput()
+	if keep := os.Getenv("TEMPEST_OUT"); keep != "" {
+		if err := os.WriteFile(keep, out, 0o644); err != nil {
+			t.Error(err)
+		}
+	}
+	count := passed.FindSubmatch(out)
+	if count == nil || string(count[1]) == "0" {
+		t.Fatalf("no test passed (%v):\n%s", err, out[max(0, len(out)-4000):])
+	}
+	excused := excuses(t)
+	for _, m := range failed.FindAllSubmatch(out, -1) {
+		name, _, _ := strings.Cut(string(m[1]), "[")
+		if reason := excused[name]; reason != "" {
+			t.Logf("excused: %s: %s", name, reason)
+			continue
+		}
+		t.Errorf("failed: %s\n%s", name, traceback(out, string(m[1])))
+	}
+	t.Logf("passed %s, skipped %s", count[1], skipped.FindSubmatch(out)[1])
+}
+
+// traceback is what the suite printed about a failed test.
+func traceback(out []byte, id string) string {
+	i := bytes.Index(out, []byte(id+"\n---"))
+	if i < 0 {
+		return ""
+	}
+	return string(out[i:min(len(out), i+3000)])
+}
+
+// excuses reads skip.txt: a test's name, blanks, the reason.
+func excuses(t *testing.T) map[string]string {
+	t.Helper()
+	f, err := os.Open("skip.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	out := map[string]string{}
+	for s := bufio.NewScanner(f); s.Scan(); {
+		line := strings.TrimSpace(s.Text())
+		if line == "" || strings.HasPrefix(line, "#") {
+			continue
+		}
+		name, reason, ok := strings.Cut(line, " ")
+		if !ok {
+			t.Fatalf("skip.txt gives no reason for %s", name)
+		}
+		out[name] = strings.TrimSpace(reason)
+	}
+	return out
+}
+
+func command(t *testing.T, c *cloud.Cloud, dir, name string, args ...string) string {
+	t.Helper()
+	cmd := exec.Command(name, args...)
+	cmd.Dir, cmd.Env = dir, append(c.Env("strata"), "PYTHONWARNINGS=ignore")
+	var errs bytes.Buffer
+	cmd.Stderr = &errs
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(fmt.Errorf("%s %s: %w\n%s%s", name, strings.Join(args, " "), err, out, errs.String()))
+	}
+	return strings.TrimSpace(string(out))
+}
+
+// openstack runs the distribution's openstack command as the administrator.
+func openstack(t *testing.T, c *cloud.Cloud, args ...string) string {
+	t.Helper()
+	return command(t, c, c.Dir, "openstack", args...)
+}
