@@ -1,0 +1,65 @@
+# Strata: everything a contributor or a newcomer types. `make help` lists it.
+SHELL   := /bin/bash
+DATA    ?= $(CURDIR)/.data
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+SUDO    := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+STRATA  := $(SUDO) bin/strata --data-dir $(DATA)
+
+# Programs from the distribution: what a cloud runs on, and what its tests run besides.
+RUN_PACKAGES  := qemu-system-x86 qemu-utils iproute2 nftables openssh-client e2fsprogs util-linux
+TEST_PACKAGES := $(RUN_PACKAGES) python3-openstackclient python3-osc-placement tempest jq curl iputils-ping
+
+export CGO_ENABLED := 0
+
+.PHONY: help up down reset build check test unit system conformance bench deps deps-test docs clean
+
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+up: deps build ## start the cloud, make the guest image, boot a demo server and log into it
+	@$(STRATA) up --detach
+	@$(STRATA) image build tiny
+	@$(STRATA) launch demo --reuse
+
+down: ## stop the cloud (servers keep running)
+	@$(STRATA) down
+
+reset: ## remove the cloud and every trace of it
+	@[ ! -x bin/strata ] || $(STRATA) reset --yes
+
+build: ## compile bin/strata
+	@go build -trimpath -ldflags '-s -w -X github.com/strata-cloud/strata/internal/cli.Version=$(VERSION)' -o bin/strata ./cmd/strata
+
+check: ## formatting, vet and static analysis
+	@out=$$(gofmt -l cmd internal test); [ -z "$$out" ] || { echo "gofmt these:"; echo "$$out"; exit 1; }
+	go vet ./...
+	go tool staticcheck ./...
+
+test: deps-test check unit system conformance ## everything that must pass
+
+unit: ## tests beside the code; those of the node need root
+	$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" CGO_ENABLED=0 go test -timeout 15m ./cmd/... ./internal/...
+
+system: build ## a real cloud: QEMU, namespaces, kill -9, reset
+	$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" CGO_ENABLED=0 go test -count=1 -timeout 40m -v ./test/system/...
+
+conformance: build ## clients and suites that others wrote; SET=smoke (default) or a regular expression
+	$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" CGO_ENABLED=0 SET=$(or $(SET),smoke) go test -count=1 -timeout 60m -v ./test/conformance/...
+
+bench: build ## Go benchmarks, then a whole cloud measured from outside
+	go test -run '^$$' -bench . -benchtime 1s ./internal/...
+	$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" CGO_ENABLED=0 go test -count=1 -timeout 30m -v ./test/bench/...
+
+docs: ## generate docs/compat.md and docs/policy.md from the code
+	go test ./internal/region -run TestGeneratedDocs -update
+
+deps: ## install the programs that a cloud runs on
+	@missing=$$(for p in $(RUN_PACKAGES); do dpkg-query -Wf '$${db:Status-Status}' $$p 2>/dev/null | grep -qx installed || echo $$p; done); \
+	  [ -z "$$missing" ] || { echo "installing" $$missing; $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get update -qq && \
+	  $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; }
+
+deps-test:
+	@$(MAKE) --no-print-directory deps RUN_PACKAGES='$(TEST_PACKAGES)'
+
+clean: ## remove what was compiled
+	rm -rf bin
