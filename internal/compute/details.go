@@ -10,7 +10,6 @@ import (
 
 	"github.com/strata-cloud/strata/internal/errs"
 	"github.com/strata-cloud/strata/internal/rest"
-	"github.com/strata-cloud/strata/internal/saga"
 )
 
 func digest(text string) string {
@@ -280,107 +279,4 @@ func (s *Service) consoleOutput(ctx context.Context, r *rest.Request) (*rest.Res
 		return nil, err
 	}
 	return rest.JSON(200, map[string]string{"output": strings.ToValidUTF8(string(out), "\uFFFD")}), nil
-}
-
-// actionView is one entry of os-instance-actions: a saga's log.
-func actionView(r *rest.Request, l *saga.Record, events bool) map[string]any {
-	v := map[string]any{"action": l.Action, "instance_uuid": l.Resource, "request_id": l.RequestID, "project_id": l.ProjectID, "user_id": l.UserID,
-		"start_time": l.Started.Format("2006-01-02T15:04:05.000000"), "message": nil}
-	if l.Error != "" {
-		v["message"] = "Error"
-	}
-	if r.AtLeast(2, 58) {
-		v["updated_at"] = l.Updated.Format("2006-01-02T15:04:05.000000")
-	}
-	if !events {
-		return v
-	}
-	list := make([]any, 0, len(l.Steps))
-	for i := len(l.Steps) - 1; i >= 0; i-- {
-		list = append(list, eventView(r, l, l.Steps[i]))
-	}
-	v["events"] = list
-	return v
-}
-
-func eventView(r *rest.Request, l *saga.Record, st saga.StepLog) map[string]any {
-	e := map[string]any{"event": "compute_" + l.Action + "_" + st.Name, "start_time": st.Started.Format("2006-01-02T15:04:05.000000"),
-		"finish_time": st.Finished.Format("2006-01-02T15:04:05.000000"), "result": "Success"}
-	if st.Error != "" {
-		e["result"] = "Error"
-	}
-	admin := r.Allows("os_compute_api:os-instance-actions:events", r.Own())
-	if admin || !r.AtLeast(2, 51) {
-		e["traceback"] = nil
-	}
-	if r.AtLeast(2, 84) && admin {
-		e["details"] = nilText(st.Error)
-	}
-	if r.AtLeast(2, 62) {
-		e["hostId"] = ""
-		if admin {
-			e["host"] = nil
-		}
-	}
-	return e
-}
-
-// withActions finds a server whose actions may be read: from 2.21 on also a deleted one.
-func (s *Service) withActions(r *rest.Request) (*Server, error) {
-	v, err := s.servers.Get(r.Path("id"))
-	if err != nil || !(r.Creds.Admin() || r.Creds.ProjectID == v.ProjectID) || v.DeletedAt != nil && !r.AtLeast(2, 21) {
-		return nil, errs.NotFoundf("Instance %s could not be found.", r.Path("id"))
-	}
-	return v, r.Enforce(target(v))
-}
-
-func (s *Service) listActions(_ context.Context, r *rest.Request) (*rest.Response, error) {
-	v, err := s.withActions(r)
-	if err != nil {
-		return nil, err
-	}
-	since, err := timeOf(r.Query(), "changes-since")
-	if err != nil {
-		return nil, err
-	}
-	until, err := timeOf(r.Query(), "changes-before")
-	if err != nil {
-		return nil, err
-	}
-	logs := slices.DeleteFunc(s.Sagas.Of(v.ID), func(l *saga.Record) bool {
-		return l.Updated.Before(since) || !until.IsZero() && l.Updated.After(until)
-	})
-	page, err := rest.PageOf(r.Query(), 1000)
-	if err != nil {
-		return nil, err
-	}
-	page.Sorts = []rest.Sort{{Key: "start", Desc: true}}
-	logs, more, err := rest.Paginate(logs, page, func(l *saga.Record) string { return l.RequestID },
-		func(l *saga.Record, _ string) (string, bool) { return l.Started.Format(sortTime), true })
-	if err != nil {
-		return nil, err
-	}
-	views := make([]any, len(logs))
-	for i, l := range logs {
-		views[i] = actionView(r, l, false)
-	}
-	body := map[string]any{"instanceActions": views}
-	if more && r.AtLeast(2, 58) {
-		path := "/compute/v2.1/servers/" + v.ID + "/os-instance-actions"
-		body["links"] = []any{map[string]string{"rel": "next", "href": rest.NextLink(r.Base(), path, r.Query(), logs[len(logs)-1].RequestID)}}
-	}
-	return rest.JSON(200, body), nil
-}
-
-func (s *Service) showAction(_ context.Context, r *rest.Request) (*rest.Response, error) {
-	v, err := s.withActions(r)
-	if err != nil {
-		return nil, err
-	}
-	for _, l := range s.Sagas.Of(v.ID) {
-		if l.RequestID == r.Path("request") {
-			return rest.JSON(200, map[string]any{"instanceAction": actionView(r, l, true)}), nil
-		}
-	}
-	return nil, errs.NotFoundf("Action for request_id %s on instance %s not found", r.Path("request"), v.ID)
 }

@@ -271,6 +271,9 @@ func (s *Service) createSpecs(ctx context.Context, r *rest.Request) (*rest.Respo
 	if err := r.Decode(&b); err != nil {
 		return nil, err
 	}
+	if err := checkSpecs(r, b.Specs); err != nil {
+		return nil, err
+	}
 	out := map[string]string{}
 	_, err := s.changeFlavor(ctx, r, func(f *Flavor) error { return addSpecs(f, b.Specs, out) })
 	return rest.JSON(200, map[string]any{"extra_specs": out}), err
@@ -296,6 +299,9 @@ func (s *Service) updateSpec(ctx context.Context, r *rest.Request) (*rest.Respon
 	}
 	if _, ok := b[r.Path("key")]; !ok || len(b) != 1 {
 		return nil, errs.Invalidf("Request body and URI mismatch")
+	}
+	if err := checkSpecs(r, b); err != nil {
+		return nil, err
 	}
 	out := map[string]string{}
 	_, err := s.changeFlavor(ctx, r, func(f *Flavor) error { return addSpecs(f, b, out) })
@@ -345,12 +351,10 @@ func (s *Service) changeAccess(key string, add bool) rest.Handler {
 		f, err := s.changeFlavor(ctx, r, func(f *Flavor) error {
 			i := slices.Index(f.Projects, project)
 			switch {
-			case add && f.Public:
+			case add && f.Public && r.AtLeast(2, 7):
 				return errs.Conflictf("Can not add access to a public flavor.")
 			case add && i >= 0:
 				return errs.Conflictf("Flavor access already exists for flavor %s and project %s combination.", f.ID, project)
-			case !add && f.Public:
-				return errs.Conflictf("Can not remove access to a public flavor.")
 			case !add && i < 0:
 				return errs.NotFoundf("Flavor access not found for %s / %s combination.", f.ID, project)
 			case add:

@@ -101,7 +101,7 @@ func (s *Service) deleteKeypair(ctx context.Context, r *rest.Request) (*rest.Res
 	return rest.Empty(status), s.keys.Delete(ctx, k.id())
 }
 
-var keyName = regexp.MustCompile(`^[a-zA-Z0-9 _@.-]+$`)
+var keyNameOld, keyName = regexp.MustCompile(`^[a-zA-Z0-9 _-]+$`), regexp.MustCompile(`^[a-zA-Z0-9 _@.-]+$`)
 
 func (s *Service) createKeypair(ctx context.Context, r *rest.Request) (*rest.Response, error) {
 	var b struct {
@@ -126,7 +126,7 @@ func (s *Service) createKeypair(ctx context.Context, r *rest.Request) (*rest.Res
 	if k.Type == "" {
 		k.Type = "ssh"
 	}
-	if !keyName.MatchString(k.Name) || r.AtLeast(2, 92) && strings.ContainsAny(k.Name, "/") {
+	if valid := r.AtLeast(2, 92) && keyName.MatchString(k.Name) || keyNameOld.MatchString(k.Name); !valid {
 		return nil, errs.Invalidf("Keypair data is invalid: Keypair name contains unsafe characters")
 	}
 	private, err := k.fill()
@@ -180,8 +180,8 @@ func (s *Service) addKey(ctx context.Context, k *Key) error {
 		if _, err := s.keys.TxGet(tx, k.id()); err == nil {
 			return errs.Conflictf("Key pair '%s' already exists.", k.Name)
 		}
-		if limit := defaultLimits["key_pairs"]; s.keys.TxCount(tx, "user", k.UserID) >= limit {
-			return errs.Forbiddenf("Quota exceeded, too many key pairs.")
+		if limit := s.layered(classDefault)["key_pairs"]; limit >= 0 && s.keys.TxCount(tx, "user", k.UserID) >= limit {
+			return errs.New(errs.QuotaExceeded, "Quota exceeded, too many key pairs.")
 		}
 		return s.keys.TxCreate(tx, k)
 	})

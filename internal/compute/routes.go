@@ -45,7 +45,7 @@ func (s *Service) serverRoutes() []rest.Route {
 		{Method: "PUT", Path: "/servers/{id}/tags/{tag}", Policy: "os_compute_api:os-server-tags:update", Min: rest.V(2, 26), Handle: s.addTag},
 		{Method: "DELETE", Path: "/servers/{id}/tags/{tag}", Policy: "os_compute_api:os-server-tags:delete", Min: rest.V(2, 26), Handle: s.deleteTag},
 
-		{Method: "GET", Path: "/servers/{id}/os-instance-actions", Policy: "os_compute_api:os-instance-actions:list", Handle: s.listActions},
+		{Method: "GET", Path: "/servers/{id}/os-instance-actions", Policy: "os_compute_api:os-instance-actions:list", Query: actionSchemas(), Handle: s.listActions},
 		{Method: "GET", Path: "/servers/{id}/os-instance-actions/{request}", Policy: "os_compute_api:os-instance-actions:show", Handle: s.showAction},
 	}
 }

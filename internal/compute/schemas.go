@@ -11,6 +11,10 @@ import (
 const (
 	nameSchema     = `{"type":"string","minLength":1,"maxLength":255,"pattern":"\\S"}`
 	descSchema     = `{"type":["string","null"],"maxLength":255}`
+	hostnameSchema = `{"type":"string","minLength":2,"maxLength":63,"pattern":"^[a-zA-Z0-9]+[a-zA-Z0-9-]*[a-zA-Z0-9]+$"}`
+	fqdnSchema     = `{"type":"string","minLength":1,"maxLength":255,"pattern":"^[a-zA-Z0-9-._]*$"}`
+	hintSchema     = `{"anyOf":[` + uuidSchema + `,{"type":"array","items":` + uuidSchema + `}]}`
+	hintsSchema    = `{"type":"object","properties":{"group":` + uuidSchema + `,"different_host":` + hintSchema + `,"same_host":` + hintSchema + `}}`
 	uuidSchema     = `{"type":"string","pattern":"^[0-9a-fA-F]{8}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{12}$"}`
 	metadataSchema = `{"type":"object","additionalProperties":false,"patternProperties":{"^[a-zA-Z0-9-_:. ]{1,255}$":{"type":"string","maxLength":255}}}`
 	tagSchema      = `{"type":"string","minLength":1,"maxLength":60,"pattern":"^[^,/]*$"}`
@@ -27,24 +31,24 @@ const (
 
 // createFields are the properties of "server" in a create, with the version that brought each.
 var createFields = []struct {
-	since rest.Version
-	text  string
+	since, until rest.Version
+	text         string
 }{
-	{rest.V(2, 1), `"name":` + nameSchema + `,"imageRef":{"type":"string","maxLength":255},"flavorRef":{"type":["string","integer"],"minLength":1},"adminPass":{"type":"string","maxLength":255},
+	{rest.V(2, 1), rest.Version{}, `"name":` + nameSchema + `,"imageRef":{"type":"string","maxLength":255},"flavorRef":{"type":["string","integer"],"minLength":1},"adminPass":{"type":"string","maxLength":255},
 	  "metadata":` + metadataSchema + `,"OS-DCF:diskConfig":{"enum":["AUTO","MANUAL"]},"accessIPv4":` + ipv4Schema + `,"accessIPv6":` + ipv6Schema + `,"availability_zone":{"type":"string","minLength":1,"maxLength":255},
 	  "config_drive":{"anyOf":[` + boolSchema + `,{"type":"null"},{"type":"string","maxLength":0}]},"key_name":{"type":"string","minLength":1,"maxLength":255},"min_count":` + countSchema + `,"max_count":` + countSchema + `,"return_reservation_id":` + boolSchema + `,
 	  "security_groups":{"type":"array","items":{"type":"object","properties":{"name":{"type":"string","minLength":1,"maxLength":255}},"additionalProperties":false}},"user_data":{"type":"string","maxLength":65535},
-	  "block_device_mapping_v2":{"type":"array","items":` + deviceItem + `},"os:scheduler_hints":{"type":"object"},"OS-SCH-HNT:scheduler_hints":{"type":"object"}`},
-	{rest.V(2, 19), `"description":` + descSchema},
-	{rest.V(2, 52), `"tags":` + tagsSchema},
-	{rest.V(2, 63), `"trusted_image_certificates":{"type":"null"}`},
-	{rest.V(2, 74), `"host":{"type":"string","minLength":1,"maxLength":255},"hypervisor_hostname":{"type":"string","minLength":1,"maxLength":255}`},
-	{rest.V(2, 90), `"hostname":{"type":"string","minLength":1,"maxLength":255,"pattern":"^[a-zA-Z0-9-_.]*$"}`},
+	  "block_device_mapping_v2":{"type":"array","items":` + deviceItem + `},"os:scheduler_hints":` + hintsSchema + `,"OS-SCH-HNT:scheduler_hints":` + hintsSchema},
+	{rest.V(2, 19), rest.Version{}, `"description":` + descSchema},
+	{rest.V(2, 52), rest.Version{}, `"tags":` + tagsSchema},
+	{rest.V(2, 63), rest.Version{}, `"trusted_image_certificates":{"type":"null"}`},
+	{rest.V(2, 74), rest.Version{}, `"host":{"type":"string","minLength":1,"maxLength":255},"hypervisor_hostname":{"type":"string","minLength":1,"maxLength":255}`},
+	{rest.V(2, 90), rest.V(2, 93), `"hostname":` + hostnameSchema},
 }
 
 // createSchemas is one schema per version at which the create body changed.
 func createSchemas() []rest.Schema {
-	cuts := []rest.Version{rest.V(2, 1), rest.V(2, 19), rest.V(2, 32), rest.V(2, 33), rest.V(2, 37), rest.V(2, 42), rest.V(2, 52), rest.V(2, 63), rest.V(2, 74), rest.V(2, 90)}
+	cuts := []rest.Version{rest.V(2, 1), rest.V(2, 19), rest.V(2, 32), rest.V(2, 33), rest.V(2, 37), rest.V(2, 42), rest.V(2, 52), rest.V(2, 63), rest.V(2, 74), rest.V(2, 90), rest.V(2, 94)}
 	var out []rest.Schema
 	for i, lo := range cuts {
 		hi := rest.Version{}
@@ -53,7 +57,7 @@ func createSchemas() []rest.Schema {
 		}
 		var fields []string
 		for _, f := range createFields {
-			if lo.AtLeast(f.since) {
+			if lo.AtLeast(f.since) && (f.until == rest.Version{} || f.until.AtLeast(lo)) {
 				fields = append(fields, f.text)
 			}
 		}
@@ -69,7 +73,10 @@ func createSchemas() []rest.Schema {
 			required += `,"networks"`
 		}
 		fields = append(fields, `"networks":`+nets)
-		hints := `"os:scheduler_hints":{"type":"object"},"OS-SCH-HNT:scheduler_hints":{"type":"object"}`
+		if lo.AtLeast(rest.V(2, 94)) {
+			fields = append(fields, `"hostname":`+fqdnSchema)
+		}
+		hints := `"os:scheduler_hints":` + hintsSchema + `,"OS-SCH-HNT:scheduler_hints":` + hintsSchema
 		out = append(out, rest.SchemaIn(lo, hi, `{"type":"object","properties":{"server":{"type":"object","properties":{`+strings.Join(fields, ",")+
 			`},"required":[`+required+`],"additionalProperties":false},`+hints+`},"required":["server"],"additionalProperties":false}`))
 	}
@@ -85,7 +92,8 @@ func updateSchemas() []rest.Schema {
 	return []rest.Schema{
 		rest.SchemaIn(rest.V(2, 1), rest.V(2, 18), wrap(base)),
 		rest.SchemaIn(rest.V(2, 19), rest.V(2, 89), wrap(desc)),
-		rest.SchemaIn(rest.V(2, 90), rest.Version{}, wrap(desc+`,"hostname":{"type":"string","minLength":1,"maxLength":255,"pattern":"^[a-zA-Z0-9-_.]*$"}`)),
+		rest.SchemaIn(rest.V(2, 90), rest.V(2, 93), wrap(desc+`,"hostname":`+hostnameSchema)),
+		rest.SchemaIn(rest.V(2, 94), rest.Version{}, wrap(desc+`,"hostname":`+fqdnSchema)),
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/strata-cloud/strata/internal/errs"
 	"github.com/strata-cloud/strata/internal/policy"
@@ -203,7 +204,9 @@ func (s *Service) updateServer(ctx context.Context, r *rest.Request) (*rest.Resp
 		if v.DeletedAt != nil {
 			return errs.NotFoundf("Instance %s could not be found.", v.ID)
 		}
-		set(&v.Name, in.Name)
+		if in.Name != nil {
+			v.Name = strings.TrimSpace(*in.Name)
+		}
 		set(&v.DiskConfig, in.DiskConfig)
 		set(&v.AccessIPv4, in.AccessIPv4)
 		set(&v.AccessIPv6, in.AccessIPv6)
@@ -217,7 +220,7 @@ func (s *Service) updateServer(ctx context.Context, r *rest.Request) (*rest.Resp
 	if err != nil {
 		return nil, err
 	}
-	return rest.JSON(200, map[string]any{"server": s.serverView(r, v, false)}), nil
+	return rest.JSON(200, map[string]any{"server": s.updatedView(r, v)}), nil
 }
 
 func set[T any](to *T, from *T) {

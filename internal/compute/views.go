@@ -1,7 +1,7 @@
 package compute
 
 import (
-	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -67,8 +67,8 @@ func (v *Server) keyName() string {
 	return v.Key.Name
 }
 
-// serverView is a server as shown; detail lists omit nothing since 2.1.
-func (s *Service) serverView(r *rest.Request, v *Server, _ bool) map[string]any {
+// serverView is a server as shown or, with the few differences of listed, in a list.
+func (s *Service) serverView(r *rest.Request, v *Server, listed bool) map[string]any {
 	ports := s.Networks.Ports(v.ID)
 	view := map[string]any{
 		"id": v.ID, "name": v.Name, "status": status(v), "tenant_id": v.ProjectID, "user_id": v.UserID,
@@ -80,7 +80,7 @@ func (s *Service) serverView(r *rest.Request, v *Server, _ bool) map[string]any 
 		"OS-EXT-STS:task_state": nilText(string(v.TaskState)), "OS-EXT-STS:vm_state": string(v.VMState), "OS-EXT-STS:power_state": powerState(v.VMState),
 		"os-extended-volumes:volumes_attached": []any{},
 	}
-	if st := view["status"]; st == "ACTIVE" || st == "BUILD" || st == "REBOOT" || st == "HARD_REBOOT" {
+	if st := view["status"]; st == "ACTIVE" || st == "BUILD" {
 		view["progress"] = 0
 	}
 	if v.Fault != nil && (v.VMState == Errored || v.VMState == Deleted) {
@@ -90,9 +90,28 @@ func (s *Service) serverView(r *rest.Request, v *Server, _ bool) map[string]any 
 		view["security_groups"] = groupNames(names)
 	}
 	s.addVersioned(r, v, view)
+	if r.AtLeast(2, 71) && !listed {
+		view["server_groups"] = emptyList(s.liveGroup(v))
+	}
 	if r.Allows("os_compute_api:os-extended-server-attributes", target(v)) {
 		addAdminAttributes(r, v, view)
 	}
+	return view
+}
+
+// updatedView is the answer to an update, which before 2.75 lacked what the
+// extensions add to a server.
+func (s *Service) updatedView(r *rest.Request, v *Server) map[string]any {
+	view := s.serverView(r, v, false)
+	if r.AtLeast(2, 75) {
+		return view
+	}
+	for k := range view {
+		if strings.HasPrefix(k, "OS-EXT-") || strings.HasPrefix(k, "OS-SRV-USG:") || slices.Contains([]string{"key_name", "config_drive", "host_status", "security_groups", "os-extended-volumes:volumes_attached"}, k) {
+			delete(view, k)
+		}
+	}
+	view["addresses"] = plainAddresses(s.Networks.Ports(v.ID))
 	return view
 }
 
@@ -112,9 +131,6 @@ func (s *Service) addVersioned(r *rest.Request, v *Server, view map[string]any) 
 	}
 	if r.AtLeast(2, 63) {
 		view["trusted_image_certificates"] = nil
-	}
-	if r.AtLeast(2, 71) {
-		view["server_groups"] = emptyList(s.liveGroup(v))
 	}
 	if r.AtLeast(2, 73) {
 		view["locked_reason"] = nilText(v.LockedReason)
@@ -257,5 +273,3 @@ func emptyList(l []string) []string {
 	}
 	return l
 }
-
-func notFound(kind, id string) string { return fmt.Sprintf("%s %s could not be found.", kind, id) }

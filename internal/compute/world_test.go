@@ -166,10 +166,12 @@ type fakeNetworks struct {
 	users map[string]bool // made by a user: survives its server
 	next  byte
 	limit int
+	// byServer answers Ports from an index, as the real service does; for benchmarks.
+	byServer map[string][]Port
 }
 
 func newNetworks() *fakeNetworks {
-	return &fakeNetworks{ports: map[string]*Port{}, users: map[string]bool{}, limit: -1}
+	return &fakeNetworks{ports: map[string]*Port{}, users: map[string]bool{}, limit: -1, byServer: map[string][]Port{}}
 }
 
 func (f *fakeNetworks) Usable(_ context.Context, _ *policy.Credentials, id string) error {
@@ -258,7 +260,7 @@ func (f *fakeNetworks) ReleasePort(_ context.Context, id string, keep bool) erro
 func (f *fakeNetworks) Ports(server string) []Port {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	var out []Port
+	out := slices.Clone(f.byServer[server])
 	for _, id := range slices.Sorted(maps.Keys(f.ports)) {
 		if p := f.ports[id]; p.DeviceID == server {
 			out = append(out, *p)

@@ -1,0 +1,131 @@
+package compute
+
+import (
+	"context"
+	"slices"
+
+	"github.com/strata-cloud/strata/internal/errs"
+	"github.com/strata-cloud/strata/internal/rest"
+	"github.com/strata-cloud/strata/internal/saga"
+)
+
+const microseconds = "2006-01-02T15:04:05.000000"
+
+// actionView is one entry of os-instance-actions: a saga's log.
+func actionView(r *rest.Request, l *saga.Record) map[string]any {
+	v := map[string]any{"action": l.Action, "instance_uuid": l.Resource, "request_id": l.RequestID, "project_id": l.ProjectID, "user_id": l.UserID,
+		"start_time": l.Started.Format(microseconds), "message": nil}
+	if l.Error != "" {
+		v["message"] = "Error"
+	}
+	if r.AtLeast(2, 58) {
+		v["updated_at"] = l.Updated.Format(microseconds)
+	}
+	return v
+}
+
+// eventView is one step of a saga; all is for those who may see everything.
+func eventView(r *rest.Request, v *Server, l *saga.Record, st saga.StepLog, all bool) map[string]any {
+	e := map[string]any{"event": "compute_" + l.Action + "_" + st.Name, "start_time": st.Started.Format(microseconds),
+		"finish_time": st.Finished.Format(microseconds), "result": "Success"}
+	if st.Error != "" {
+		e["result"] = "Error"
+	}
+	if all {
+		e["traceback"] = nil
+	}
+	if r.AtLeast(2, 62) {
+		if e["hostId"] = hostID(v); all {
+			e["host"] = nilText(v.Host)
+		}
+	}
+	if r.AtLeast(2, 84) && r.Allows("os_compute_api:os-instance-actions:events:details", target(v)) {
+		e["details"] = nilText(st.Error)
+	}
+	return e
+}
+
+// withActions finds a server whose actions may be read: from 2.21 on also a deleted one.
+func (s *Service) withActions(r *rest.Request) (*Server, error) {
+	v, err := s.servers.Get(r.Path("id"))
+	if err != nil || !(r.Creds.Admin() || r.Creds.ProjectID == v.ProjectID) || v.DeletedAt != nil && !r.AtLeast(2, 21) {
+		return nil, errs.NotFoundf("Instance %s could not be found.", r.Path("id"))
+	}
+	return v, r.Enforce(target(v))
+}
+
+// actionSchemas are the queries of the list: none up to 2.57.
+func actionSchemas() []rest.Schema {
+	keys := `"limit":{"type":"array","items":{"type":"string","pattern":"^[0-9]+$"}},"marker":{},"changes-since":{}`
+	return []rest.Schema{rest.SchemaIn(rest.V(2, 58), rest.V(2, 65), `{"type":"object","properties":{`+keys+`},"additionalProperties":false}`),
+		rest.SchemaIn(rest.V(2, 66), rest.Version{}, `{"type":"object","properties":{`+keys+`,"changes-before":{}},"additionalProperties":false}`)}
+}
+
+func (s *Service) listActions(_ context.Context, r *rest.Request) (*rest.Response, error) {
+	v, err := s.withActions(r)
+	if err != nil {
+		return nil, err
+	}
+	logs, more := s.Sagas.Of(v.ID), false
+	if r.AtLeast(2, 58) {
+		if logs, more, err = actionPage(r, logs); err != nil {
+			return nil, err
+		}
+	}
+	views := make([]any, len(logs))
+	for i, l := range logs {
+		views[i] = actionView(r, l)
+	}
+	body := map[string]any{"instanceActions": views}
+	if more {
+		path := "/compute/v2.1/servers/" + v.ID + "/os-instance-actions"
+		body["links"] = []any{map[string]string{"rel": "next", "href": rest.NextLink(r.Base(), path, r.Query(), logs[len(logs)-1].RequestID)}}
+	}
+	return rest.JSON(200, body), nil
+}
+
+func actionPage(r *rest.Request, logs []*saga.Record) ([]*saga.Record, bool, error) {
+	since, err := timeOf(r.Query(), "changes-since")
+	if err != nil {
+		return nil, false, err
+	}
+	until, err := timeOf(r.Query(), "changes-before")
+	if err != nil {
+		return nil, false, err
+	}
+	if !until.IsZero() && until.Before(since) {
+		return nil, false, errs.Invalidf("The value of changes-since must be less than or equal to changes-before.")
+	}
+	page, err := rest.PageOf(r.Query(), 1000)
+	if err != nil {
+		return nil, false, err
+	}
+	page.Sorts = []rest.Sort{{Key: "start", Desc: true}}
+	logs = slices.DeleteFunc(logs, func(l *saga.Record) bool { return l.Updated.Before(since) || !until.IsZero() && l.Updated.After(until) })
+	return rest.Paginate(logs, page, func(l *saga.Record) string { return l.RequestID },
+		func(l *saga.Record, _ string) (string, bool) { return l.Started.Format(sortTime), true })
+}
+
+// showAction shows the steps too: to administrators always, to owners since 2.51.
+func (s *Service) showAction(_ context.Context, r *rest.Request) (*rest.Response, error) {
+	v, err := s.withActions(r)
+	if err != nil {
+		return nil, err
+	}
+	all := r.Allows("os_compute_api:os-instance-actions:events", target(v))
+	for _, l := range s.Sagas.Of(v.ID) {
+		if l.RequestID != r.Path("request") {
+			continue
+		}
+		view := actionView(r, l)
+		if all || r.AtLeast(2, 51) {
+			events := make([]any, 0, len(l.Steps))
+			for i := len(l.Steps) - 1; i >= 0; i-- {
+				events = append(events, eventView(r, v, l, l.Steps[i], all))
+			}
+			view["events"] = events
+		}
+		return rest.JSON(200, map[string]any{"instanceAction": view}), nil
+	}
+	return nil, errs.NotFoundf("Action %s not found", r.Path("request"))
+}
