@@ -25,6 +25,9 @@ type API struct {
 	// which a check against the caller's own project would always refuse. The
 	// kit then only demands a token.
 	TargetPolicy bool
+	// StrictSlash makes a path with a slash at its end another path, which does not
+	// exist: to glance "/images/" is an image without a name, not the list.
+	StrictSlash bool
 	// ProjectInPath strips an optional leading path segment with the project id.
 	ProjectInPath bool
 }

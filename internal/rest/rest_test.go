@@ -147,6 +147,27 @@ func TestUnknownPolicyAndConflictingRoutes(t *testing.T) {
 	}
 }
 
+func TestStrictSlash(t *testing.T) {
+	api := thing()
+	api.StrictSlash = true
+	s := serve(t, api)
+	for path, want := range map[string]int{"/things/7": 200, "/things/7/": 404, "/": 200} {
+		req, err := http.NewRequest("GET", s.URL+"/compute/v2.1"+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("X-Auth-Token", "good")
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != want {
+			t.Errorf("%s: %d, want %d", path, resp.StatusCode, want)
+		}
+	}
+}
+
 func TestPaginate(t *testing.T) {
 	type item struct{ id, name string }
 	items := func() []item { return []item{{"3", "b"}, {"1", "b"}, {"2", "a"}, {"4", "10"}, {"5", "9"}} }

@@ -109,6 +109,10 @@ func (m *mounted) serve(x *exchange, rest string) {
 	if m.RequestIDHeader != "" {
 		x.w.Header().Set(m.RequestIDHeader, x.id)
 	}
+	if m.StrictSlash && rest != "" && strings.HasSuffix(x.r.URL.Path, "/") {
+		x.fail(errs.NotFoundf("The resource could not be found."))
+		return
+	}
 	u := *x.r.URL
 	if rest == "" {
 		rest = "/"
