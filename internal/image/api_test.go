@@ -334,6 +334,9 @@ func TestDocuments(t *testing.T) {
 		}
 	}
 	b.want(404, "one", "GET /tasks", "")
+	b.want(404, "one", "GET /images/", "")
+	b.want(404, "one", "DELETE /images/", "")
+	b.want(405, "one", "DELETE /images", "")
 }
 
 func TestGophercloud(t *testing.T) {

@@ -4,7 +4,7 @@ import "github.com/strata-cloud/strata/internal/rest"
 
 // API is the image API's table.
 func (s *Service) API() *rest.API {
-	return &rest.API{Name: "image", Prefix: "/image/v2", Family: rest.ImageFaults(), Discovery: discovery(), Routes: []rest.Route{
+	return &rest.API{Name: "image", Prefix: "/image/v2", Family: rest.ImageFaults(), StrictSlash: true, Discovery: discovery(), Routes: []rest.Route{
 		{Method: "GET", Path: "/images", Policy: "get_images", Handle: s.listImages},
 		{Method: "POST", Path: "/images", Policy: "add_image", Handle: s.createImage},
 		{Method: "GET", Path: "/images/{id}", Policy: "get_image", Handle: s.showImage},
