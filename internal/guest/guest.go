@@ -126,7 +126,7 @@ func Revision() string {
 }
 
 // recipe counts changes of the code that change the image.
-const recipe = 2
+const recipe = 3
 
 // builder is one run of Build.
 type builder struct {

@@ -62,6 +62,9 @@ func makeRoot(ctx context.Context, tree, root, release string, mods moduleSet) e
 			return err
 		}
 	}
+	if err := exposeAdminPrograms(root); err != nil {
+		return err
+	}
 	if err := installOwnFiles(root); err != nil {
 		return err
 	}
@@ -116,6 +119,24 @@ func installShell(tree, root string) error {
 		os.Remove(filepath.Join(root, name))
 		if err := os.Symlink("busybox-sh", filepath.Join(root, name)); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// exposeAdminPrograms links what is in the sbin directories into the bin ones: a
+// command over SSH runs with dropbear's PATH, which has only those.
+func exposeAdminPrograms(root string) error {
+	for _, dir := range []string{"", "usr"} {
+		entries, err := os.ReadDir(filepath.Join(root, dir, "sbin"))
+		if err != nil {
+			return err
+		}
+		for _, e := range entries {
+			link := filepath.Join(root, dir, "bin", e.Name())
+			if err := os.Symlink("../sbin/"+e.Name(), link); err != nil && !errors.Is(err, fs.ErrExist) {
+				return err
+			}
 		}
 	}
 	return nil

@@ -66,18 +66,31 @@ func (m *machine) shutDown(ctx context.Context, grace time.Duration) bool {
 	if paused { // a guest that stands still hears no button
 		return false
 	}
-	if err := m.command(ctx, "system_powerdown", nil, nil); err != nil {
-		return false
+	ctx, cancel := context.WithTimeout(ctx, grace)
+	defer cancel()
+	return m.pressUntil(ctx, exited) == nil
+}
+
+// pressAgain is how often the power button is pressed: a guest that is still
+// booting does not hear it (nova's shutdown_retry_interval is for the same).
+const pressAgain = 5 * time.Second
+
+// pressUntil presses the power button again and again until done closes.
+func (m *machine) pressUntil(ctx context.Context, done <-chan struct{}) error {
+	again := time.NewTicker(pressAgain)
+	defer again.Stop()
+	for {
+		if err := m.command(ctx, "system_powerdown", nil, nil); err != nil {
+			return err
+		}
+		select {
+		case <-done:
+			return nil
+		case <-again.C:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
 	}
-	timer := time.NewTimer(grace)
-	defer timer.Stop()
-	select {
-	case <-exited:
-		return true
-	case <-timer.C:
-	case <-ctx.Done():
-	}
-	return false
 }
 
 // kill ends the process at once and removes its cgroup.
@@ -130,23 +143,26 @@ func (m *machine) awaitShutdown(ctx context.Context, grace time.Duration) error 
 	defer func() {
 		_ = m.command(context.WithoutCancel(ctx), "set-action", map[string]string{"shutdown": "poweroff"}, nil)
 	}()
-	if err := m.command(ctx, "system_powerdown", nil, nil); err != nil {
+	down := make(chan struct{})
+	wait, cancel := context.WithTimeout(ctx, grace)
+	defer cancel()
+	go func() {
+		for {
+			select {
+			case e := <-events:
+				if e.Name == "SHUTDOWN" {
+					close(down)
+					return
+				}
+			case <-wait.Done():
+				return
+			}
+		}
+	}()
+	if err := m.pressUntil(wait, down); err != nil && !errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}
-	timer := time.NewTimer(grace)
-	defer timer.Stop()
-	for {
-		select {
-		case e := <-events:
-			if e.Name == "SHUTDOWN" {
-				return nil
-			}
-		case <-timer.C:
-			return nil
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-	}
+	return context.Cause(ctx)
 }
 
 // Pause implements Driver.

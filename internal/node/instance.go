@@ -35,6 +35,9 @@ func (a *Agent) reconcile(ctx context.Context, id string) error {
 		if !synced {
 			return nil
 		}
+		if _, err := a.Machines.State(id); gone(err) {
+			return nil
+		}
 		a.Log.Info("removing an instance that nobody wants", "server", id)
 		return a.remove(ctx, id, nil)
 	}
