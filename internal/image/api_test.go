@@ -374,3 +374,74 @@ func TestGophercloud(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestRouteSchemas(t *testing.T) {
+	for _, r := range start(t, nil).s.API().Routes {
+		for _, body := range r.Body {
+			if err := body.Check(); err != nil {
+				t.Errorf("%s %s: %v", r.Method, r.Path, err)
+			}
+		}
+	}
+}
+
+func TestDefinitions(t *testing.T) {
+	b := start(t, nil)
+	ns := "/metadefs/namespaces"
+	b.want(403, "one", "POST "+ns, `{"namespace":"n"}`)
+	b.want(400, "admin", "POST "+ns, `{"display_name":"n"}`)
+	b.want(400, "admin", "POST "+ns, `{"namespace":"n","colour":"red"}`)
+	v := b.want(201, "admin", "POST "+ns, `{"namespace":"n","visibility":"public","protected":true,"resource_type_associations":[{"name":"OS::Glance::Image"}],
+		"properties":{"p":{"title":"P","type":"string"}},"objects":[{"name":"o","properties":{"q":{"title":"Q","type":"integer"}}}],"tags":[{"name":"t"}]}`)
+	if v["self"] != "/v2/metadefs/namespaces/n" || v["owner"] != "adm" {
+		t.Errorf("%v", v)
+	}
+	b.want(409, "admin", "POST "+ns, `{"namespace":"n"}`)
+	v = b.want(200, "one", "GET "+ns+"/n", "")
+	if v["properties"].(map[string]any)["p"].(map[string]any)["title"] != "P" || len(v["objects"].([]any)) != 1 || len(v["tags"].([]any)) != 1 {
+		t.Errorf("%v", v)
+	}
+	b.want(403, "admin", "DELETE "+ns+"/n", "")
+	b.want(403, "admin", "DELETE "+ns+"/n/properties/p", "")
+	b.want(200, "admin", "PUT "+ns+"/n", `{"namespace":"n2","visibility":"private","protected":false}`)
+	b.want(404, "admin", "GET "+ns+"/n", "")
+	b.want(404, "one", "GET "+ns+"/n2", "")
+	ns += "/n2"
+	for _, tc := range []struct{ kind, body, other string }{
+		{"properties", `{"name":"x","title":"X","type":"string"}`, `{"name":"y","title":"Y","type":"string"}`},
+		{"objects", `{"name":"x","description":"d"}`, `{"name":"y"}`},
+		{"resource_types", `{"name":"x","prefix":"h"}`, ""},
+	} {
+		at := ns + "/" + tc.kind
+		b.want(400, "admin", "POST "+at, `{}`)
+		b.want(403, "one", "POST "+at, tc.body)
+		b.want(201, "admin", "POST "+at, tc.body)
+		b.want(409, "admin", "POST "+at, tc.body)
+		b.want(200, "admin", "GET "+at, "")
+		if tc.other != "" {
+			b.want(200, "admin", "GET "+at+"/x", "")
+			if v := b.want(200, "admin", "PUT "+at+"/x", tc.other); v["name"] != "y" {
+				t.Errorf("%v", v)
+			}
+			b.want(404, "admin", "GET "+at+"/x", "")
+			b.want(204, "admin", "DELETE "+at+"/y", "")
+			b.want(204, "admin", "DELETE "+at, "")
+		} else {
+			b.want(204, "admin", "DELETE "+at+"/x", "")
+		}
+		b.want(404, "admin", "DELETE "+at+"/x", "")
+	}
+	b.want(201, "admin", "POST "+ns+"/tags", `{"tags":[{"name":"a"},{"name":"b"}]}`)
+	b.want(201, "admin", "POST "+ns+"/tags/c", "")
+	b.want(409, "admin", "POST "+ns+"/tags/c", "")
+	if v := b.want(200, "admin", "GET "+ns+"/tags", ""); len(v["tags"].([]any)) != 3 {
+		t.Errorf("%v", v)
+	}
+	b.want(204, "admin", "DELETE "+ns+"/tags", "")
+	b.want(204, "admin", "DELETE "+ns, "")
+	for _, name := range []string{"namespace", "namespaces", "resource_type", "resource_types", "object", "objects", "property", "properties", "tag", "tags"} {
+		if v := b.want(200, "one", "GET /schemas/metadefs/"+name, ""); v["name"] == nil {
+			t.Errorf("%s: %v", name, v)
+		}
+	}
+}

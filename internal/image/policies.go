@@ -1,6 +1,9 @@
 package image
 
-import "github.com/strata-cloud/strata/internal/policy"
+import (
+	"github.com/strata-cloud/strata/internal/image/metadef"
+	"github.com/strata-cloud/strata/internal/policy"
+)
 
 // Policies are upstream's names and secure-RBAC defaults (glance/policies/image.py).
 func Policies() []policy.Rule {
@@ -12,7 +15,7 @@ func Policies() []policy.Rule {
 		ofUs   = "project_id:%(member_id)s"
 		seen   = "(" + owner + " or " + ofUs + " or 'community':%(visibility)s or 'public':%(visibility)s or 'shared':%(visibility)s)"
 	)
-	return []policy.Rule{
+	return append([]policy.Rule{
 		{Name: "context_is_admin", Check: "role:admin"},
 		{Name: "add_image", Check: member}, // upstream's %(owner)s is the same as %(project_id)s
 		{Name: "delete_image", Check: member},
@@ -30,5 +33,5 @@ func Policies() []policy.Rule {
 		{Name: "modify_member", Check: admin + " or (role:member and " + ofUs + ")"},
 		{Name: "deactivate", Check: member},
 		{Name: "reactivate", Check: member},
-	}
+	}, metadef.Policies()...)
 }

@@ -4,7 +4,12 @@ import "github.com/strata-cloud/strata/internal/rest"
 
 // API is the image API's table.
 func (s *Service) API() *rest.API {
-	return &rest.API{Name: "image", Prefix: "/image/v2", Family: rest.ImageFaults(), StrictSlash: true, Discovery: discovery(), Routes: []rest.Route{
+	return &rest.API{Name: "image", Prefix: "/image/v2", Family: rest.ImageFaults(), StrictSlash: true, Discovery: discovery(),
+		Routes: append(s.routes(), s.metadef.Routes()...)}
+}
+
+func (s *Service) routes() []rest.Route {
+	return []rest.Route{
 		{Method: "GET", Path: "/images", Policy: "get_images", Handle: s.listImages},
 		{Method: "POST", Path: "/images", Policy: "add_image", Handle: s.createImage},
 		{Method: "GET", Path: "/images/{id}", Policy: "get_image", Handle: s.showImage},
@@ -33,5 +38,5 @@ func (s *Service) API() *rest.API {
 		{Method: "GET", Path: "/schemas/images", Policy: "get_images", Handle: document(imagesSchema)},
 		{Method: "GET", Path: "/schemas/member", Policy: "get_images", Handle: document(memberSchema)},
 		{Method: "GET", Path: "/schemas/members", Policy: "get_images", Handle: document(membersSchema)},
-	}}
+	}
 }

@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"github.com/strata-cloud/strata/internal/errs"
+	"github.com/strata-cloud/strata/internal/image/metadef"
 	"github.com/strata-cloud/strata/internal/policy"
 	"github.com/strata-cloud/strata/internal/store"
 )
@@ -42,8 +43,9 @@ type Options struct {
 // Service is the image service.
 type Service struct {
 	Options
-	images *store.Collection[Image]
-	ledger *store.Ledger
+	images  *store.Collection[Image]
+	ledger  *store.Ledger
+	metadef *metadef.Catalogue
 
 	mu   sync.Mutex
 	busy map[string]bool // files being written, which the sweep leaves alone
@@ -54,7 +56,7 @@ func New(o Options) *Service {
 	if o.MaxSize == 0 {
 		o.MaxSize = 1 << 40
 	}
-	return &Service{Options: o, images: register(o.DB), ledger: o.DB.Ledger("image"), busy: map[string]bool{}}
+	return &Service{Options: o, images: register(o.DB), ledger: o.DB.Ledger("image"), metadef: metadef.New(o.DB), busy: map[string]bool{}}
 }
 
 // Start makes the directory and clears what a crash left: call it after db.Start
