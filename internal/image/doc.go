@@ -20,4 +20,7 @@
 // removes the record first and the file after it. So whatever dies in between
 // leaves at most a file that no record names, which the sweep at the next start
 // removes; and an image in saving, which the sweep puts back to queued.
+//
+// The files live on the member that serves the API: a region with several control
+// members needs Options.Dir on storage that they share.
 package image

@@ -15,6 +15,9 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
 
 	"github.com/strata-cloud/strata/internal/errs"
@@ -280,6 +283,77 @@ func TestDeletedDuringUpload(t *testing.T) {
 	err := b.s.takeIn(t.Context(), id, io.MultiReader(strings.NewReader("a"), readerFunc(func() error { return b.s.Delete(t.Context(), id) })), -1)
 	if !errors.Is(err, errGone) || len(b.files()) > 0 {
 		t.Errorf("%v, files %v", err, b.files())
+	}
+}
+
+func TestParallelUploads(t *testing.T) {
+	b := start(t, nil)
+	id := b.create("one", raw)
+	var group sync.WaitGroup
+	var won, lost atomic.Int32
+	for i := range 8 {
+		group.Go(func() {
+			switch err := b.s.takeIn(t.Context(), id, strings.NewReader(strings.Repeat(string(rune('a'+i)), 1000)), 1000); {
+			case err == nil:
+				won.Add(1)
+			case errs.Is(err, errs.Conflict):
+				lost.Add(1)
+			default:
+				t.Error(err)
+			}
+		})
+	}
+	group.Wait()
+	if won.Load() != 1 || lost.Load() != 7 || len(b.files()) != 1 {
+		t.Errorf("%d won, %d lost, files %v", won.Load(), lost.Load(), b.files())
+	}
+}
+
+// TestProjectLimitHolds uploads in parallel what only fits in part.
+func TestProjectLimitHolds(t *testing.T) {
+	b := start(t, func(o *Options) { o.ProjectLimit = 3000 })
+	var group sync.WaitGroup
+	var won atomic.Int32
+	for range 8 {
+		id := b.create("one", raw)
+		group.Go(func() {
+			err := b.s.takeIn(t.Context(), id, strings.NewReader(strings.Repeat("x", 1000)), -1)
+			if err == nil {
+				won.Add(1)
+			} else if !errs.Is(err, errs.TooLarge) {
+				t.Error(err)
+			}
+		})
+	}
+	group.Wait()
+	if won.Load() != 3 || len(b.files()) != 3 {
+		t.Errorf("%d of 8 uploads fitted, files %v", won.Load(), b.files())
+	}
+}
+
+// TestHoles: what is zero takes no space, and reads back as it was.
+func TestHoles(t *testing.T) {
+	b := start(t, nil)
+	data := make([]byte, 8<<20)
+	copy(data[3<<20:], "in the middle")
+	data[len(data)-1] = 1
+	for _, size := range []int{len(data), len(data) - 1, len(data) - hole - 1, 1, 0} {
+		id := b.create("one", raw)
+		if err := b.s.takeIn(t.Context(), id, bytes.NewReader(data[:size]), int64(size)); err != nil {
+			t.Fatal(err)
+		}
+		path, err := b.s.Path(id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := os.ReadFile(path)
+		if err != nil || !bytes.Equal(got, data[:size]) {
+			t.Errorf("%d bytes: %d came back, %v", size, len(got), err)
+		}
+		var st syscall.Stat_t
+		if err := syscall.Stat(path, &st); err != nil || st.Blocks*512 > 1<<20 {
+			t.Errorf("%d bytes take %d, %v", size, st.Blocks*512, err)
+		}
 	}
 }
 

@@ -93,8 +93,7 @@ func (s *Service) deposit(tx *store.Tx, a allotment, touched map[string]bool) er
 
 // fits tells why the provider cannot give these amounts, nil if it can.
 func (p *Provider) fits(want map[string]int64) error {
-	for _, class := range slices.Sorted(maps.Keys(want)) {
-		n := want[class]
+	for class, n := range want {
 		inv, ok := p.Inventories[class]
 		switch {
 		case !ok:
