@@ -85,19 +85,7 @@ func Paginate[T any](items []T, p Page, id func(T) string, field func(T, string)
 			}
 		}
 	}
-	slices.SortStableFunc(items, func(a, b T) int {
-		for _, s := range p.Sorts {
-			x, _ := field(a, s.Key)
-			y, _ := field(b, s.Key)
-			if c := compareText(x, y); c != 0 {
-				if s.Desc {
-					return -c
-				}
-				return c
-			}
-		}
-		return cmp.Compare(id(a), id(b))
-	})
+	order(items, p.Sorts, id, field)
 	if p.Reverse {
 		slices.Reverse(items)
 	}
@@ -115,6 +103,38 @@ func Paginate[T any](items []T, p Page, id func(T) string, field func(T, string)
 		slices.Reverse(items)
 	}
 	return items, more, nil
+}
+
+// order sorts the items by the keys and then by id. The text of each key is made once per item.
+func order[T any](items []T, sorts []Sort, id func(T) string, field func(T, string) (string, bool)) {
+	type keyed struct {
+		item T
+		id   string
+		keys []string
+	}
+	list := make([]keyed, len(items))
+	texts := make([]string, len(items)*len(sorts))
+	for i, x := range items {
+		keys := texts[i*len(sorts) : (i+1)*len(sorts)]
+		for j, s := range sorts {
+			keys[j], _ = field(x, s.Key)
+		}
+		list[i] = keyed{x, id(x), keys}
+	}
+	slices.SortStableFunc(list, func(a, b keyed) int {
+		for j, s := range sorts {
+			if c := compareText(a.keys[j], b.keys[j]); c != 0 {
+				if s.Desc {
+					return -c
+				}
+				return c
+			}
+		}
+		return cmp.Compare(a.id, b.id)
+	})
+	for i := range list {
+		items[i] = list[i].item
+	}
 }
 
 // compareText orders numbers by value and everything else as text.
