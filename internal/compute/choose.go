@@ -140,6 +140,9 @@ func (s *Service) chooseNetworks(ctx context.Context, c *policy.Credentials, v *
 		if len(ids) > 1 {
 			return errs.Conflictf("Multiple possible networks found, use a Network ID to be more specific.")
 		}
+		if len(ids) == 0 && string(raw) == `"auto"` {
+			return errs.Invalidf("Unable to automatically allocate a network for project %s", v.ProjectID)
+		}
 		for _, id := range ids {
 			list = append(list, network{UUID: id})
 		}

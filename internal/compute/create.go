@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"net/netip"
 	"regexp"
 	"strconv"
 	"strings"
@@ -107,7 +108,7 @@ func (s *Service) draft(ctx context.Context, r *rest.Request, b *createBody) (*S
 		return nil, errs.Invalidf("A server needs a project-scoped token.")
 	}
 	v := &Server{ID: uuid.NewString(), Name: strings.TrimSpace(in.Name), Description: in.Description, ProjectID: c.ProjectID, UserID: c.UserID,
-		VMState: Building, TaskState: Scheduling, Metadata: in.Metadata, Tags: unique(in.Tags), DiskConfig: in.DiskConfig, AccessIPv4: in.AccessIPv4, AccessIPv6: in.AccessIPv6,
+		VMState: Building, TaskState: Scheduling, Metadata: in.Metadata, Tags: unique(in.Tags), DiskConfig: in.DiskConfig, AccessIPv4: in.AccessIPv4, AccessIPv6: canonical(in.AccessIPv6),
 		ConfigDrive: truthy(in.ConfigDrive), UserData: in.UserData, AdminPass: in.AdminPass, ReservationID: "r-" + randomText(8), Created: now, Updated: now}
 	if !r.AtLeast(2, 19) {
 		v.Description = &v.Name // as it was before users could say
@@ -130,7 +131,7 @@ func (s *Service) draft(ctx context.Context, r *rest.Request, b *createBody) (*S
 	}
 	for _, step := range []func() error{
 		func() error { return s.chooseImage(ctx, c, v, in.ImageRef, in.Devices) },
-		func() error { return s.chooseFlavor(c, v, fmt.Sprint(in.FlavorRef)) },
+		func() error { return s.chooseFlavor(c, v, plain(in.FlavorRef)) },
 		func() error { return s.chooseKey(c, v, in.KeyName) },
 		func() error { return s.chooseZone(r, v, in.AZ, in.Host, in.Node) },
 		func() error { return s.chooseHints(c, v) },
@@ -162,6 +163,14 @@ func (s *Service) commitCreate(ctx context.Context, r *rest.Request, servers []*
 		}
 		return nil
 	})
+}
+
+// canonical is the shortest form of an address; what is none stays as it is.
+func canonical(text string) string {
+	if a, err := netip.ParseAddr(text); err == nil {
+		return a.String()
+	}
+	return text
 }
 
 // severalOf refuses what only one server can have.

@@ -174,7 +174,7 @@ func (s *Service) createFlavor(ctx context.Context, r *rest.Request) (*rest.Resp
 	f := &Flavor{Name: strings.TrimSpace(in.Name), Description: in.Description, RAM: number(in.RAM), VCPUs: number(in.VCPUs), Disk: number(in.Disk),
 		Swap: number(in.Swap), Ephemeral: number(in.Ephemeral), RxTx: 1, Public: in.Public == nil || truthy(in.Public), Created: now()}
 	if f.ID = "auto"; in.ID != nil {
-		f.ID = strings.TrimSpace(fmt.Sprint(in.ID))
+		f.ID = strings.TrimSpace(plain(in.ID))
 	}
 	if f.ID == "auto" || f.ID == "" {
 		f.ID = uuid.NewString()
@@ -202,12 +202,24 @@ func (s *Service) AddFlavor(ctx context.Context, f *Flavor) error {
 	return err
 }
 
+// number reads a count that the schema has vouched for.
 func number(v any) int {
-	n, err := strconv.Atoi(strings.TrimSuffix(strings.TrimSpace(fmt.Sprint(v)), ".0"))
+	if f, ok := v.(float64); ok {
+		return int(f)
+	}
+	n, err := strconv.Atoi(strings.TrimSpace(fmt.Sprint(v)))
 	if err != nil {
 		return 0
 	}
 	return n
+}
+
+// plain is the text of a JSON string or number.
+func plain(v any) string {
+	if f, ok := v.(float64); ok {
+		return strconv.FormatFloat(f, 'f', -1, 64)
+	}
+	return fmt.Sprint(v)
 }
 
 func (s *Service) updateFlavor(ctx context.Context, r *rest.Request) (*rest.Response, error) {

@@ -2,14 +2,8 @@ package compute
 
 import (
 	"context"
-	"crypto/rand"
-	"crypto/rsa"
-	"crypto/x509"
-	"encoding/pem"
 	"regexp"
 	"strings"
-
-	"golang.org/x/crypto/ssh"
 
 	"github.com/strata-cloud/strata/internal/errs"
 	"github.com/strata-cloud/strata/internal/policy"
@@ -146,32 +140,6 @@ func (s *Service) createKeypair(ctx context.Context, r *rest.Request) (*rest.Res
 		status = 201
 	}
 	return rest.JSON(status, map[string]any{"keypair": v}), nil
-}
-
-// fill checks the given public key or makes a pair; only then is there a private key to show, once.
-func (k *Key) fill() (private string, err error) {
-	if k.Type != "ssh" {
-		return "", errs.Invalidf("Keypair data is invalid: only keys of type ssh are supported")
-	}
-	if k.PublicKey == "" {
-		key, err := rsa.GenerateKey(rand.Reader, 2048)
-		if err != nil {
-			return "", err
-		}
-		public, err := ssh.NewPublicKey(&key.PublicKey)
-		if err != nil {
-			return "", err
-		}
-		k.PublicKey = strings.TrimSpace(string(ssh.MarshalAuthorizedKey(public))) + " Generated-by-Nova"
-		k.Fingerprint = ssh.FingerprintLegacyMD5(public)
-		return string(pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)})), nil
-	}
-	public, _, _, _, err := ssh.ParseAuthorizedKey([]byte(k.PublicKey))
-	if err != nil {
-		return "", errs.Invalidf("Keypair data is invalid: failed to generate fingerprint")
-	}
-	k.Fingerprint = ssh.FingerprintLegacyMD5(public)
-	return "", nil
 }
 
 // addKey stores a key within the user's quota.

@@ -2,7 +2,6 @@ package compute
 
 import (
 	"context"
-	"errors"
 	"sync"
 	"time"
 
@@ -50,8 +49,6 @@ func (s *Service) Run(ctx context.Context) {
 	group.Wait()
 }
 
-var errBusy = errors.New("a saga is still at work")
-
 // follow makes the record follow what the node observes of a server that no saga
 // is working on: a guest that shut itself down is stopped, not to be restarted,
 // and what a node has removed for a server deleted while it was away is forgotten.
@@ -67,11 +64,9 @@ func (s *Service) follow(ctx context.Context, id string) error {
 		}
 		return nil
 	}
-	if v.VMState != Active || st.Gen < v.Gen || st.Power != nodeapi.PowerStopped && st.Power != nodeapi.PowerCrashed {
+	// With a task under way its saga decides; its end is a change of the server.
+	if v.VMState != Active || v.TaskState != "" || st.Gen < v.Gen || st.Power != nodeapi.PowerStopped && st.Power != nodeapi.PowerCrashed {
 		return nil
-	}
-	if s.Sagas.Busy(id) {
-		return errBusy // it may end without noticing
 	}
 	return s.stopped(ctx, id, st.Gen)
 }

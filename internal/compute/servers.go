@@ -58,7 +58,11 @@ func (s *Service) listServers(detail bool) rest.Handler {
 		if page.Sorts, err = serverSorts(r, page.Sorts); err != nil {
 			return nil, err
 		}
-		list, more, err := rest.Paginate(s.matching(r.Creds, f), page, func(v *Server) string { return v.ID }, serverSortKey)
+		found := s.matching(r.Creds, f)
+		if r.Query().Get("limit") == "0" {
+			found = nil // upstream: none, not all
+		}
+		list, more, err := rest.Paginate(found, page, func(v *Server) string { return v.ID }, serverSortKey)
 		if err != nil {
 			return nil, err
 		}
@@ -209,7 +213,9 @@ func (s *Service) updateServer(ctx context.Context, r *rest.Request) (*rest.Resp
 		}
 		set(&v.DiskConfig, in.DiskConfig)
 		set(&v.AccessIPv4, in.AccessIPv4)
-		set(&v.AccessIPv6, in.AccessIPv6)
+		if in.AccessIPv6 != nil {
+			v.AccessIPv6 = canonical(*in.AccessIPv6)
+		}
 		set(&v.Hostname, in.Hostname)
 		if in.Description.Set {
 			v.Description = in.Description.Value
