@@ -82,7 +82,12 @@ func agentID(h Host) string {
 
 func (s *Service) listAgents(_ context.Context, r *rest.Request) (*rest.Response, error) {
 	out := []map[string]any{}
-	for _, a := range s.agents() {
+	// Who may not see agents sees none (upstream filters lists by policy).
+	agents := s.agents()
+	if !r.Allows("get_agent", r.Own()) {
+		agents = nil
+	}
+	for _, a := range agents {
 		ok := true
 		for k, wanted := range r.Query() {
 			if !slices.Contains(reserved, k) {
@@ -99,7 +104,7 @@ func (s *Service) listAgents(_ context.Context, r *rest.Request) (*rest.Response
 
 func (s *Service) showAgent(_ context.Context, r *rest.Request) (*rest.Response, error) {
 	for _, a := range s.agents() {
-		if a["id"] == r.Path("id") {
+		if a["id"] == r.Path("id") && r.Allows("get_agent", r.Own()) {
 			return rest.JSON(http.StatusOK, map[string]any{"agent": rest.Fields(a, r.Query()["fields"])}), nil
 		}
 	}

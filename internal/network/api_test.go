@@ -101,7 +101,8 @@ func TestRefusals(t *testing.T) {
 		{"alice", "POST", "/floatingips", `{"floatingip":{"floating_network_id":"` + ext + `","fixed_ip_address":"10.0.0.3"}}`, 400, "BadRequest"},
 		{"alice", "PUT", "/quotas/p1", `{"quota":{"network":5}}`, 403, "PolicyNotAuthorized"},
 		{"admin", "PUT", "/quotas/p1", `{"quota":{"moons":5}}`, 400, "HTTPBadRequest"},
-		{"alice", "GET", "/agents", "", 403, "PolicyNotAuthorized"},
+		{"alice", "GET", "/agents", "", 200, ""},
+		{"alice", "GET", "/network-ip-availabilities", "", 403, "PolicyNotAuthorized"},
 		{"alice", "GET", "/extensions/moon", "", 404, "HTTPNotFound"},
 		{"alice", "GET", "/moons", "", 404, "HTTPNotFound"},
 	} {

@@ -178,3 +178,20 @@ func (c *call) unmap(port string, which func(netip.Addr) bool) error {
 	}
 	return nil
 }
+
+// dropFloating deletes the floating IPs of an external network that map to
+// nothing (neutron/db/l3_db.py, delete_disassociated_floatingips).
+func (c *call) dropFloating(network string) error {
+	for _, f := range by(c, c.floating, "network", network) {
+		if f.PortID != "" {
+			continue
+		}
+		if err := c.ports.TxDelete(c.tx, f.OwnPort); err != nil {
+			return err
+		}
+		if err := c.floating.TxDelete(c.tx, f.ID); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -228,8 +228,12 @@ func (c *call) usedByOthers(n *Network) bool {
 	return false
 }
 
-// removeNetwork takes the network's subnets and its own DHCP port along.
+// removeNetwork takes the network's subnets, its own DHCP port and its unused
+// floating IPs along.
 func removeNetwork(c *call, n *Network) error {
+	if err := c.dropFloating(n.ID); err != nil {
+		return err
+	}
 	for _, p := range by(c, c.ports, "network", n.ID) {
 		if p.DeviceOwner != ownerDHCP {
 			return conflict("NetworkInUse", "Unable to complete operation on network %s. There are one or more ports still in use on the network.", n.ID)

@@ -27,7 +27,7 @@ func (s *Service) routes() []rest.Route {
 		s.pool.routes(), s.pool.tagRoutes(),
 		s.scope.routes(),
 		s.rbac.routes(),
-		s.judged(s.quotaRoutes()), s.judged(s.extensionRoutes()), s.judged(s.agentRoutes()), s.judged(s.availabilityRoutes()),
+		s.judged(s.quotaRoutes()), s.judged(s.extensionRoutes()), s.agentRoutes(), s.judged(s.availabilityRoutes()),
 	} {
 		out = append(out, t...)
 	}

@@ -52,7 +52,7 @@ func protocol(v any) (any, error) {
 func portNumber(v any) (any, error) {
 	n, ok := attr.Whole(v)
 	if !ok || n < 0 || n > 65535 {
-		return nil, fmt.Errorf("Invalid port '%s'", attr.Text(v))
+		return nil, errsBad("SecurityGroupInvalidPortValue", "Invalid value for port %s", attr.Text(v))
 	}
 	return n, nil
 }

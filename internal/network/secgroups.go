@@ -131,7 +131,7 @@ func removeGroup(c *call, g *SecurityGroup) error {
 func ruleResource(s *Service) *resource[SecurityRule] {
 	base := (*SecurityRule).base
 	id := func(name string, required bool, at func(*SecurityRule) *string) column[SecurityRule] {
-		return column[SecurityRule]{Name: name, In: attr.Post, Required: required, Check: attr.NoneAs("", attr.UUID),
+		return column[SecurityRule]{Name: name, In: attr.Post, Required: required, Check: attr.NoneAs("", attr.String(maxText)),
 			Get: func(r *SecurityRule, _ *call) any { return orNil(*at(r)) }, Set: func(r *SecurityRule, x any) { *at(r) = x.(string) }}
 	}
 	number := func(name string, at func(*SecurityRule) **int) column[SecurityRule] {

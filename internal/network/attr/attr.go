@@ -93,6 +93,9 @@ func (t *Table[T, V]) Parse(raw map[string]any, in Access) (Values, error) {
 			return nil, bad("Cannot update read-only attribute %s", name)
 		}
 		v, err := a.Check(raw[name])
+		if errs.CodeOf(err) != "" {
+			return nil, err // the check has words of its own
+		}
 		if err != nil {
 			return nil, bad("Invalid input for %s. Reason: %s.", name, strings.TrimSuffix(err.Error(), "."))
 		}
