@@ -5,8 +5,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/strata-cloud/strata/internal/compute/pool"
 )
 
 func TestAggregatesAndZones(t *testing.T) {
@@ -79,7 +77,7 @@ func TestServicesAndHypervisors(t *testing.T) {
 	c.do("admin@2.53", "DELETE", "/os-services/"+uuid, "").want(409)
 
 	h := c.do("admin@2.53", "GET", "/os-hypervisors/detail?hypervisor_hostname_pattern="+host+"&with_servers=true", "").want(200).count(1, "hypervisors").
-		is(pool.HypervisorID(host), "hypervisors", 0, "id").is(128, "hypervisors", 0, "memory_mb_used").is(1, "hypervisors", 0, "running_vms").is(float64(7002015), "hypervisors", 0, "hypervisor_version").is("s1", "hypervisors", 0, "servers", 0, "name")
+		is(providerOf(host), "hypervisors", 0, "id").is(128, "hypervisors", 0, "memory_mb_used").is(1, "hypervisors", 0, "running_vms").is(float64(7002015), "hypervisors", 0, "hypervisor_version").is("s1", "hypervisors", 0, "servers", 0, "name")
 	id := fmt.Sprint(h.at("hypervisors", 0, "id"))
 	c.do("admin@2.53", "GET", "/os-hypervisors/"+id, "").want(200).is("x86_64", "hypervisor", "cpu_info", "arch")
 	if v := c.do("admin@2.88", "GET", "/os-hypervisors/"+id, "").want(200).is(host, "hypervisor", "service", "host").at("hypervisor").(map[string]any); v["uptime"] == nil || v["vcpus"] != nil {

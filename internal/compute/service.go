@@ -118,6 +118,9 @@ type Options struct {
 	Images    Images
 	Networks  Networks
 	Placement Placement
+	// ProviderID gives the UUID of a host's resource provider in placement: its
+	// hypervisor goes by the same.
+	ProviderID func(host string) string
 	// SecurityGroups may be nil.
 	SecurityGroups SecurityGroups
 	Log            *slog.Logger
@@ -139,7 +142,7 @@ func New(o Options) *Service {
 		o.BootTimeout = 5 * time.Minute
 	}
 	s := &Service{Options: o, collections: register(o.DB), ledger: o.DB.Ledger("compute")}
-	s.pool = pool.New(o.DB, o.Nodes, s.onHost)
+	s.pool = pool.New(o.DB, o.Nodes, s.onHost, o.ProviderID)
 	s.registerSagas()
 	return s
 }

@@ -52,7 +52,7 @@ func newWorld(t testing.TB, opt saga.Options, hosts ...string) *world {
 	t.Cleanup(func() { db.Close() })
 	w := &world{t: t, db: db, engine: saga.New(db, opt), nodes: nodes.New(db), nets: newNetworks(), agents: map[string]*nodestest.Agent{}}
 	w.place = &fakePlacement{free: map[string]Resources{}, held: map[string]claim{}}
-	w.svc = New(Options{DB: db, Sagas: w.engine, Nodes: w.nodes, Images: fakeImages{}, Networks: w.nets, SecurityGroups: w.nets, Placement: w.place, Log: log,
+	w.svc = New(Options{DB: db, Sagas: w.engine, Nodes: w.nodes, Images: fakeImages{}, Networks: w.nets, SecurityGroups: w.nets, Placement: w.place, ProviderID: providerOf, Log: log,
 		BootTimeout: 10 * time.Second})
 	if err := db.Start(t.Context()); err != nil {
 		t.Fatal(err)
@@ -317,6 +317,8 @@ func (f *fakeNetworks) bound() []string {
 	slices.Sort(out)
 	return out
 }
+
+func providerOf(host string) string { return uuid.NewSHA1(uuid.NameSpaceDNS, []byte(host)).String() }
 
 type claim struct {
 	host string

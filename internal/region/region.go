@@ -105,7 +105,7 @@ func (r *Region) build() (err error) {
 	r.Placement = placement.New(placement.Options{DB: db, Log: log})
 	r.Network = network.New(network.Options{DB: db, Log: log, Nodes: hostsForNetwork{r.Nodes}})
 	r.Compute = compute.New(compute.Options{DB: db, Sagas: r.Sagas, Nodes: r.Nodes, Log: log,
-		Images: imagesForCompute{r.Image}, Networks: networksForCompute{r.Network}, Placement: placementForCompute{r.Placement}})
+		Images: imagesForCompute{r.Image}, Networks: networksForCompute{r.Network}, Placement: placementForCompute{r.Placement}, ProviderID: placement.ProviderID})
 	if r.Policy, err = policy.New(r.cfg.path("policy.yaml"), identity.Policies(), image.Policies(), placement.Policies(), network.Policies(), compute.Policies()); err != nil {
 		return err
 	}

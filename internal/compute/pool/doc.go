@@ -10,5 +10,5 @@
 //
 // Numbers: before microversions 2.41 and 2.53 upstream names these objects by row
 // numbers. Aggregates have a sequence; hosts get numbers and UUIDs made from their
-// names, which are the same on every member and after every restart.
+// names (a hypervisor's UUID is that of its resource provider), which are the same on every member and after every restart.
 package pool

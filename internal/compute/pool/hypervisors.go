@@ -38,7 +38,7 @@ func (p *Pool) hypervisorRoutes() []rest.Route {
 func (p *Pool) short(r *rest.Request, n *nodeapi.NodeInfo) map[string]any {
 	v := map[string]any{"id": rowID(n.ID), "hypervisor_hostname": n.ID, "state": "down", "status": "enabled"}
 	if r.AtLeast(2, 53) {
-		v["id"] = HypervisorID(n.ID)
+		v["id"] = p.provider(n.ID)
 	}
 	if p.Up(n.ID) {
 		v["state"] = "up"
@@ -191,7 +191,7 @@ func (p *Pool) page(r *rest.Request) (list []*nodeapi.NodeInfo, more bool, err e
 	page.Sorts = nil
 	return rest.Paginate(all, page, func(n *nodeapi.NodeInfo) string {
 		if r.AtLeast(2, 53) {
-			return HypervisorID(n.ID)
+			return p.provider(n.ID)
 		}
 		return strconv.Itoa(rowID(n.ID))
 	}, func(n *nodeapi.NodeInfo, _ string) (string, bool) { return n.ID, true })
@@ -213,7 +213,7 @@ func (p *Pool) matching(pattern string) ([]*nodeapi.NodeInfo, error) {
 const noHypervisor = "Hypervisor with ID '%s' could not be found."
 
 func (p *Pool) showHypervisor(_ context.Context, r *rest.Request) (*rest.Response, error) {
-	n, err := p.hostOf(r, rest.V(2, 53), HypervisorID, noHypervisor)
+	n, err := p.hostOf(r, rest.V(2, 53), p.provider, noHypervisor)
 	if err != nil {
 		return nil, err
 	}
@@ -225,7 +225,7 @@ func (p *Pool) showHypervisor(_ context.Context, r *rest.Request) (*rest.Respons
 }
 
 func (p *Pool) uptime(_ context.Context, r *rest.Request) (*rest.Response, error) {
-	n, err := p.hostOf(r, rest.V(2, 53), HypervisorID, noHypervisor)
+	n, err := p.hostOf(r, rest.V(2, 53), p.provider, noHypervisor)
 	if err != nil {
 		return nil, err
 	}

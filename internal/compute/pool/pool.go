@@ -63,15 +63,17 @@ type Pool struct {
 	nodes      *nodes.Registry
 	db         *store.DB
 	servers    func(host string) []Server
+	provider   func(host string) string
 	aggregates *store.Collection[Aggregate]
 	services   *store.Collection[ServiceState]
 	sequences  *store.Collection[Sequence]
 }
 
 // New registers the collections: call it before db.Start. servers lists the
-// servers on a host that are not deleted.
-func New(db *store.DB, reg *nodes.Registry, servers func(host string) []Server) *Pool {
-	return &Pool{nodes: reg, db: db, servers: servers,
+// servers on a host that are not deleted; provider gives the UUID of a host's
+// resource provider, which upstream's compute node shares.
+func New(db *store.DB, reg *nodes.Registry, servers func(host string) []Server, provider func(host string) string) *Pool {
+	return &Pool{nodes: reg, db: db, servers: servers, provider: provider,
 		aggregates: store.Register(db, store.Schema[Aggregate]{Service: "compute", Kind: "aggregate", Version: 1,
 			ID:     func(a *Aggregate) string { return strconv.Itoa(a.ID) },
 			Unique: map[string]func(*Aggregate) []string{"name": func(a *Aggregate) []string { return []string{a.Name} }},
@@ -153,13 +155,9 @@ func (p *Pool) setState(ctx context.Context, host string, fn func(*ServiceState)
 
 func now() time.Time { return time.Now().UTC().Truncate(time.Second) }
 
-// HypervisorID is the UUID of a host's hypervisor, which is also that of its resource provider.
-func HypervisorID(host string) string { return nameID("hypervisor", host) }
-
-func serviceID(host string) string { return nameID("service", host) }
-
-func nameID(kind, host string) string {
-	return uuid.NewSHA1(uuid.NameSpaceDNS, []byte(kind+"."+host+".compute.strata")).String()
+// serviceID is the UUID of a host's compute service.
+func serviceID(host string) string {
+	return uuid.NewSHA1(uuid.NameSpaceDNS, []byte("service."+host+".compute.strata")).String()
 }
 
 // rowID stands for upstream's row number of a host.
