@@ -35,8 +35,10 @@ func (s *Service) replace(tx *store.Tx, list ...allotment) error {
 	return nil
 }
 
-// withdraw takes what the consumer holds out of the providers' sums.
-func (s *Service) withdraw(tx *store.Tx, a allotment, touched map[string]bool) error {
+// withdraw takes what the consumer holds out of the providers' sums. As upstream,
+// giving back does not change a provider's generation: only what it takes on can
+// invalidate a decision that rests on the older view.
+func (s *Service) withdraw(tx *store.Tx, a allotment, _ map[string]bool) error {
 	old, err := s.consumers.TxGet(tx, a.consumer)
 	if errs.Is(err, errs.NotFound) {
 		return nil
@@ -44,7 +46,6 @@ func (s *Service) withdraw(tx *store.Tx, a allotment, touched map[string]bool) e
 		return err
 	}
 	for id, held := range old.Allocations {
-		touched[id] = true
 		_, err := s.providers.TxUpdate(tx, id, func(p *Provider) error {
 			for class, n := range held {
 				if p.Used[class] -= n; p.Used[class] == 0 {

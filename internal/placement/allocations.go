@@ -203,10 +203,12 @@ func (s *Service) totalUsages(_ context.Context, r *rest.Request) (*rest.Respons
 	if err := onlyQuery(q, known...); err != nil {
 		return nil, err
 	}
-	project := q.Get("project_id")
-	if project == "" {
-		return nil, errs.Invalidf("Invalid query string parameters: 'project_id' is a required property")
+	for _, key := range []string{"project_id", "user_id"} {
+		if n := len(q.Get(key)); (q.Has(key) || key == "project_id") && (n < 1 || n > 255) {
+			return nil, errs.Invalidf("Invalid query string parameters: '%s' must have 1 to 255 characters", key)
+		}
 	}
+	project := q.Get("project_id")
 	target := r.Own()
 	target["project_id"] = project
 	if err := r.Enforce(target); err != nil {

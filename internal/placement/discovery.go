@@ -1,6 +1,11 @@
 package placement
 
-import "github.com/strata-cloud/strata/internal/rest"
+import (
+	"context"
+	"time"
+
+	"github.com/strata-cloud/strata/internal/rest"
+)
 
 // The range of microversions that this table is true for.
 var (
@@ -8,11 +13,9 @@ var (
 	maxVersion = rest.V(1, 39)
 )
 
-// discovery is the version document; its link is relative, as upstream's.
-func discovery() map[string]rest.Document {
-	return map[string]rest.Document{"/placement": func(string) *rest.Response {
-		return rest.JSON(200, map[string]any{"versions": []any{map[string]any{"id": "v" + minVersion.String(), "status": "CURRENT",
-			"min_version": minVersion.String(), "max_version": maxVersion.String(), "links": []any{map[string]string{"rel": "self", "href": ""}}}}}).
-			With("Cache-Control", "no-cache")
-	}}
+// home is the version document. It needs no token but, unlike other services'
+// documents, takes part in the negotiation of microversions. Its link is relative.
+func home(_ context.Context, r *rest.Request) (*rest.Response, error) {
+	return answer(r, 200, map[string]any{"versions": []any{map[string]any{"id": "v" + minVersion.String(), "status": "CURRENT",
+		"min_version": minVersion.String(), "max_version": maxVersion.String(), "links": []any{link("self", "")}}}}, time.Time{}), nil
 }

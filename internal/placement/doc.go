@@ -11,8 +11,8 @@
 // accepted beyond (total - reserved) * allocation_ratio, nor one that breaks
 // min_unit, max_unit or step_size. A consumer exists exactly while it has
 // allocations. A provider's generation grows with every change of its inventories,
-// traits, aggregates (since 1.19) and allocations; a consumer's with each change
-// of its allocations.
+// traits, aggregates (since 1.19) and with each allocation made from it; a
+// consumer's with each change of its allocations.
 //
 // Crash story: every operation is one transaction. A claim names its consumer,
 // so repeating it replaces the same allocation.

@@ -125,7 +125,9 @@ func TestSchemas(t *testing.T) {
 
 func TestProviders(t *testing.T) {
 	talk(t, serve(t, service(t)), `
-		1.0 GET / => 200 "max_version":"1.39"
+		nobody@1.0 GET / => 200 "max_version":"1.39"
+		nobody@1.40 GET / => 406
+		nobody@1.0 GET /resource_providers => 401
 		1.0 POST /resource_providers {"name":"one","uuid":"`+a+`"} => 201
 		1.39 POST /resource_providers {"name":"one"} => 409 placement.duplicate_name
 		1.39 POST /resource_providers {"name":"two","uuid":"`+a+`"} => 409 placement.duplicate_name

@@ -92,6 +92,9 @@ func (s *Service) createProvider(ctx context.Context, r *rest.Request) (*rest.Re
 			return duplicate("name: " + p.Name)
 		}
 		if b.Parent != nil {
+			if normal(*b.Parent) == p.UUID {
+				return errs.Invalidf("Unable to create resource provider \"%s\", %s: Object action create failed because: parent provider UUID cannot be same as UUID.", p.Name, p.UUID)
+			}
 			parent, err := s.providers.TxGet(tx, normal(*b.Parent))
 			if err != nil {
 				return errs.Invalidf("Unable to create resource provider \"%s\", %s: Object action create failed because: parent provider UUID does not exist", p.Name, p.UUID)

@@ -5,7 +5,7 @@ import "github.com/strata-cloud/strata/internal/rest"
 // API is the placement API's table.
 func (s *Service) API() *rest.API {
 	v := &rest.Microversions{Type: "placement", Min: minVersion, Max: maxVersion}
-	return &rest.API{Name: "placement", Prefix: "/placement", Family: rest.PlacementFaults(), Versions: v, Discovery: discovery(),
+	return &rest.API{Name: "placement", Prefix: "/placement", Family: rest.PlacementFaults(), Versions: v,
 		Routes: append(s.providerRoutes(), s.otherRoutes()...)}
 }
 
@@ -39,6 +39,7 @@ func (s *Service) providerRoutes() []rest.Route {
 func (s *Service) otherRoutes() []rest.Route {
 	const rc, tr = "placement:resource_classes:", "placement:traits:"
 	return []rest.Route{
+		{Method: "GET", Path: "/{$}", Handle: home},
 		{Method: "GET", Path: "/resource_classes", Policy: rc + "list", Min: rest.V(1, 2), Handle: s.listClasses},
 		{Method: "POST", Path: "/resource_classes", Policy: rc + "create", Min: rest.V(1, 2), Body: classSchema(), Handle: s.createClass},
 		{Method: "GET", Path: "/resource_classes/{name}", Policy: rc + "show", Min: rest.V(1, 2), Handle: s.showClass},
