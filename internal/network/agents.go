@@ -2,9 +2,11 @@ package network
 
 import (
 	"context"
+	"encoding/json"
 	"net/http"
 	"net/netip"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/google/uuid"
@@ -159,13 +161,8 @@ func (c *call) availability(n *Network, version int) map[string]any {
 		"subnet_ip_availability": subnets, "total_ips": count(total), "used_ips": used}
 }
 
-// count shows a number of addresses as an integer as long as it is exact.
-func count(n float64) any {
-	if n < 1<<53 {
-		return int64(n)
-	}
-	return n
-}
+// count writes a number of addresses as the integer that clients expect, however large.
+func count(n float64) json.Number { return json.Number(strconv.FormatFloat(n, 'f', 0, 64)) }
 
 func (s *Service) listAvailability(_ context.Context, r *rest.Request) (*rest.Response, error) {
 	c, q, out := s.look(r), r.Query(), []map[string]any{}

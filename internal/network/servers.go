@@ -289,7 +289,8 @@ func (s *Service) ReleasePort(ctx context.Context, id string, keep bool) error {
 			return c.port.drop(c, id)
 		}
 		now := *p
-		now.DeviceID, now.DeviceOwner, now.Host, now.Status = "", "", "", statusDown
+		// The name was the server's (nova/network/neutron.py, _unbind_ports).
+		now.DeviceID, now.DeviceOwner, now.Host, now.DNSName, now.Status = "", "", "", "", statusDown
 		return c.port.put(c, p, &now)
 	})
 }

@@ -50,8 +50,10 @@ func subnetResource(s *Service) *resource[Subnet] {
 				Get: func(s *Subnet, _ *call) any { return list(s.DNS) }, Set: func(s *Subnet, x any) { s.DNS = attr.Of[netip.Addr](x) }},
 			{Name: "host_routes", In: both, NoFilter: true, NoSort: true, Check: attr.NoneAs([]any{}, routesCheck),
 				Get: func(s *Subnet, _ *call) any { return list(s.Routes) }, Set: func(s *Subnet, x any) { s.Routes = toRoutes(x) }},
-			word("ipv6_ra_mode", attr.Post, "", modes, func(s *Subnet) *string { return &s.RAMode }),
-			word("ipv6_address_mode", attr.Post, "", modes, func(s *Subnet) *string { return &s.AddressMode }),
+			{Name: "ipv6_ra_mode", In: attr.Post, Check: modes, Get: func(s *Subnet, _ *call) any { return orNil(s.RAMode) },
+				Set: func(s *Subnet, x any) { s.RAMode = x.(string) }},
+			{Name: "ipv6_address_mode", In: attr.Post, Check: modes, Get: func(s *Subnet, _ *call) any { return orNil(s.AddressMode) },
+				Set: func(s *Subnet, x any) { s.AddressMode = x.(string) }},
 			{Name: "subnetpool_id", In: attr.Post, Check: attr.OrNone(attr.UUID), Get: func(s *Subnet, _ *call) any { return orNil(s.SubnetPoolID) }},
 			{Name: "use_default_subnetpool", In: attr.Post, Check: attr.Bool},
 			{Name: "prefixlen", In: attr.Post, Check: attr.Int(0, 128)},
@@ -63,8 +65,7 @@ func subnetResource(s *Service) *resource[Subnet] {
 		parent: func(c *call, s *Subnet) error { _, err := c.network.find(c, s.NetworkID); return err },
 		create: createSubnet, update: updateSubnet, remove: removeSubnet,
 		filters: map[string]func(*call, *Subnet, []string) bool{
-			"shared":       func(c *call, s *Subnet, w []string) bool { return match(c.granted(s.NetworkID, actShared), w) },
-			"ipv6_ra_mode": func(_ *call, s *Subnet, w []string) bool { return match(orNil(s.RAMode), w) },
+			"shared": func(c *call, s *Subnet, w []string) bool { return match(c.granted(s.NetworkID, actShared), w) },
 		},
 	}
 }
