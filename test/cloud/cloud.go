@@ -50,6 +50,14 @@ func Program(t testing.TB) string {
 // New starts a cloud and removes every trace of it when the test ends.
 func New(t testing.TB) *Cloud {
 	t.Helper()
+	c := Plan(t)
+	c.Up()
+	return c
+}
+
+// Plan is New without the start.
+func Plan(t testing.TB) *Cloud {
+	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Fatal("a cloud needs root")
 	}
@@ -70,7 +78,6 @@ func New(t testing.TB) *Cloud {
 			t.Error(err)
 		}
 	})
-	c.Up()
 	return c
 }
 

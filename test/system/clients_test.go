@@ -3,7 +3,6 @@ package system
 import (
 	"context"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
 	"time"
@@ -128,12 +127,18 @@ func (c clients) put(t testing.TB, id, path string) {
 
 func wrap(t testing.TB, fn func(context.Context) error) error { return fn(t.Context()) }
 
-// qemus lists the QEMU processes of a cloud, by the servers' directories in their arguments.
+// qemus lists the directories of the servers whose QEMU runs: a machine's working directory is its own.
 func qemus(t testing.TB, c *cloud.Cloud) []string {
 	t.Helper()
-	out, err := exec.Command("pgrep", "-af", filepath.Join(c.Dir, "instances")).Output()
-	if err != nil && len(out) > 0 {
+	links, err := filepath.Glob("/proc/[0-9]*/cwd")
+	if err != nil {
 		t.Fatal(err)
 	}
-	return lines(string(out))
+	var out []string
+	for _, l := range links {
+		if dir, err := os.Readlink(l); err == nil && filepath.Dir(dir) == filepath.Join(c.Dir, "instances") {
+			out = append(out, dir)
+		}
+	}
+	return out
 }
