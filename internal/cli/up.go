@@ -58,9 +58,9 @@ const startTimeout = 60 * time.Second
 
 // upDetached starts this program again in a session of its own and waits until it answers.
 func (a *app) upDetached(ctx context.Context, cfg *region.Config, verbose bool) error {
-	if pid, ok := a.running(); ok {
+	if pid, err := a.runsAlready(ctx, cfg); pid != 0 || err != nil {
 		a.progress("Strata is running already (pid %d) at %s", pid, region.URLOf(cfg))
-		return nil
+		return err
 	}
 	if err := os.MkdirAll(a.dataDir, 0o711); err != nil {
 		return err
@@ -106,6 +106,23 @@ func (a *app) upDetached(ctx context.Context, cfg *region.Config, verbose bool) 
 	}
 	a.progress("Strata is ready at %s (%s, pid %d); its log is %s", region.URLOf(cfg), time.Since(start).Round(time.Millisecond), cmd.Process.Pid, a.path("strata.log"))
 	return nil
+}
+
+// runsAlready gives the pid of a cloud that answers, or 0 when none runs. A process
+// that is just ending still has the data directory open: its end is waited for.
+func (a *app) runsAlready(ctx context.Context, cfg *region.Config) (pid int, err error) {
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	client := region.HealthClient(cfg)
+	err = wait.Until(ctx, "the process that has "+a.dataDir+" open to answer or to end", 10*time.Millisecond, func(ctx context.Context) (bool, error) {
+		var ok bool
+		if pid, ok = a.running(); !ok {
+			pid = 0
+			return true, nil
+		}
+		return healthy(ctx, client, region.URLOf(cfg), pid), nil
+	})
+	return pid, err
 }
 
 // healthy tells whether the process with the pid answers.

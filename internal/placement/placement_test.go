@@ -369,7 +369,7 @@ func TestNodes(t *testing.T) {
 	before, _ := s.providers.Get(ProviderID("one"))
 	ensure("one", 1000)
 	after, _ := s.providers.Get(ProviderID("one"))
-	if before != after || after.Inventories["VCPU"].Ratio != 4 {
+	if before != after || after.Inventories["VCPU"].Ratio != 16 {
 		t.Errorf("EnsureProvider is not idempotent: %+v, %+v", before, after)
 	}
 	check := func(need Need, want string) {

@@ -79,9 +79,10 @@ func ProviderID(node string) string {
 	return uuid.NewSHA1(uuid.NameSpaceOID, []byte("strata node "+node)).String()
 }
 
-// initialRatios are nova's initial_*_allocation_ratio: what an inventory starts
-// with. An operator's later change through the API is kept.
-var initialRatios = map[string]float64{"VCPU": 4, "MEMORY_MB": 1, "DISK_GB": 1}
+// initialRatios are what an inventory starts with; an operator's later change
+// through the API is kept. VCPU's is nova's initial_cpu_allocation_ratio of most
+// releases (16; 4 since 2023.1): a small machine holds many idle guests.
+var initialRatios = map[string]float64{"VCPU": 16, "MEMORY_MB": 1, "DISK_GB": 1}
 
 // EnsureProvider makes the node's provider, or brings inventories and traits up to
 // date. Custom traits, aggregates, ratios and other inventories that were set

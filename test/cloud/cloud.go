@@ -86,7 +86,13 @@ func (c *Cloud) tail() {
 	if err != nil {
 		return
 	}
-	c.t.Logf("the end of the cloud's log:\n%s", raw[max(0, len(raw)-6000):])
+	var told []byte
+	for line := range bytes.Lines(raw) {
+		if !bytes.Contains(line, []byte("level=DEBUG")) {
+			told = append(told, line...)
+		}
+	}
+	c.t.Logf("the end of the cloud's log:\n%s", told[max(0, len(told)-8000):])
 }
 
 func freePort(t testing.TB) string {
