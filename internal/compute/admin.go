@@ -3,6 +3,7 @@ package compute
 import (
 	"context"
 
+	"github.com/strata-cloud/strata/internal/compute/wire"
 	"github.com/strata-cloud/strata/internal/errs"
 	"github.com/strata-cloud/strata/internal/rest"
 )
@@ -10,7 +11,7 @@ import (
 func (s *Service) adminRoutes() []rest.Route {
 	return []rest.Route{
 		{Method: "POST", Path: "/servers/{id}/action", Action: "os-resetState", Policy: "os_compute_api:os-admin-actions:reset_state", Handle: s.resetState,
-			Body: actionBody("os-resetState", `{"type":"object","properties":{"state":{"enum":["active","error"]}},"required":["state"],"additionalProperties":false}`)},
+			Body: wire.Body("os-resetState", `{"type":"object","properties":{"state":{"enum":["active","error"]}},"required":["state"],"additionalProperties":false}`)},
 		{Method: "POST", Path: "/servers/{id}/action", Action: "forceDelete", Policy: "os_compute_api:os-deferred-delete:force", Handle: s.forceDelete},
 	}
 }
@@ -34,7 +35,7 @@ func (s *Service) resetState(ctx context.Context, r *rest.Request) (*rest.Respon
 		if v.DeletedAt != nil {
 			return errs.NotFoundf("Instance %s could not be found.", v.ID)
 		}
-		v.VMState, v.Updated = VMState(b.Reset.State), now()
+		v.VMState, v.Updated = VMState(b.Reset.State), wire.Now()
 		v.doing("")
 		return nil
 	})

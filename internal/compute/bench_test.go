@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/strata-cloud/strata/internal/compute/wire"
 	"github.com/strata-cloud/strata/internal/saga"
 	"github.com/strata-cloud/strata/internal/store"
 )
@@ -35,7 +36,7 @@ func BenchmarkListDetail(b *testing.B) {
 	}
 	for i := range 500 {
 		v := &Server{ID: uuid.NewString(), Name: fmt.Sprintf("s-%d", i), ProjectID: project1, UserID: "u1", VMState: Active, Flavor: *f, Image: Image{ID: imageID}, Host: "node-1",
-			Created: now().Add(time.Duration(i) * time.Second), Updated: now(), DiskConfig: "MANUAL", Metadata: map[string]string{"a": "b"}}
+			Created: wire.Now().Add(time.Duration(i) * time.Second), Updated: wire.Now(), DiskConfig: "MANUAL", Metadata: map[string]string{"a": "b"}}
 		if err := w.svc.servers.Create(b.Context(), v); err != nil {
 			b.Fatal(err)
 		}

@@ -48,7 +48,7 @@ func (s *Service) chooseFlavor(c *policy.Credentials, v *Server, ref string) err
 		ref = ref[i+1:]
 	}
 	f, err := s.flavors.Get(ref)
-	if err != nil || !f.visibleTo(c) {
+	if err != nil || !f.VisibleTo(c) {
 		return errs.Invalidf("Flavor %s could not be found.", ref)
 	}
 	if f.Disabled && !c.Admin() {
@@ -73,7 +73,7 @@ func (s *Service) chooseKey(c *policy.Credentials, v *Server, name string) error
 	if name == "" {
 		return nil
 	}
-	k, err := s.keys.Get((&Key{UserID: c.UserID, Name: name}).id())
+	k, err := s.keys.Get(c.UserID, name)
 	if err != nil {
 		return errs.Invalidf("Invalid key_name provided.")
 	}

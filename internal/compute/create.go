@@ -14,6 +14,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/strata-cloud/strata/internal/compute/wire"
 	"github.com/strata-cloud/strata/internal/errs"
 	"github.com/strata-cloud/strata/internal/rest"
 	"github.com/strata-cloud/strata/internal/store"
@@ -91,12 +92,12 @@ func (s *Service) createServers(ctx context.Context, r *rest.Request) (*rest.Res
 	if err := s.commitCreate(ctx, r, servers, lo); err != nil {
 		return nil, err
 	}
-	if truthy(b.Server.ReturnRes) {
+	if wire.Truthy(b.Server.ReturnRes) {
 		return rest.JSON(202, map[string]string{"reservation_id": draft.ReservationID}), nil
 	}
 	v := servers[0]
 	href := r.Base() + "/compute/v2.1/servers/" + v.ID
-	body := map[string]any{"id": v.ID, "links": links(r.Base(), "servers", v.ID), "OS-DCF:diskConfig": v.DiskConfig,
+	body := map[string]any{"id": v.ID, "links": wire.Links(r.Base(), "servers", v.ID), "OS-DCF:diskConfig": v.DiskConfig,
 		"security_groups": groupNames(v.GroupNames), "adminPass": draft.AdminPass}
 	return rest.JSON(202, map[string]any{"server": body}).With("Location", href), nil
 }
@@ -109,7 +110,7 @@ func (s *Service) draft(ctx context.Context, r *rest.Request, b *createBody) (*S
 	}
 	v := &Server{ID: uuid.NewString(), Name: strings.TrimSpace(in.Name), Description: in.Description, ProjectID: c.ProjectID, UserID: c.UserID,
 		VMState: Building, TaskState: Scheduling, Metadata: in.Metadata, Tags: unique(in.Tags), DiskConfig: in.DiskConfig, AccessIPv4: in.AccessIPv4, AccessIPv6: canonical(in.AccessIPv6),
-		ConfigDrive: truthy(in.ConfigDrive), UserData: in.UserData, AdminPass: in.AdminPass, ReservationID: "r-" + randomText(8), Created: now, Updated: now}
+		ConfigDrive: wire.Truthy(in.ConfigDrive), UserData: in.UserData, AdminPass: in.AdminPass, ReservationID: "r-" + randomText(8), Created: now, Updated: now}
 	if !r.AtLeast(2, 19) {
 		v.Description = &v.Name // as it was before users could say
 	}
@@ -131,7 +132,7 @@ func (s *Service) draft(ctx context.Context, r *rest.Request, b *createBody) (*S
 	}
 	for _, step := range []func() error{
 		func() error { return s.chooseImage(ctx, c, v, in.ImageRef, in.Devices) },
-		func() error { return s.chooseFlavor(c, v, plain(in.FlavorRef)) },
+		func() error { return s.chooseFlavor(c, v, wire.Text(in.FlavorRef)) },
 		func() error { return s.chooseKey(c, v, in.KeyName) },
 		func() error { return s.chooseZone(r, v, in.AZ, in.Host, in.Node) },
 		func() error { return s.chooseHints(c, v) },
@@ -265,14 +266,6 @@ func randomText(n int) string {
 		raw[i] = letters[int(raw[i])%len(letters)]
 	}
 	return string(raw)
-}
-
-func truthy(v any) bool {
-	switch strings.ToLower(fmt.Sprint(v)) {
-	case "true", "1", "on", "yes":
-		return true
-	}
-	return false
 }
 
 func firstMap(ms ...map[string]any) map[string]any {

@@ -3,6 +3,7 @@ package compute
 import (
 	"context"
 
+	"github.com/strata-cloud/strata/internal/compute/wire"
 	"github.com/strata-cloud/strata/internal/policy"
 	"github.com/strata-cloud/strata/internal/rest"
 	"github.com/strata-cloud/strata/internal/store"
@@ -35,7 +36,7 @@ func (s *Service) remove(ctx context.Context, requestID string, c *policy.Creden
 			return err
 		}
 		if _, err := s.servers.TxUpdate(tx, v.ID, func(v *Server) error {
-			v.TaskState, v.Updated = Deleting, now()
+			v.TaskState, v.Updated = Deleting, wire.Now()
 			return nil
 		}); err != nil {
 			return err

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/strata-cloud/strata/internal/compute/wire"
 	"github.com/strata-cloud/strata/internal/errs"
 	"github.com/strata-cloud/strata/internal/rest"
 )
@@ -110,7 +111,7 @@ func (s *Service) changeMetadata(ctx context.Context, r *rest.Request, fn func(m
 		if err := fn(v.Metadata); err != nil {
 			return err
 		}
-		v.Updated = now()
+		v.Updated = wire.Now()
 		return s.limitMetadata(v)
 	})
 	if err != nil {

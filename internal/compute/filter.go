@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/strata-cloud/strata/internal/compute/wire"
 	"github.com/strata-cloud/strata/internal/errs"
 	"github.com/strata-cloud/strata/internal/rest"
 )
@@ -98,7 +99,7 @@ func (s *Service) parseFilter(r *rest.Request) (*filter, error) {
 	if every && f.allProjects { // without all_tenants upstream ignores the key
 		f.project = first(q, "project_id", "tenant_id")
 	}
-	f.deleted = every && truthy(q.Get("deleted"))
+	f.deleted = every && wire.Truthy(q.Get("deleted"))
 	if err := f.parseTimes(r); err != nil {
 		return nil, err
 	}
@@ -172,7 +173,7 @@ func (f *filter) addChecks(s *Service, r *rest.Request, every bool) error {
 		}
 	}
 	if r.AtLeast(2, 73) && q.Has("locked") {
-		want := truthy(q.Get("locked"))
+		want := wire.Truthy(q.Get("locked"))
 		f.add(func(v *Server) bool { return (v.Locked != "") == want })
 	}
 	if r.AtLeast(2, 26) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 
+	"github.com/strata-cloud/strata/internal/compute/wire"
 	"github.com/strata-cloud/strata/internal/errs"
 	"github.com/strata-cloud/strata/internal/rest"
 	"github.com/strata-cloud/strata/internal/saga"
@@ -103,7 +104,7 @@ func actionPage(r *rest.Request, logs []*saga.Record) ([]*saga.Record, bool, err
 	page.Sorts = []rest.Sort{{Key: "start", Desc: true}}
 	logs = slices.DeleteFunc(logs, func(l *saga.Record) bool { return l.Updated.Before(since) || !until.IsZero() && l.Updated.After(until) })
 	return rest.Paginate(logs, page, func(l *saga.Record) string { return l.RequestID },
-		func(l *saga.Record, _ string) (string, bool) { return l.Started.Format(sortTime), true })
+		func(l *saga.Record, _ string) (string, bool) { return l.Started.Format(wire.SortTime), true })
 }
 
 // showAction shows the steps too: to administrators always, to owners since 2.51.

@@ -1,6 +1,10 @@
 package compute
 
 import (
+	"slices"
+
+	"github.com/strata-cloud/strata/internal/compute/flavor"
+	"github.com/strata-cloud/strata/internal/compute/keypair"
 	"github.com/strata-cloud/strata/internal/compute/pool"
 	"github.com/strata-cloud/strata/internal/policy"
 )
@@ -8,10 +12,9 @@ import (
 // Policies are upstream's names and secure-RBAC defaults (nova/policies/).
 func Policies() []policy.Rule {
 	const (
-		admin   = "rule:context_is_admin"
-		member  = "rule:project_member_or_admin"
-		reader  = "rule:project_reader_or_admin"
-		ownUser = "(rule:context_is_admin) or user_id:%(user_id)s"
+		admin  = "rule:context_is_admin"
+		member = "rule:project_member_or_admin"
+		reader = "rule:project_reader_or_admin"
 	)
 	rules := []policy.Rule{
 		{Name: "context_is_admin", Check: "role:admin"},
@@ -21,7 +24,7 @@ func Policies() []policy.Rule {
 	}
 	for check, names := range map[string][]string{
 		reader: {"servers:index", "servers:detail", "servers:show", "server-metadata:index", "server-metadata:show", "os-server-tags:index", "os-server-tags:show",
-			"os-instance-actions:list", "os-instance-actions:show", "os-flavor-extra-specs:index", "os-flavor-extra-specs:show",
+			"os-instance-actions:list", "os-instance-actions:show",
 			"os-quota-sets:show", "os-quota-sets:detail", "os-server-groups:index", "os-server-groups:show", "os-simple-tenant-usage:show", "os-attach-interfaces:list", "os-attach-interfaces:show",
 			"ips:index", "ips:show", "os-security-groups:list"},
 		member: {"servers:create", "servers:update", "servers:delete", "servers:start", "servers:stop", "servers:reboot", "os-pause-server:pause", "os-pause-server:unpause",
@@ -30,17 +33,14 @@ func Policies() []policy.Rule {
 			"os-server-tags:update", "os-server-tags:update_all", "os-server-tags:delete", "os-server-tags:delete_all",
 			"os-server-groups:create", "os-server-groups:delete", "os-deferred-delete:force"},
 		admin: {"servers:index:get_all_tenants", "servers:detail:get_all_tenants", "servers:create:forced_host", "servers:show:host_status", "os-extended-server-attributes",
-			"os-lock-server:unlock:unlock_override", "os-instance-actions:events", "os-flavor-manage:create", "os-flavor-manage:update", "os-flavor-manage:delete",
-			"os-flavor-extra-specs:create", "os-flavor-extra-specs:update", "os-flavor-extra-specs:delete",
-			"os-flavor-access", "os-flavor-access:add_tenant_access", "os-flavor-access:remove_tenant_access",
+			"os-lock-server:unlock:unlock_override", "os-instance-actions:events",
 			"os-quota-sets:update", "os-quota-sets:delete", "os-quota-class-sets:show", "os-quota-class-sets:update", "limits:other_project",
 			"os-server-groups:index:all_projects", "os-simple-tenant-usage:list", "os-admin-actions:reset_state", "servers:allow_all_filters", "os-instance-actions:events:details"},
-		ownUser: {"os-keypairs:index", "os-keypairs:show", "os-keypairs:create", "os-keypairs:delete"},
-		"@":     {"flavors", "os-quota-sets:defaults", "limits", "extensions"},
+		"@": {"os-quota-sets:defaults", "limits", "extensions"},
 	} {
 		for _, n := range names {
 			rules = append(rules, policy.Rule{Name: "os_compute_api:" + n, Check: check})
 		}
 	}
-	return append(rules, pool.Policies()...)
+	return slices.Concat(rules, flavor.Policies(), keypair.Policies(), pool.Policies())
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/strata-cloud/strata/internal/compute/wire"
 	"github.com/strata-cloud/strata/internal/errs"
 	"github.com/strata-cloud/strata/internal/nodeapi"
 	"github.com/strata-cloud/strata/internal/rest"
@@ -74,7 +75,7 @@ func (s *Service) changePower(ctx context.Context, r *rest.Request, kind string,
 			if err := v.allows(t.name, t.from, t.during); err != nil {
 				return err
 			}
-			v.TaskState, v.Updated = t.task, now()
+			v.TaskState, v.Updated = t.task, wire.Now()
 			return nil
 		})
 		if err != nil {
@@ -171,9 +172,9 @@ func (s *Service) powerFailed(ctx context.Context, j *job, cause error) error {
 			}
 		}
 		_, err = s.servers.TxUpdate(tx, v.ID, func(v *Server) error {
-			v.TaskState, v.Updated, v.Fault = "", now(), nil
+			v.TaskState, v.Updated, v.Fault = "", wire.Now(), nil
 			if v.VMState = state; !known {
-				v.VMState, v.Fault = Errored, &Fault{Code: 500, Message: cause.Error(), Created: now()}
+				v.VMState, v.Fault = Errored, &Fault{Code: 500, Message: cause.Error(), Created: wire.Now()}
 			}
 			return nil
 		})

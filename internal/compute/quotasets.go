@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/strata-cloud/strata/internal/compute/wire"
 	"github.com/strata-cloud/strata/internal/errs"
 	"github.com/strata-cloud/strata/internal/policy"
 	"github.com/strata-cloud/strata/internal/rest"
@@ -72,7 +73,7 @@ func (s *Service) quotaRoutes() []rest.Route {
 		{Method: "GET", Path: at, Policy: rule + "show", Query: query, Handle: s.showQuotas(false)},
 		{Method: "GET", Path: at + "/detail", Policy: rule + "detail", Query: query, Handle: s.showQuotas(true)},
 		{Method: "GET", Path: at + "/defaults", Policy: rule + "defaults", Handle: s.defaultQuotas},
-		{Method: "PUT", Path: at, Policy: rule + "update", Query: query, Body: quotaSchemas("quota_set", `,"force":`+boolSchema, quotaSetKeys, 1, 36, 57), Handle: s.updateQuotas},
+		{Method: "PUT", Path: at, Policy: rule + "update", Query: query, Body: quotaSchemas("quota_set", `,"force":`+wire.Bool, quotaSetKeys, 1, 36, 57), Handle: s.updateQuotas},
 		{Method: "DELETE", Path: at, Policy: rule + "delete", Query: query, Handle: s.deleteQuotas},
 		{Method: "GET", Path: class, Policy: classRule + "show", Handle: s.showQuotaClass},
 		{Method: "PUT", Path: class, Policy: classRule + "update", Body: classBody, Handle: s.updateQuotaClass},
@@ -182,7 +183,7 @@ func (s *Service) updateQuotas(ctx context.Context, r *rest.Request) (*rest.Resp
 	if user != "" {
 		key = userQuota(id, user)
 	}
-	if !truthy(b.Set["force"]) {
+	if !wire.Truthy(b.Set["force"]) {
 		if err := s.checkQuotas(id, user, values); err != nil {
 			return nil, err
 		}

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/strata-cloud/strata/internal/compute/wire"
 	"github.com/strata-cloud/strata/internal/errs"
 	"github.com/strata-cloud/strata/internal/nodeapi"
 	"github.com/strata-cloud/strata/internal/reconcile"
@@ -82,7 +83,7 @@ func (s *Service) stopped(ctx context.Context, id string, seen int64) error {
 			return err
 		}
 		_, err = s.servers.TxUpdate(tx, id, func(v *Server) error {
-			v.VMState, v.Updated = Stopped, now()
+			v.VMState, v.Updated = Stopped, wire.Now()
 			return nil
 		})
 		return err

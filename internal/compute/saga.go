@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/strata-cloud/strata/internal/compute/wire"
 	"github.com/strata-cloud/strata/internal/errs"
 	"github.com/strata-cloud/strata/internal/nodeapi"
 	"github.com/strata-cloud/strata/internal/policy"
@@ -64,7 +65,7 @@ func (s *Service) registerSagas() {
 // update changes a server's record; a server that is gone is no error to sagas.
 func (s *Service) update(ctx context.Context, id string, fn func(*Server) error) error {
 	_, err := s.servers.Update(ctx, id, func(v *Server) error {
-		v.Updated = now()
+		v.Updated = wire.Now()
 		return fn(v)
 	})
 	return err
@@ -76,8 +77,6 @@ func (v *Server) doing(t TaskState) {
 		v.TaskState = t
 	}
 }
-
-func now() time.Time { return time.Now().UTC().Truncate(time.Second) }
 
 // schedule claims the best host that still has room. A repeated run keeps the
 // host that the first one claimed.
@@ -213,7 +212,7 @@ func (s *Service) awaitRunning(ctx context.Context, j *job) error {
 		return err
 	}
 	return s.update(ctx, j.Server, func(v *Server) error {
-		t := now()
+		t := wire.Now()
 		v.VMState, v.Launched, v.AdminPass = Active, &t, ""
 		v.doing("")
 		return nil
@@ -257,14 +256,14 @@ func (s *Service) createFailed(ctx context.Context, j *job, cause error) error {
 			return nil
 		}
 		v.VMState, v.TaskState = Errored, ""
-		v.Fault = &Fault{Code: 500, Message: cause.Error(), Created: now()}
+		v.Fault = &Fault{Code: 500, Message: cause.Error(), Created: wire.Now()}
 		return nil
 	})
 }
 
 func (s *Service) markDeleted(ctx context.Context, j *job) error {
 	return s.update(ctx, j.Server, func(v *Server) error {
-		t := now()
+		t := wire.Now()
 		v.VMState, v.TaskState, v.DeletedAt, v.UserData, v.AdminPass = Deleted, "", &t, "", ""
 		return nil
 	})

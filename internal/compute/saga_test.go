@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/strata-cloud/strata/internal/compute/wire"
 	"github.com/strata-cloud/strata/internal/nodeapi"
 	"github.com/strata-cloud/strata/internal/policy"
 	"github.com/strata-cloud/strata/internal/saga"
@@ -26,7 +27,7 @@ func (w *world) newServer() *Server {
 	id := uuid.NewString()
 	return &Server{ID: id, Name: "s-" + id[:4], Hostname: "s", ProjectID: project1, UserID: "u1", VMState: Building, TaskState: Scheduling, Flavor: *f, Image: *img,
 		NICs:    []NIC{{PortID: uuid.NewString(), NetworkID: networkID, Ours: true}, {PortID: w.nets.addPort(project1), NetworkID: networkID}},
-		Created: now(), Updated: now(), DiskConfig: "MANUAL"}
+		Created: wire.Now(), Updated: wire.Now(), DiskConfig: "MANUAL"}
 }
 
 // begin writes the server (if it is new) and a saga for it in one transaction.

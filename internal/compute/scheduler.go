@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 
+	"github.com/strata-cloud/strata/internal/compute/wire"
 	"github.com/strata-cloud/strata/internal/errs"
 	"github.com/strata-cloud/strata/internal/store"
 )
@@ -107,7 +108,7 @@ func (s *Service) settle(ctx context.Context, v *Server, host string) (ok bool, 
 			return nil
 		}
 		_, err := s.servers.TxUpdate(tx, v.ID, func(v *Server) error {
-			v.Host, v.Updated = host, now()
+			v.Host, v.Updated = host, wire.Now()
 			v.doing(Networking)
 			return nil
 		})

@@ -3,13 +3,13 @@ package compute
 import (
 	"strings"
 
+	"github.com/strata-cloud/strata/internal/compute/wire"
 	"github.com/strata-cloud/strata/internal/rest"
 )
 
 // The request schemas follow nova/api/openstack/compute/schemas: unknown fields
 // are refused, and each microversion adds the fields that it introduced.
 const (
-	nameSchema     = `{"type":"string","minLength":1,"maxLength":255,"pattern":"\\S"}`
 	descSchema     = `{"type":["string","null"],"maxLength":255}`
 	hostnameSchema = `{"type":"string","minLength":2,"maxLength":63,"pattern":"^[a-zA-Z0-9]+[a-zA-Z0-9-]*[a-zA-Z0-9]+$"}`
 	fqdnSchema     = `{"type":"string","minLength":1,"maxLength":255,"pattern":"^[a-zA-Z0-9-._]*$"}`
@@ -20,13 +20,12 @@ const (
 	tagSchema      = `{"type":"string","minLength":1,"maxLength":60,"pattern":"^[^,/]*$"}`
 	tagsSchema     = `{"type":"array","maxItems":50,"items":` + tagSchema + `}`
 	countSchema    = `{"type":["integer","string"],"pattern":"^[0-9]+$","minimum":1,"minLength":1}`
-	boolSchema     = `{"type":["boolean","string"],"enum":[true,"True","TRUE","true","1","ON","On","on","YES","Yes","yes",false,"False","FALSE","false","0","OFF","Off","off","NO","No","no"]}`
 	ipv4Schema     = `{"anyOf":[{"type":"string","format":"ipv4"},{"type":"string","maxLength":0}]}`
 	ipv6Schema     = `{"anyOf":[{"type":"string","format":"ipv6"},{"type":"string","maxLength":0}]}`
 	networkItem    = `{"type":"object","properties":{"fixed_ip":{"type":"string","anyOf":[{"format":"ipv4"},{"format":"ipv6"}]},"port":{"anyOf":[` + uuidSchema + `,{"type":"null"}]},"uuid":` + uuidSchema + `TAG},"additionalProperties":false}`
 	deviceItem     = `{"type":"object","properties":{"boot_index":{"type":["integer","string","null"],"pattern":"^-?[0-9]+$"},"uuid":{"type":["string","null"],"maxLength":36},"source_type":{"enum":["volume","image","snapshot","blank"]},
 	 "destination_type":{"enum":["local","volume"]},"guest_format":{"type":["string","null"],"maxLength":255},"volume_size":{"type":["integer","string","null"],"pattern":"^[0-9]*$"},"device_type":{"type":["string","null"],"maxLength":255},"disk_bus":{"type":["string","null"],"maxLength":255},
-	 "device_name":{"type":["string","null"],"maxLength":255},"delete_on_termination":` + boolSchema + `,"no_device":{},"tag":{"type":"string","maxLength":60},"volume_type":{"type":["string","null"]}},"required":["source_type"],"additionalProperties":false}`
+	 "device_name":{"type":["string","null"],"maxLength":255},"delete_on_termination":` + wire.Bool + `,"no_device":{},"tag":{"type":"string","maxLength":60},"volume_type":{"type":["string","null"]}},"required":["source_type"],"additionalProperties":false}`
 )
 
 // createFields are the properties of "server" in a create, with the version that brought each.
@@ -34,9 +33,9 @@ var createFields = []struct {
 	since, until rest.Version
 	text         string
 }{
-	{rest.V(2, 1), rest.Version{}, `"name":` + nameSchema + `,"imageRef":{"type":"string","maxLength":255},"flavorRef":{"type":["string","integer"],"minLength":1},"adminPass":{"type":"string","maxLength":255},
+	{rest.V(2, 1), rest.Version{}, `"name":` + wire.Name + `,"imageRef":{"type":"string","maxLength":255},"flavorRef":{"type":["string","integer"],"minLength":1},"adminPass":{"type":"string","maxLength":255},
 	  "metadata":` + metadataSchema + `,"OS-DCF:diskConfig":{"enum":["AUTO","MANUAL"]},"accessIPv4":` + ipv4Schema + `,"accessIPv6":` + ipv6Schema + `,"availability_zone":{"type":"string","minLength":1,"maxLength":255},
-	  "config_drive":{"anyOf":[` + boolSchema + `,{"type":"null"},{"type":"string","maxLength":0}]},"key_name":{"type":"string","minLength":1,"maxLength":255},"min_count":` + countSchema + `,"max_count":` + countSchema + `,"return_reservation_id":` + boolSchema + `,
+	  "config_drive":{"anyOf":[` + wire.Bool + `,{"type":"null"},{"type":"string","maxLength":0}]},"key_name":{"type":"string","minLength":1,"maxLength":255},"min_count":` + countSchema + `,"max_count":` + countSchema + `,"return_reservation_id":` + wire.Bool + `,
 	  "security_groups":{"type":"array","items":{"type":"object","properties":{"name":{"type":"string","minLength":1,"maxLength":255}},"additionalProperties":false}},"user_data":{"type":"string","maxLength":65535},
 	  "block_device_mapping_v2":{"type":"array","items":` + deviceItem + `},"os:scheduler_hints":` + hintsSchema + `,"OS-SCH-HNT:scheduler_hints":` + hintsSchema},
 	{rest.V(2, 19), rest.Version{}, `"description":` + descSchema},
@@ -84,7 +83,7 @@ func createSchemas() []rest.Schema {
 }
 
 func updateSchemas() []rest.Schema {
-	base := `"name":` + nameSchema + `,"OS-DCF:diskConfig":{"enum":["AUTO","MANUAL"]},"accessIPv4":` + ipv4Schema + `,"accessIPv6":` + ipv6Schema
+	base := `"name":` + wire.Name + `,"OS-DCF:diskConfig":{"enum":["AUTO","MANUAL"]},"accessIPv4":` + ipv4Schema + `,"accessIPv6":` + ipv6Schema
 	wrap := func(fields string) string {
 		return `{"type":"object","properties":{"server":{"type":"object","properties":{` + fields + `},"additionalProperties":false}},"required":["server"],"additionalProperties":false}`
 	}
@@ -96,13 +95,6 @@ func updateSchemas() []rest.Schema {
 		rest.SchemaIn(rest.V(2, 94), rest.Version{}, wrap(desc+`,"hostname":`+fqdnSchema)),
 	}
 }
-
-// actionBody is the schema of an action whose value is of the given schema.
-func actionBody(name, value string) []rest.Schema {
-	return []rest.Schema{rest.SchemaOf(`{"type":"object","properties":{"` + name + `":` + value + `},"required":["` + name + `"],"additionalProperties":false}`)}
-}
-
-func wrapped(key, value string) []rest.Schema { return actionBody(key, value) }
 
 // listSchemas are the queries of the server lists: unknown keys are ignored up to 2.74.
 func listSchemas() []rest.Schema {

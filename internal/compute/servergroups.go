@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/strata-cloud/strata/internal/compute/wire"
 	"github.com/strata-cloud/strata/internal/errs"
 	"github.com/strata-cloud/strata/internal/policy"
 	"github.com/strata-cloud/strata/internal/rest"
@@ -38,7 +39,7 @@ type ServerGroup struct {
 func (s *Service) groupRoutes() []rest.Route {
 	const at, rule = "/os-server-groups", "os_compute_api:os-server-groups:"
 	body := func(lo, hi rest.Version, fields, required string) rest.Schema {
-		return rest.SchemaIn(lo, hi, `{"type":"object","properties":{"server_group":{"type":"object","properties":{"name":`+nameSchema+`,`+fields+
+		return rest.SchemaIn(lo, hi, `{"type":"object","properties":{"server_group":{"type":"object","properties":{"name":`+wire.Name+`,`+fields+
 			`},"required":["name","`+required+`"],"additionalProperties":false}},"required":["server_group"],"additionalProperties":false}`)
 	}
 	list := func(enum string) string {
@@ -129,7 +130,7 @@ func (s *Service) createGroup(ctx context.Context, r *rest.Request) (*rest.Respo
 		return nil, err
 	}
 	in := b.Group
-	g := &ServerGroup{ID: uuid.NewString(), Name: strings.TrimSpace(in.Name), ProjectID: r.Creds.ProjectID, UserID: r.Creds.UserID, Policy: in.Policy, Created: now()}
+	g := &ServerGroup{ID: uuid.NewString(), Name: strings.TrimSpace(in.Name), ProjectID: r.Creds.ProjectID, UserID: r.Creds.UserID, Policy: in.Policy, Created: wire.Now()}
 	if g.ProjectID == "" {
 		return nil, errs.Invalidf("A server group needs a project-scoped token.")
 	}
@@ -140,7 +141,7 @@ func (s *Service) createGroup(ctx context.Context, r *rest.Request) (*rest.Respo
 		if g.Policy != antiAffinity {
 			return nil, errs.Invalidf("Only anti-affinity policy supports rules.")
 		}
-		if g.MaxPerHost = number(in.Rules.Max); g.MaxPerHost < 1 {
+		if g.MaxPerHost = wire.Number(in.Rules.Max); g.MaxPerHost < 1 {
 			return nil, errs.Invalidf("max_server_per_host must be at least 1")
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/strata-cloud/strata/internal/compute/wire"
 	"github.com/strata-cloud/strata/internal/errs"
 	"github.com/strata-cloud/strata/internal/policy"
 	"github.com/strata-cloud/strata/internal/rest"
@@ -71,7 +72,7 @@ func (s *Service) listServers(detail bool) rest.Handler {
 			if detail {
 				views[i] = s.serverView(r, v, true)
 			} else {
-				views[i] = map[string]any{"id": v.ID, "name": v.Name, "links": links(r.Base(), "servers", v.ID)}
+				views[i] = map[string]any{"id": v.ID, "name": v.Name, "links": wire.Links(r.Base(), "servers", v.ID)}
 			}
 		}
 		body := map[string]any{"servers": views}
@@ -139,14 +140,14 @@ func serverSorts(r *rest.Request, sorts []rest.Sort) ([]rest.Sort, error) {
 func serverSortKey(v *Server, key string) (string, bool) {
 	switch key {
 	case "created_at":
-		return v.Created.Format(sortTime), true
+		return v.Created.Format(wire.SortTime), true
 	case "updated_at":
-		return v.Updated.Format(sortTime), true
+		return v.Updated.Format(wire.SortTime), true
 	case "launched_at":
 		if v.Launched == nil {
 			return "", true
 		}
-		return v.Launched.Format(sortTime), true
+		return v.Launched.Format(wire.SortTime), true
 	case "display_name":
 		return v.Name, true
 	case "uuid":
@@ -183,8 +184,6 @@ func serverSortKey(v *Server, key string) (string, bool) {
 	return "", false
 }
 
-const sortTime = "2006-01-02T15:04:05.000000000"
-
 func (s *Service) updateServer(ctx context.Context, r *rest.Request) (*rest.Response, error) {
 	v, err := s.authorized(r)
 	if err != nil {
@@ -220,7 +219,7 @@ func (s *Service) updateServer(ctx context.Context, r *rest.Request) (*rest.Resp
 		if in.Description.Set {
 			v.Description = in.Description.Value
 		}
-		v.Updated = now()
+		v.Updated = wire.Now()
 		return nil
 	})
 	if err != nil {

@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/strata-cloud/strata/internal/compute/flavor"
+	"github.com/strata-cloud/strata/internal/compute/keypair"
 	"github.com/strata-cloud/strata/internal/compute/pool"
 	"github.com/strata-cloud/strata/internal/errs"
 	"github.com/strata-cloud/strata/internal/nodeapi"
@@ -132,8 +134,10 @@ type Options struct {
 type Service struct {
 	Options
 	collections
-	ledger *store.Ledger
-	pool   *pool.Pool
+	ledger  *store.Ledger
+	flavors *flavor.Flavors
+	keys    *keypair.Pairs
+	pool    *pool.Pool
 }
 
 // New registers the collections and sagas: call it before db.Start.
@@ -142,10 +146,15 @@ func New(o Options) *Service {
 		o.BootTimeout = 5 * time.Minute
 	}
 	s := &Service{Options: o, collections: register(o.DB), ledger: o.DB.Ledger("compute")}
+	s.flavors = flavor.New(o.DB)
+	s.keys = keypair.New(o.DB, s.ledger, func() int { return s.layered(classDefault)["key_pairs"] })
 	s.pool = pool.New(o.DB, o.Nodes, s.onHost, o.ProviderID)
 	s.registerSagas()
 	return s
 }
+
+// Seed makes the default flavors: the first start calls it.
+func (s *Service) Seed(ctx context.Context) error { return s.flavors.Seed(ctx) }
 
 // onHost is what the pool shows of the servers on a host.
 func (s *Service) onHost(host string) []pool.Server {

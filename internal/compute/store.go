@@ -3,6 +3,8 @@ package compute
 import (
 	"time"
 
+	"github.com/strata-cloud/strata/internal/compute/flavor"
+	"github.com/strata-cloud/strata/internal/compute/keypair"
 	"github.com/strata-cloud/strata/internal/store"
 )
 
@@ -47,9 +49,9 @@ type Server struct {
 	VMState       VMState           `json:"vm_state"`
 	TaskState     TaskState         `json:"task_state,omitempty"`
 	Fault         *Fault            `json:"fault,omitempty"`
-	Flavor        Flavor            `json:"flavor"` // as it was at create
+	Flavor        flavor.Flavor     `json:"flavor"` // as it was at create
 	Image         Image             `json:"image"`
-	Key           *Key              `json:"key,omitempty"`
+	Key           *keypair.Key      `json:"key,omitempty"`
 	Metadata      map[string]string `json:"metadata,omitempty"`
 	Tags          []string          `json:"tags,omitempty"`
 	AZ            string            `json:"az,omitempty"`           // asked for
@@ -95,24 +97,6 @@ type NIC struct {
 	Tag       string `json:"tag,omitempty"`
 }
 
-// Flavor is a size. Units: MiB for RAM and Swap, GiB for disks.
-type Flavor struct {
-	ID          string            `json:"id"`
-	Name        string            `json:"name"`
-	Description *string           `json:"description,omitempty"`
-	VCPUs       int               `json:"vcpus"`
-	RAM         int               `json:"ram"`
-	Disk        int               `json:"disk"`
-	Ephemeral   int               `json:"ephemeral"`
-	Swap        int               `json:"swap"`
-	RxTx        float64           `json:"rxtx"`
-	Public      bool              `json:"public"`
-	Disabled    bool              `json:"disabled"`
-	ExtraSpecs  map[string]string `json:"extra_specs,omitempty"`
-	Projects    []string          `json:"projects,omitempty"` // that may use it when it is not public
-	Created     time.Time         `json:"created"`
-}
-
 // Image is what compute remembers of the image a server was made from.
 type Image struct {
 	ID         string            `json:"id"`
@@ -126,18 +110,6 @@ type Image struct {
 	Properties map[string]string `json:"properties,omitempty"`
 }
 
-// Key is a keypair as a server uses it.
-type Key struct {
-	Name        string    `json:"name"`
-	UserID      string    `json:"user_id"`
-	Type        string    `json:"type"` // ssh or x509
-	PublicKey   string    `json:"public_key"`
-	Fingerprint string    `json:"fingerprint"`
-	Created     time.Time `json:"created"`
-}
-
-func (k *Key) id() string { return k.UserID + "/" + k.Name }
-
 // Quota are overrides of the default limits: a project's, those of one of its
 // users ("PROJECT/USER"), or a class's ("class:NAME").
 type Quota struct {
@@ -147,8 +119,6 @@ type Quota struct {
 
 type collections struct {
 	servers *store.Collection[Server]
-	flavors *store.Collection[Flavor]
-	keys    *store.Collection[Key]
 	quotas  *store.Collection[Quota]
 	groups  *store.Collection[ServerGroup]
 	used    *store.Collection[Usage]
@@ -170,12 +140,6 @@ func register(db *store.DB) collections {
 					return nil
 				},
 			}}),
-		flavors: store.Register(db, store.Schema[Flavor]{Service: "compute", Kind: "flavor", Version: 1,
-			ID:     func(f *Flavor) string { return f.ID },
-			Unique: map[string]func(*Flavor) []string{"name": func(f *Flavor) []string { return []string{f.Name} }}}),
-		keys: store.Register(db, store.Schema[Key]{Service: "compute", Kind: "keypair", Version: 1,
-			ID:    (*Key).id,
-			Index: map[string]func(*Key) []string{"user": func(k *Key) []string { return []string{k.UserID} }}}),
 		quotas: store.Register(db, store.Schema[Quota]{Service: "compute", Kind: "quota", Version: 1,
 			ID: func(q *Quota) string { return q.ProjectID }}),
 		groups: store.Register(db, store.Schema[ServerGroup]{Service: "compute", Kind: "server_group", Version: 1,

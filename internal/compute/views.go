@@ -3,8 +3,8 @@ package compute
 import (
 	"slices"
 	"strings"
-	"time"
 
+	"github.com/strata-cloud/strata/internal/compute/wire"
 	"github.com/strata-cloud/strata/internal/rest"
 )
 
@@ -44,21 +44,7 @@ func powerState(s VMState) int {
 	return 0
 }
 
-func links(base, kind, id string) []map[string]string {
-	return []map[string]string{
-		{"rel": "self", "href": base + "/compute/v2.1/" + kind + "/" + id},
-		{"rel": "bookmark", "href": base + "/compute/" + kind + "/" + id},
-	}
-}
-
-func bookmark(base, kind, id string) []map[string]string { return links(base, kind, id)[1:] }
-
-func timeOrNil(t *time.Time) any {
-	if t == nil {
-		return nil
-	}
-	return t.UTC().Format("2006-01-02T15:04:05.000000")
-}
+func bookmark(base, kind, id string) []map[string]string { return wire.Links(base, kind, id)[1:] }
 
 func (v *Server) keyName() string {
 	if v.Key == nil {
@@ -74,9 +60,9 @@ func (s *Service) serverView(r *rest.Request, v *Server, listed bool) map[string
 		"id": v.ID, "name": v.Name, "status": status(v), "tenant_id": v.ProjectID, "user_id": v.UserID,
 		"metadata": emptyMap(v.Metadata), "hostId": hostID(v), "flavor": flavorInServer(r, v), "image": imageView(r, v),
 		"created": v.Created.Format(timeFormat), "updated": v.Updated.Format(timeFormat), "addresses": addresses(ports),
-		"accessIPv4": v.AccessIPv4, "accessIPv6": v.AccessIPv6, "links": links(r.Base(), "servers", v.ID),
+		"accessIPv4": v.AccessIPv4, "accessIPv6": v.AccessIPv6, "links": wire.Links(r.Base(), "servers", v.ID),
 		"OS-DCF:diskConfig": v.DiskConfig, "OS-EXT-AZ:availability_zone": s.zoneOf(v), "config_drive": configDriveText(v), "key_name": nilText(v.keyName()),
-		"OS-SRV-USG:launched_at": timeOrNil(v.Launched), "OS-SRV-USG:terminated_at": timeOrNil(v.DeletedAt),
+		"OS-SRV-USG:launched_at": wire.Stamp(v.Launched), "OS-SRV-USG:terminated_at": wire.Stamp(v.DeletedAt),
 		"OS-EXT-STS:task_state": nilText(string(v.TaskState)), "OS-EXT-STS:vm_state": string(v.VMState), "OS-EXT-STS:power_state": powerState(v.VMState),
 		"os-extended-volumes:volumes_attached": []any{},
 	}

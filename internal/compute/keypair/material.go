@@ -1,4 +1,4 @@
-package compute
+package keypair
 
 import (
 	"crypto/rand"
