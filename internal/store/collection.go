@@ -309,6 +309,8 @@ func distinct(vs []string) []string {
 }
 
 // ids lists what the cache holds. db.mu is held.
+func (c *Collection[T]) count() int { return len(c.recs) }
+
 func (c *Collection[T]) ids() []string {
 	out := make([]string, 0, len(c.recs))
 	for id := range c.recs {

@@ -37,6 +37,7 @@ type table interface {
 	apply(id string, r any, rev int64)
 	revLocked(id string) int64
 	ids() []string
+	count() int
 	key(id string) string
 }
 
