@@ -11,4 +11,8 @@
 //	clouds.yaml   the credentials made at the first start, mode 0600
 //	policy.yaml   the operator's overrides of policy rules, if any
 //	strata.log    what a detached process says
+//	snapshots/    hourly copies of the store, the last 24
+//	keys/         SSH keys and host keys of strata launch and strata ssh
+//	guest/        packages and images of strata image build
+//	admin.sock    where strata status, doctor and backup reach the process, mode 0600
 package region

@@ -21,6 +21,7 @@ import (
 type host struct {
 	region   *Region
 	info     nodeapi.NodeInfo
+	why      string // of the acceleration
 	machines *hypervisor.QEMU
 	plane    *dataplane.Plane
 	agent    *node.Agent
@@ -37,7 +38,7 @@ func newHost(ctx context.Context, r *Region) (*host, error) {
 	if err != nil {
 		return nil, fmt.Errorf("control groups: %w", err)
 	}
-	h := &host{region: r}
+	h := &host{region: r, why: reason}
 	h.info, err = node.Describe(ctx, string(accel), cfg.DataDir)
 	if err != nil {
 		return nil, err

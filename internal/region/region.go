@@ -106,7 +106,7 @@ func (r *Region) build() (err error) {
 	r.Network = network.New(network.Options{DB: db, Log: log, Nodes: hostsForNetwork{r.Nodes}})
 	r.Compute = compute.New(compute.Options{DB: db, Sagas: r.Sagas, Nodes: r.Nodes, Log: log,
 		Images: imagesForCompute{r.Image}, Networks: networksForCompute{r.Network}, Placement: placementForCompute{r.Placement}, ProviderID: placement.ProviderID})
-	if r.Policy, err = policy.New(r.cfg.path("policy.yaml"), identity.Policies(), image.Policies(), placement.Policies(), network.Policies(), compute.Policies()); err != nil {
+	if r.Policy, err = policy.New(r.cfg.path(policyFile), identity.Policies(), image.Policies(), placement.Policies(), network.Policies(), compute.Policies()); err != nil {
 		return err
 	}
 	kit := &rest.Kit{Auth: r.Identity, Policy: r.Policy, Log: log, Metrics: rest.NewMetrics(), AuthURL: "/identity"}
@@ -132,7 +132,7 @@ func (r *Region) start(ctx context.Context, group *sync.WaitGroup) error {
 	if r.host, err = newHost(ctx, r); err != nil {
 		return fmt.Errorf("this machine as a node: %w", err)
 	}
-	for _, run := range []func(context.Context){r.Identity.Run, r.Compute.Run, r.host.run, r.runSagas} {
+	for _, run := range []func(context.Context){r.Identity.Run, r.Compute.Run, r.host.run, r.runSagas, r.runAdmin, r.runSnapshots} {
 		group.Go(func() { run(ctx) })
 	}
 	return nil

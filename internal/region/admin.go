@@ -1,0 +1,158 @@
+package region
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/strata-cloud/strata/internal/dataplane"
+)
+
+// AdminSocket is where in the data directory the operator's commands reach the
+// running process. Whoever may open it (root) is trusted; there are no tokens.
+const AdminSocket = "admin.sock"
+
+// socketPath names the admin socket in a way that is short enough for a socket's
+// address, which holds 107 bytes. The function returned ends its use.
+func socketPath(dataDir string) (string, func() error, error) {
+	dir, err := os.Open(dataDir)
+	if err != nil {
+		return "", nil, err
+	}
+	return filepath.Join("/proc/self/fd", fmt.Sprint(dir.Fd()), AdminSocket), dir.Close, nil
+}
+
+// listenAdmin opens the admin socket. The store's lock is ours by then, so that a
+// socket that is there belongs to a process that died.
+func listenAdmin(dataDir string) (net.Listener, error) {
+	path, done, err := socketPath(dataDir)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, errors.Join(err, done())
+	}
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err == nil {
+		l.SetUnlinkOnClose(false) // its name ends with the descriptor of the directory
+		err = os.Chmod(path, 0o600)
+	}
+	if err = errors.Join(err, done()); err != nil {
+		return nil, fmt.Errorf("admin socket: %w", err)
+	}
+	return l, nil
+}
+
+// runAdmin serves the operator's commands until ctx ends.
+func (r *Region) runAdmin(ctx context.Context) {
+	l, err := listenAdmin(r.cfg.DataDir)
+	if err != nil {
+		r.cfg.Log.Error("strata status, doctor and backup will not work", "err", err)
+		return
+	}
+	srv := &http.Server{Handler: r.adminRoutes(), ReadHeaderTimeout: 5 * time.Second, BaseContext: func(net.Listener) context.Context { return ctx }}
+	stop := context.AfterFunc(ctx, func() { _ = srv.Close() })
+	defer stop()
+	if err := srv.Serve(l); err != nil && !errors.Is(err, http.ErrServerClosed) {
+		r.cfg.Log.Error("admin socket", "err", err)
+	}
+}
+
+func (r *Region) adminRoutes() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /status", func(w http.ResponseWriter, q *http.Request) {
+		s, err := r.Status(q.Context())
+		answer(w, s, err)
+	})
+	mux.HandleFunc("GET /trace", func(w http.ResponseWriter, q *http.Request) {
+		answer(w, r.host.plane.Trace(q.Context(), q.FormValue("port")), nil)
+	})
+	mux.HandleFunc("GET /snapshot", func(w http.ResponseWriter, q *http.Request) {
+		// A copy that breaks off must not look whole: the connection is cut.
+		if err := r.DB.Snapshot(q.Context(), w); err != nil {
+			r.cfg.Log.Error("snapshot for a backup", "err", err)
+			panic(http.ErrAbortHandler)
+		}
+	})
+	return mux
+}
+
+func answer(w http.ResponseWriter, body any, err error) {
+	w.Header().Set("Content-Type", "application/json")
+	if err != nil {
+		w.WriteHeader(http.StatusInternalServerError)
+		body = map[string]string{"message": err.Error()}
+	}
+	_ = json.NewEncoder(w).Encode(body)
+}
+
+// Admin speaks to the process that runs the region of a data directory.
+type Admin struct{ http *http.Client }
+
+// NewAdmin makes one. Nothing is opened before the first question.
+func NewAdmin(dataDir string) *Admin {
+	return &Admin{&http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		path, done, err := socketPath(dataDir)
+		if err != nil {
+			return nil, err
+		}
+		conn, err := (&net.Dialer{}).DialContext(ctx, "unix", path)
+		return conn, errors.Join(err, done())
+	}}}}
+}
+
+// Status asks for the state of the region.
+func (a *Admin) Status(ctx context.Context) (*Status, error) {
+	var s Status
+	return &s, a.json(ctx, "/status", &s)
+}
+
+// Trace checks the way of a port hop by hop.
+func (a *Admin) Trace(ctx context.Context, port string) ([]dataplane.Hop, error) {
+	var hops []dataplane.Hop
+	return hops, a.json(ctx, "/trace?port="+url.QueryEscape(port), &hops)
+}
+
+// Snapshot copies the whole store into w.
+func (a *Admin) Snapshot(ctx context.Context, w io.Writer) error {
+	body, err := a.get(ctx, "/snapshot")
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(w, body)
+	return errors.Join(err, body.Close())
+}
+
+func (a *Admin) json(ctx context.Context, path string, to any) error {
+	body, err := a.get(ctx, path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(json.NewDecoder(body).Decode(to), body.Close())
+}
+
+func (a *Admin) get(ctx context.Context, path string) (io.ReadCloser, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://strata"+path, nil)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := a.http.Do(req)
+	if err != nil {
+		return nil, fmt.Errorf("asking the running cloud: %w", err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		var fault struct{ Message string }
+		err := json.NewDecoder(resp.Body).Decode(&fault)
+		return nil, errors.Join(fmt.Errorf("the running cloud answered %s: %s", resp.Status, fault.Message), err, resp.Body.Close())
+	}
+	return resp.Body, nil
+}
