@@ -167,7 +167,7 @@ func (c *Cloud) Kill() {
 	if err := syscall.Kill(c.Pid, syscall.SIGKILL); err != nil {
 		c.t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(c.t.Context(), 10*time.Second)
 	defer cancel()
 	err := wait.Until(ctx, "the killed process to be gone", time.Millisecond, func(context.Context) (bool, error) {
 		raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", c.Pid))

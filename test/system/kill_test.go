@@ -50,6 +50,7 @@ func TestKill(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(seed, 0))
 	for i := range kills {
 		pause(t, time.Duration(rnd.IntN(1500))*time.Millisecond)
+		t.Logf("kill %d", i+1)
 		c.Kill()
 		c.Up()
 		if out, err := g.Run("echo alive"); err != nil || out != "alive" {
