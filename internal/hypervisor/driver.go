@@ -98,6 +98,11 @@ func New(ctx context.Context, c Config) (*QEMU, error) {
 	if err := os.MkdirAll(c.Dir, 0o711); err != nil {
 		return nil, fmt.Errorf("making the machines' directory: %w", err)
 	}
+	dir, err := filepath.EvalSymlinks(c.Dir) // as /proc shows it
+	if err != nil {
+		return nil, fmt.Errorf("finding the machines' directory: %w", err)
+	}
+	c.Dir = dir
 	ctx, stop := context.WithCancel(ctx)
 	d := &QEMU{Config: c, events: make(chan Event, 1024), stop: stop, machines: map[string]*machine{}}
 	ids, err := d.List()
@@ -111,6 +116,9 @@ func New(ctx context.Context, c Config) (*QEMU, error) {
 		if err := m.adopt(ctx); err != nil {
 			d.Log.Warn("adopting a machine", "server", id, "err", err)
 		}
+	}
+	if err := d.endStrays(ctx); err != nil {
+		d.Log.Error("processes that a crash left stay", "err", err)
 	}
 	d.group.Go(func() { d.trimConsoles(ctx) })
 	return d, nil
@@ -250,7 +258,8 @@ func (d *QEMU) Remove(ctx context.Context, id string) error {
 	}
 	m.op.Lock()
 	defer m.op.Unlock()
-	if err := m.kill(ctx); err != nil {
+	m.expect()
+	if err := errors.Join(m.endAll(ctx), m.kill(ctx)); err != nil {
 		return fmt.Errorf("removing machine %s: %w", id, err)
 	}
 	if err := os.RemoveAll(m.dir); err != nil {
