@@ -72,7 +72,7 @@ type phase struct {
 }
 
 func (a *app) runLaunch(ctx context.Context, name string, o *launchOptions) error {
-	ctx, cancel := context.WithTimeout(ctx, o.timeout)
+	ctx, cancel := context.WithTimeoutCause(ctx, o.timeout, fmt.Errorf("not within %s (--timeout gives it longer)", o.timeout))
 	defer cancel()
 	c, err := a.connect(ctx, o.cloud)
 	if err != nil {

@@ -61,11 +61,7 @@ func (a *app) root() *cobra.Command {
 		SilenceUsage: true, SilenceErrors: true, CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 		PersistentPreRunE: func(*cobra.Command, []string) error { return a.check() }}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	dir := os.Getenv("STRATA_DATA_DIR")
-	if dir == "" {
-		dir = defaultDataDir
-	}
-	root.PersistentFlags().StringVar(&a.dataDir, "data-dir", dir, "where everything is kept (or STRATA_DATA_DIR)")
+	root.PersistentFlags().StringVar(&a.dataDir, "data-dir", startDataDir(), "where everything is kept (or STRATA_DATA_DIR)")
 	root.PersistentFlags().StringVarP(&a.output, "output", "o", "table", "table or json")
 	root.AddCommand(a.up(), a.down(), a.status(), a.doctor(), a.image(), a.launch(), a.ssh(), a.env(), a.backup(), a.restore(), a.reset())
 	return root

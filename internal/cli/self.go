@@ -10,6 +10,14 @@ import (
 // defaultDataDir is where a cloud lives when nothing else is said.
 const defaultDataDir = "/var/lib/strata"
 
+// startDataDir is the data directory when the command line names none.
+func startDataDir() string {
+	if dir := os.Getenv("STRATA_DATA_DIR"); dir != "" {
+		return dir
+	}
+	return defaultDataDir
+}
+
 // self is how the user types this program for this data directory.
 func (a *app) self() string {
 	name := "strata"
@@ -22,7 +30,7 @@ func (a *app) self() string {
 	if os.Getenv("SUDO_USER") != "" {
 		words = []string{"sudo", name}
 	}
-	if a.dataDir != defaultDataDir {
+	if a.dataDir != startDataDir() {
 		words = append(words, "--data-dir", relative(a.dataDir))
 	}
 	return strings.Join(words, " ")
