@@ -8,8 +8,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -130,45 +132,45 @@ func (m *Manager) Add(name string, pid int) error {
 	return nil
 }
 
-// Pids lists the group's processes.
+// Pids lists the group's processes, in whichever hierarchies they are: a crash may
+// have come after the first of several.
 func (m *Manager) Pids(name string) ([]int, error) {
-	dirs := m.dirs(name)
-	if len(dirs) == 0 {
-		return nil, nil
-	}
-	data, err := os.ReadFile(filepath.Join(dirs[0], "cgroup.procs"))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	var pids []int
-	for f := range strings.FieldsSeq(string(data)) {
-		if pid, err := strconv.Atoi(f); err == nil {
-			pids = append(pids, pid)
+	seen := map[int]bool{}
+	for _, dir := range m.dirs(name) {
+		data, err := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		for f := range strings.FieldsSeq(string(data)) {
+			if pid, err := strconv.Atoi(f); err == nil {
+				seen[pid] = true
+			}
 		}
 	}
-	return pids, nil
+	return slices.Sorted(maps.Keys(seen)), nil
 }
 
-// List names the groups that exist.
+// List names the groups that exist in any hierarchy.
 func (m *Manager) List() ([]string, error) {
-	dirs := m.dirs("")
-	if len(dirs) == 0 {
-		return nil, nil
-	}
-	entries, err := os.ReadDir(dirs[0])
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	var out []string
-	for _, e := range entries {
-		if e.IsDir() {
-			out = append(out, e.Name())
+	seen := map[string]bool{}
+	for _, dir := range m.dirs("") {
+		entries, err := os.ReadDir(dir)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range entries {
+			if e.IsDir() {
+				seen[e.Name()] = true
+			}
 		}
 	}
-	return out, err
+	return slices.Sorted(maps.Keys(seen)), nil
 }
 
 // Remove removes the group; its processes must have ended. A dead process
@@ -190,5 +192,17 @@ func (m *Manager) Remove(ctx context.Context, name string) error {
 	return nil
 }
 
-// RemoveParent removes the parent group when it is empty: the last trace.
-func (m *Manager) RemoveParent(ctx context.Context) error { return m.Remove(ctx, "") }
+// RemoveParent removes every group and then the parent: the last trace. Their
+// processes must have ended.
+func (m *Manager) RemoveParent(ctx context.Context) error {
+	names, err := m.List()
+	if err != nil {
+		return err
+	}
+	for _, n := range names {
+		if err := m.Remove(ctx, n); err != nil {
+			return err
+		}
+	}
+	return m.Remove(ctx, "")
+}
