@@ -1,6 +1,7 @@
 # Strata: everything a contributor or a newcomer types. `make help` lists it.
 SHELL   := /bin/bash
 DATA    ?= $(CURDIR)/.data
+UP_FLAGS ?= # of strata up, such as --listen 0.0.0.0:5000
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 SUDO    := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 STRATA  := $(SUDO) bin/strata --data-dir $(DATA)
@@ -17,7 +18,7 @@ help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 up: deps build ## start the cloud, make the guest image, boot a demo server and log into it
-	@$(STRATA) up --detach
+	@$(STRATA) up --detach $(UP_FLAGS)
 	@$(STRATA) image build tiny
 	@$(STRATA) launch demo --reuse
 
