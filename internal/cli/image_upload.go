@@ -17,9 +17,23 @@ import (
 // revisionProperty marks the images that this program made, and from what recipe.
 const revisionProperty = "strata_revision"
 
-// uploader puts a built guest into the cloud: its disk, and its kernel and initial
-// ramdisk as hidden images that the disk's image refers to, so that servers boot
-// the kernel directly.
+// recipe is how a kind of guest is used.
+type recipe struct {
+	minDisk, minRAM int // GiB, MiB
+	// direct makes servers boot the kernel without firmware and boot loader, which
+	// saves seconds under emulation. A guest that upgrades its own kernel must not.
+	direct bool
+}
+
+func recipeOf(kind string) recipe {
+	if kind == guest.KindDebian {
+		return recipe{2, 512, false}
+	}
+	return recipe{1, 96, true}
+}
+
+// uploader puts a built guest into the cloud: its disk and, for direct boot, its
+// kernel and initial ramdisk as hidden images that the disk's image refers to.
 type uploader struct {
 	*app
 	*client
@@ -61,6 +75,21 @@ func (u *uploader) present() (*images.Image, bool) {
 func (u *uploader) upload(ctx context.Context, disk string) (*images.Image, error) {
 	props := map[string]string{revisionProperty: u.revision, "os_distro": "debian", "os_type": "linux", "os_admin_user": guest.User,
 		"architecture": "x86_64", "hw_disk_bus": "virtio", "hw_vif_model": "virtio"}
+	how := recipeOf(u.kind)
+	if how.direct {
+		if err := u.kernel(ctx, disk, props); err != nil {
+			return nil, err
+		}
+	}
+	img, err := u.put(ctx, disk, images.CreateOpts{Name: u.name, DiskFormat: "qcow2", ContainerFormat: "bare", MinDisk: how.minDisk, MinRAM: how.minRAM, Properties: props})
+	if err != nil {
+		return nil, err
+	}
+	return img, u.retire(ctx)
+}
+
+// kernel uploads what servers boot directly, and names it in the properties.
+func (u *uploader) kernel(ctx context.Context, disk string, props map[string]string) error {
 	for _, part := range []struct{ property, format, suffix, file string }{
 		{"kernel_id", "aki", "-kernel", guest.KernelPath(disk)}, {"ramdisk_id", "ari", "-initrd", guest.InitrdPath(disk)}} {
 		img, ok := u.find(u.name + part.suffix)
@@ -69,17 +98,13 @@ func (u *uploader) upload(ctx context.Context, disk string) (*images.Image, erro
 			img, err = u.put(ctx, part.file, images.CreateOpts{Name: u.name + part.suffix, DiskFormat: part.format, ContainerFormat: part.format,
 				Hidden: gophercloud.Enabled, Properties: map[string]string{revisionProperty: u.revision}})
 			if err != nil {
-				return nil, err
+				return err
 			}
 		}
 		props[part.property] = img.ID
 	}
 	props["os_command_line"] = guest.KernelArgs
-	img, err := u.put(ctx, disk, images.CreateOpts{Name: u.name, DiskFormat: "qcow2", ContainerFormat: "bare", MinDisk: 1, MinRAM: 96, Properties: props})
-	if err != nil {
-		return nil, err
-	}
-	return img, u.retire(ctx)
+	return nil
 }
 
 // put makes an image from a file; what fails halfway is removed.
