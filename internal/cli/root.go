@@ -64,7 +64,23 @@ func (a *app) root() *cobra.Command {
 	root.PersistentFlags().StringVar(&a.dataDir, "data-dir", startDataDir(), "where everything is kept (or STRATA_DATA_DIR)")
 	root.PersistentFlags().StringVarP(&a.output, "output", "o", "table", "table or json")
 	root.AddCommand(a.up(), a.down(), a.status(), a.doctor(), a.image(), a.launch(), a.ssh(), a.env(), a.backup(), a.restore(), a.reset())
+	usageArgs(root)
 	return root
+}
+
+// usageArgs makes wrong arguments of any command a wrong usage.
+func usageArgs(c *cobra.Command) {
+	if check := c.Args; check != nil {
+		c.Args = func(cmd *cobra.Command, args []string) error {
+			if err := check(cmd, args); err != nil {
+				return usageError{err}
+			}
+			return nil
+		}
+	}
+	for _, sub := range c.Commands() {
+		usageArgs(sub)
+	}
 }
 
 func (a *app) check() error {

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -33,6 +34,9 @@ func (a *app) up() *cobra.Command {
 			if detach {
 				return a.upDetached(cmd.Context(), &cfg, verbose)
 			}
+			if pid, err := a.runsAlready(cmd.Context(), &cfg); pid != 0 || err != nil {
+				return cmp.Or(err, fmt.Errorf("the cloud in %s runs already (pid %d) at %s: stop it with strata down", a.dataDir, pid, region.URLOf(&cfg)))
+			}
 			cfg.Log = logger(verbose)
 			return region.Run(cmd.Context(), cfg, func(r *region.Region) {
 				a.progress("Strata is ready at %s (%s)", r.URL(), r.Took().Round(time.Millisecond))
@@ -59,11 +63,16 @@ const startTimeout = 60 * time.Second
 // upDetached starts this program again in a session of its own and waits until it answers.
 func (a *app) upDetached(ctx context.Context, cfg *region.Config, verbose bool) error {
 	if pid, err := a.runsAlready(ctx, cfg); pid != 0 || err != nil {
-		a.progress("Strata is running already (pid %d) at %s", pid, region.URLOf(cfg))
+		if err == nil {
+			a.progress("Strata is running already (pid %d) at %s", pid, region.URLOf(cfg))
+		}
+		return err
+	}
+	if err := region.Check(cfg); err != nil {
 		return err
 	}
 	if err := os.MkdirAll(a.dataDir, 0o711); err != nil {
-		return err
+		return fmt.Errorf("making the data directory: %w; choose another with --data-dir", err)
 	}
 	log, err := os.OpenFile(a.path("strata.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -120,7 +129,13 @@ func (a *app) runsAlready(ctx context.Context, cfg *region.Config) (pid int, err
 			pid = 0
 			return true, nil
 		}
-		return healthy(ctx, client, region.URLOf(cfg), pid), nil
+		if healthy(ctx, client, region.URLOf(cfg), pid) {
+			return true, nil
+		}
+		if st, err := region.NewAdmin(a.dataDir).Status(ctx); err == nil && st.PID == pid && st.URL != region.URLOf(cfg) {
+			return false, fmt.Errorf("the cloud in %s runs already (pid %d) at %s, not at %s: stop it with strata down, or choose another --data-dir", a.dataDir, pid, st.URL, region.URLOf(cfg))
+		}
+		return false, nil
 	})
 	return pid, err
 }

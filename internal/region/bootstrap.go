@@ -14,13 +14,17 @@ import (
 // bootMark says that a part of the first start is done: it is never done again,
 // so that what users delete stays deleted.
 type bootMark struct {
-	ID   string    `json:"id"`
-	Done time.Time `json:"done"`
+	ID         string    `json:"id"`
+	Done       time.Time `json:"done"`
+	PublicCIDR string    `json:"public_cidr,omitempty"` // as it was then
 }
 
 // bootstrap makes what a new region starts with, and at every start the catalog
 // true to where the APIs are.
 func (r *Region) bootstrap(ctx context.Context) error {
+	if err := r.samePublic(); err != nil {
+		return err
+	}
 	pass, err := ensureClouds(&r.cfg)
 	if err != nil {
 		return err
@@ -68,5 +72,15 @@ func (r *Region) once(ctx context.Context, id string, fn func() error) error {
 	if err := fn(); err != nil {
 		return fmt.Errorf("%s: %w", id, err)
 	}
-	return r.boot.Create(ctx, &bootMark{ID: id, Done: time.Now().UTC()})
+	return r.boot.Create(ctx, &bootMark{ID: id, Done: time.Now().UTC(), PublicCIDR: r.cfg.PublicCIDR})
+}
+
+// samePublic refuses another external network than that of the first start: it
+// would have no link to this machine.
+func (r *Region) samePublic() error {
+	m, err := r.boot.Get("networks")
+	if err != nil || m.PublicCIDR == "" || m.PublicCIDR == r.cfg.PublicCIDR {
+		return nil
+	}
+	return errs.Conflictf("the external network of this cloud is %s, not %s: start it with --public-cidr %s", m.PublicCIDR, r.cfg.PublicCIDR, m.PublicCIDR)
 }

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strconv"
 	"time"
 
 	"github.com/strata-cloud/strata/internal/errs"
@@ -49,8 +50,8 @@ func (c *Config) Validate() error {
 	if c.Listen == "" {
 		c.Listen = DefaultListen
 	}
-	if _, _, err := net.SplitHostPort(c.Listen); err != nil {
-		return errs.Invalidf("--listen %s is not HOST:PORT", c.Listen)
+	if err := validListen(c.Listen); err != nil {
+		return err
 	}
 	if c.PublicCIDR == "" {
 		c.PublicCIDR = DefaultPublicCIDR
@@ -64,6 +65,15 @@ func (c *Config) Validate() error {
 	}
 	if c.StopGrace == 0 {
 		c.StopGrace = 5 * time.Second
+	}
+	return nil
+}
+
+// validListen takes HOST:PORT with a port that clients can be told of: not 0.
+func validListen(addr string) error {
+	_, port, err := net.SplitHostPort(addr)
+	if n, perr := strconv.ParseUint(port, 10, 16); err != nil || perr != nil || n == 0 {
+		return errs.Invalidf("--listen %s is not HOST:PORT with a port of 1 to 65535, such as %s", addr, DefaultListen)
 	}
 	return nil
 }

@@ -6,11 +6,9 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
-	"os/exec"
 
 	"github.com/strata-cloud/strata/internal/cgroup"
 	"github.com/strata-cloud/strata/internal/dataplane"
-	"github.com/strata-cloud/strata/internal/errs"
 	"github.com/strata-cloud/strata/internal/hypervisor"
 	"github.com/strata-cloud/strata/internal/node"
 	"github.com/strata-cloud/strata/internal/nodeapi"
@@ -28,9 +26,6 @@ type host struct {
 }
 
 func newHost(ctx context.Context, r *Region) (*host, error) {
-	if _, err := exec.LookPath("qemu-system-x86_64"); err != nil {
-		return nil, errs.NotFoundf("QEMU is not installed: apt-get install qemu-system-x86 qemu-utils")
-	}
 	cfg := &r.cfg
 	accel, reason := hypervisor.Probe(ctx, cfg.DataDir)
 	cfg.Log.Info("acceleration", "accel", accel, "why", reason)

@@ -11,21 +11,17 @@ import (
 	"net/http"
 	"os"
 	"strconv"
-	"syscall"
 	"time"
 
-	"github.com/strata-cloud/strata/internal/errs"
 	"github.com/strata-cloud/strata/internal/rest"
 )
 
 // listen opens the API's port before anything else is touched, so that a busy
 // port or a second start changes nothing.
 func listen(cfg *Config) (net.Listener, error) {
-	l, err := net.Listen("tcp", cfg.Listen)
-	if errors.Is(err, syscall.EADDRINUSE) {
-		return nil, errs.Conflictf("%s is in use by another program: stop it or choose another address with --listen", cfg.Listen)
-	} else if err != nil {
-		return nil, fmt.Errorf("listening on %s: %w", cfg.Listen, err)
+	l, err := bind(cfg.Listen)
+	if err != nil {
+		return nil, err
 	}
 	if cfg.loopback() {
 		return l, nil

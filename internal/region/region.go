@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -46,18 +47,22 @@ type Region struct {
 // Run builds a region, calls ready when it serves, and works until ctx ends.
 // Servers keep running when it returns.
 func Run(ctx context.Context, cfg Config, ready func(*Region)) (err error) {
-	if err := cfg.Validate(); err != nil {
+	if err := Check(&cfg); err != nil {
 		return err
 	}
 	r := &Region{cfg: cfg, begun: time.Now()}
 	if err := os.MkdirAll(cfg.DataDir, 0o711); err != nil {
-		return fmt.Errorf("making the data directory: %w", err)
+		return fmt.Errorf("making the data directory: %w; choose another with --data-dir", err)
 	}
 	listener, err := listen(&r.cfg)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, listener.Close()) }()
+	defer func() {
+		if e := listener.Close(); !errors.Is(e, net.ErrClosed) { // the server closes it too
+			err = errors.Join(err, e)
+		}
+	}()
 	if err := r.open(ctx); err != nil {
 		return err
 	}
@@ -123,7 +128,7 @@ func (r *Region) apis() []*rest.API {
 // start brings the services to life: what was begun goes on, and this machine joins the pool.
 func (r *Region) start(ctx context.Context, group *sync.WaitGroup) error {
 	if err := r.bootstrap(ctx); err != nil {
-		return fmt.Errorf("first start: %w", err)
+		return fmt.Errorf("preparing the start: %w", err)
 	}
 	if err := r.Image.Start(ctx); err != nil {
 		return fmt.Errorf("image service: %w", err)
