@@ -17,12 +17,15 @@ import (
 	"testing"
 	"time"
 
+	"github.com/strata-cloud/strata/internal/wait"
 	"github.com/strata-cloud/strata/test/cloud"
 )
 
 // TestFigures prints what a user of one machine feels.
 func TestFigures(t *testing.T) {
-	c := cloud.New(t)
+	c := cloud.Plan(t)
+	c.Quiet = true
+	c.Up()
 	b := &bench{T: t, c: c, client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 32}}}
 	b.starts()
 	b.token = b.login()
@@ -30,6 +33,7 @@ func TestFigures(t *testing.T) {
 	b.networks()
 	b.images()
 	b.memory()
+	b.servers()
 }
 
 type bench struct {
@@ -220,4 +224,39 @@ func (b *bench) memory() {
 			b.row("memory of the idle cloud (PSS)", "%d MB", n/1024)
 		}
 	}
+}
+
+// servers times real guests: from the request to ACTIVE, and to a log-in over SSH.
+func (b *bench) servers() {
+	ctx := b.Context()
+	b.c.Must("image", "build", "tiny")
+	b.token = b.login()
+	_, raw := b.do(ctx, "GET", "/image/v2/images?name=tiny", nil)
+	image := field(raw, `"id"`)
+	var ids []string
+	took := b.each(5, func(i int) {
+		status, raw := b.do(ctx, "POST", "/compute/v2.1/servers", strings.NewReader(fmt.Sprintf(`{"server":{"name":"b%d","flavorRef":"42","imageRef":%q,"networks":"none"}}`, i, image)), "X-OpenStack-Nova-API-Version", "2.79")
+		if status != 202 {
+			b.Fatalf("server: %d %s", status, raw)
+		}
+		id := field(raw, `"id"`)
+		ids = append(ids, id)
+		err := wait.Until(ctx, "ACTIVE", time.Millisecond, func(ctx context.Context) (bool, error) {
+			_, raw := b.do(ctx, "GET", "/compute/v2.1/servers/"+id, nil)
+			if bytes.Contains(raw, []byte(`"status":"ERROR"`)) {
+				return false, fmt.Errorf("server: %s", raw)
+			}
+			return bytes.Contains(raw, []byte(`"status":"ACTIVE"`)), nil
+		})
+		if err != nil {
+			b.Fatal(err)
+		}
+	})
+	b.row("server request to ACTIVE, QEMU running (median of 5)", "%s", took.Round(time.Millisecond))
+	for _, id := range ids {
+		b.do(ctx, "DELETE", "/compute/v2.1/servers/"+id, nil)
+	}
+	begin := time.Now()
+	b.c.Must("launch", "bench")
+	b.row("strata launch: request to SSH log-in", "%s", time.Since(begin).Round(10*time.Millisecond))
 }

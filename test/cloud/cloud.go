@@ -32,6 +32,7 @@ type Cloud struct {
 	Listen string
 	Public string // CIDR of the external network
 	Pid    int
+	Quiet  bool // do not log every request
 }
 
 // Program is the built program.
@@ -148,7 +149,11 @@ func (c *Cloud) Must(args ...string) string {
 // Up starts the cloud, again if need be.
 func (c *Cloud) Up() {
 	c.t.Helper()
-	c.Must("up", "--detach", "--verbose", "--listen", c.Listen, "--public-cidr", c.Public)
+	args := []string{"up", "--detach", "--listen", c.Listen, "--public-cidr", c.Public}
+	if !c.Quiet {
+		args = append(args, "--verbose")
+	}
+	c.Must(args...)
 	raw, err := os.ReadFile(filepath.Join(c.Dir, "store", "lock"))
 	if err != nil {
 		c.t.Fatal(err)
