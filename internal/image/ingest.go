@@ -13,6 +13,7 @@ import (
 	"syscall"
 
 	"github.com/google/uuid"
+	"golang.org/x/sys/unix"
 
 	"github.com/strata-cloud/strata/internal/errs"
 )
@@ -198,11 +199,17 @@ func fill(src io.Reader, buf []byte) (n int, err error) {
 
 // sparse writes a file and leaves holes where there are only zeros.
 type sparse struct {
-	f   *os.File
-	off int64
+	f      *os.File
+	off    int64
+	pushed int64 // up to here write-back has begun
 }
 
-const hole = 64 << 10
+const (
+	hole = 64 << 10
+	// push is how much is written between requests to begin write-back, so that the
+	// fsync at the end finds little to wait for.
+	push = 8 << 20
+)
 
 func (s *sparse) Write(p []byte) (int, error) {
 	n := len(p)
@@ -220,6 +227,11 @@ func (s *sparse) Write(p []byte) (int, error) {
 		}
 		skip := min(hole, len(p))
 		s.off, p = s.off+int64(skip), p[skip:]
+	}
+	if s.off-s.pushed >= push {
+		// Only a hint: fsync is what makes the data durable.
+		_ = unix.SyncFileRange(int(s.f.Fd()), s.pushed, s.off-s.pushed, unix.SYNC_FILE_RANGE_WRITE)
+		s.pushed = s.off
 	}
 	return n, nil
 }
