@@ -8,16 +8,12 @@ import (
 )
 
 func (s *Service) attachedRoutes() []rest.Route {
-	routes := []rest.Route{
+	return []rest.Route{
 		{Method: "GET", Path: "/servers/{id}/ips", Policy: "os_compute_api:ips:index", Handle: s.listAddresses},
 		{Method: "GET", Path: "/servers/{id}/ips/{label}", Policy: "os_compute_api:ips:show", Handle: s.showAddresses},
 		{Method: "GET", Path: "/servers/{id}/os-interface", Policy: "os_compute_api:os-attach-interfaces:list", Handle: s.listInterfaces},
 		{Method: "GET", Path: "/servers/{id}/os-interface/{port}", Policy: "os_compute_api:os-attach-interfaces:show", Handle: s.showInterface},
 	}
-	if s.SecurityGroups != nil {
-		routes = append(routes, rest.Route{Method: "GET", Path: "/servers/{id}/os-security-groups", Policy: "os_compute_api:os-security-groups:list", Handle: s.listGroupsOf})
-	}
-	return routes
 }
 
 // plainAddresses are a server's addresses without the extensions of its own view.
@@ -92,42 +88,4 @@ func (s *Service) showInterface(_ context.Context, r *rest.Request) (*rest.Respo
 		}
 	}
 	return nil, errs.NotFoundf("Instance %s does not have a port with id %s", v.ID, r.Path("port"))
-}
-
-// listGroupsOf gives the security groups of the server's ports.
-func (s *Service) listGroupsOf(ctx context.Context, r *rest.Request) (*rest.Response, error) {
-	v, err := s.authorized(r)
-	if err != nil {
-		return nil, err
-	}
-	var ids []string
-	for _, p := range s.Networks.Ports(v.ID) {
-		ids = append(ids, p.GroupIDs...)
-	}
-	list, err := s.SecurityGroups.Describe(ctx, unique(ids))
-	if err != nil {
-		return nil, err
-	}
-	views := make([]any, len(list))
-	for i, g := range list {
-		views[i] = securityGroupView(g)
-	}
-	return rest.JSON(200, map[string]any{"security_groups": views}), nil
-}
-
-// securityGroupView is a group as nova-network had it; clients still read it so.
-func securityGroupView(g SecurityGroup) map[string]any {
-	rules := []any{}
-	for _, x := range g.Rules {
-		v := map[string]any{"id": x.ID, "parent_group_id": g.ID, "ip_protocol": nilText(x.Protocol), "from_port": x.FromPort, "to_port": x.ToPort,
-			"group": map[string]any{}, "ip_range": map[string]any{}}
-		switch {
-		case x.RemoteGroup != "":
-			v["group"] = map[string]any{"name": x.RemoteGroup, "tenant_id": x.RemoteGroupOwner}
-		case x.CIDR != "":
-			v["ip_range"] = map[string]any{"cidr": x.CIDR}
-		}
-		rules = append(rules, v)
-	}
-	return map[string]any{"id": g.ID, "name": g.Name, "description": g.Description, "tenant_id": g.ProjectID, "rules": rules}
 }

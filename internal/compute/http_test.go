@@ -41,7 +41,7 @@ func (w *world) handler() http.Handler {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	h, err := (&rest.Kit{Auth: fakeAuth{}, Policy: engine, Log: slog.New(slog.DiscardHandler), AuthURL: "/identity/v3"}).Handler(w.svc.API())
+	h, err := (&rest.Kit{Auth: fakeAuth{}, Policy: engine, Log: slog.New(slog.DiscardHandler), AuthURL: "/identity/v3"}).Handler(w.svc.API(), w.svc.LegacyAPI())
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/strata-cloud/strata/internal/nodeapi"
 	"github.com/strata-cloud/strata/internal/nodes"
 	"github.com/strata-cloud/strata/internal/policy"
+	"github.com/strata-cloud/strata/internal/rest"
 	"github.com/strata-cloud/strata/internal/saga"
 	"github.com/strata-cloud/strata/internal/store"
 )
@@ -48,11 +49,29 @@ type Networks interface {
 	FreePorts(projectID string) int
 }
 
-// SecurityGroups is what GET /servers/{id}/os-security-groups needs of the network
-// service; without it the route does not exist.
+// SecurityGroups is what compute's own, older security group API needs of the
+// network service; without it the routes do not exist. The request says who asks:
+// the network service's policy and quotas hold.
 type SecurityGroups interface {
 	// Describe gives the groups with those ids that exist.
 	Describe(ctx context.Context, ids []string) ([]SecurityGroup, error)
+	// List gives the groups of the caller's project, or all, by project and name.
+	List(ctx context.Context, r *rest.Request, all bool) ([]SecurityGroup, error)
+	Get(ctx context.Context, r *rest.Request, id string) (*SecurityGroup, error)
+	Create(ctx context.Context, r *rest.Request, name, description string) (*SecurityGroup, error)
+	Update(ctx context.Context, r *rest.Request, id, name, description string) (*SecurityGroup, error)
+	Delete(ctx context.Context, r *rest.Request, id string) error
+	// AddRule makes an ingress rule; a Conflict with the code
+	// "SecurityGroupRuleExists" when the group has it.
+	AddRule(ctx context.Context, r *rest.Request, n NewSecurityRule) (*SecurityRule, error)
+	DropRule(ctx context.Context, r *rest.Request, id string) error
+}
+
+// NewSecurityRule is an ingress rule to be made; empty or nil means any.
+type NewSecurityRule struct {
+	Group, Protocol   string
+	FromPort, ToPort  *int // for ICMP its type and code
+	CIDR, RemoteGroup string
 }
 
 // SecurityGroup is what compute shows of a security group.

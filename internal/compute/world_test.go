@@ -6,7 +6,6 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -52,7 +51,7 @@ func newWorld(t testing.TB, opt saga.Options, hosts ...string) *world {
 	t.Cleanup(func() { db.Close() })
 	w := &world{t: t, db: db, engine: saga.New(db, opt), nodes: nodes.New(db), nets: newNetworks(), agents: map[string]*nodestest.Agent{}}
 	w.place = &fakePlacement{free: map[string]Resources{}, held: map[string]claim{}}
-	w.svc = New(Options{DB: db, Sagas: w.engine, Nodes: w.nodes, Images: fakeImages{}, Networks: w.nets, SecurityGroups: w.nets, Placement: w.place, ProviderID: providerOf, Log: log,
+	w.svc = New(Options{DB: db, Sagas: w.engine, Nodes: w.nodes, Images: fakeImages{}, Networks: w.nets, SecurityGroups: newGroups(), Placement: w.place, ProviderID: providerOf, Log: log,
 		BootTimeout: 10 * time.Second})
 	if err := db.Start(t.Context()); err != nil {
 		t.Fatal(err)
@@ -284,15 +283,6 @@ func (f *fakeNetworks) SetGroups(_ context.Context, _ *policy.Credentials, serve
 		}
 	}
 	return nil
-}
-
-func (f *fakeNetworks) Describe(_ context.Context, ids []string) ([]SecurityGroup, error) {
-	var out []SecurityGroup
-	for _, id := range ids {
-		out = append(out, SecurityGroup{ID: id, Name: strings.TrimPrefix(id, "sg-"), ProjectID: project1,
-			Rules: []SecurityRule{{ID: "r1", Protocol: "tcp", CIDR: "0.0.0.0/0"}}})
-	}
-	return out, nil
 }
 
 func (f *fakeNetworks) FreePorts(string) int {

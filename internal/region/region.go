@@ -110,7 +110,8 @@ func (r *Region) build() (err error) {
 	r.Placement = placement.New(placement.Options{DB: db, Log: log})
 	r.Network = network.New(network.Options{DB: db, Log: log, Nodes: hostsForNetwork{r.Nodes}})
 	r.Compute = compute.New(compute.Options{DB: db, Sagas: r.Sagas, Nodes: r.Nodes, Log: log,
-		Images: imagesForCompute{r.Image}, Networks: networksForCompute{r.Network}, Placement: placementForCompute{r.Placement}, ProviderID: placement.ProviderID})
+		Images: imagesForCompute{r.Image}, Networks: networksForCompute{r.Network}, Placement: placementForCompute{r.Placement}, ProviderID: placement.ProviderID,
+		SecurityGroups: groupsForCompute{r.Network}})
 	if r.Policy, err = policy.New(r.cfg.path(policyFile), identity.Policies(), image.Policies(), placement.Policies(), network.Policies(), compute.Policies()); err != nil {
 		return err
 	}
@@ -122,7 +123,7 @@ func (r *Region) build() (err error) {
 
 // apis are the tables of all services.
 func (r *Region) apis() []*rest.API {
-	return append(r.Identity.APIs(), r.Image.API(), r.Placement.API(), r.Network.API(), r.Compute.API())
+	return append(r.Identity.APIs(), r.Image.API(), r.Placement.API(), r.Network.API(), r.Compute.API(), r.Compute.LegacyAPI())
 }
 
 // start brings the services to life: what was begun goes on, and this machine joins the pool.

@@ -47,10 +47,16 @@ type Microversions struct {
 	Type     string // the service type in OpenStack-API-Version: "compute"
 	Legacy   string // an older header of the same meaning, or ""
 	Min, Max Version
+	// Deaf APIs speak Min whatever a request asks for, and do not mention versions
+	// (nova/api/openstack/__init__.py, LegacyV2CompatibleWrapper).
+	Deaf bool
 }
 
 // negotiate finds the version that the request asks for; Min when it asks for none.
 func (m *Microversions) negotiate(h http.Header) (Version, error) {
+	if m.Deaf {
+		return m.Min, nil
+	}
 	asked := ""
 	for _, line := range h.Values("OpenStack-API-Version") {
 		for _, part := range strings.Split(line, ",") {
@@ -80,6 +86,9 @@ func (m *Microversions) negotiate(h http.Header) (Version, error) {
 
 // announce writes the response headers of a negotiated version.
 func (m *Microversions) announce(h http.Header, v Version) {
+	if m.Deaf {
+		return
+	}
 	h.Set("OpenStack-API-Version", m.Type+" "+v.String())
 	h.Add("Vary", "OpenStack-API-Version")
 	if m.Legacy != "" {
