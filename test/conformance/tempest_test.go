@@ -176,18 +176,19 @@ func judge(t *testing.T, c *cloud.Cloud, ws, expr string) {
 			t.Logf("excused: %s: %s", name, reason)
 			continue
 		}
-		t.Errorf("failed: %s\n%s", name, traceback(out, string(m[1])))
+		t.Errorf("failed: %s\n%s", name, traceback(out, name))
 	}
 	t.Logf("passed %s, skipped %s", count[1], skipped.FindSubmatch(out)[1])
 }
 
-// traceback is what the suite printed about a failed test.
-func traceback(out []byte, id string) string {
-	i := bytes.Index(out, []byte(id+"\n---"))
-	if i < 0 {
+// traceback is what the suite printed about a failed test, after a line with its
+// name and its attributes.
+func traceback(out []byte, name string) string {
+	at := regexp.MustCompile(`(?m)^` + regexp.QuoteMeta(name) + `(\[.*\])?\n---`).FindIndex(out)
+	if at == nil {
 		return ""
 	}
-	return string(out[i:min(len(out), i+3000)])
+	return string(out[at[0]:min(len(out), at[0]+3000)])
 }
 
 // excuses reads skip.txt: a test's name, blanks, the reason.
