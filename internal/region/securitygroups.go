@@ -74,7 +74,7 @@ func (s groupsForCompute) AddRule(ctx context.Context, r *rest.Request, n comput
 	}
 	for key, v := range map[string]*int{"port_range_min": n.FromPort, "port_range_max": n.ToPort} {
 		if v != nil {
-			given[key] = *v
+			given[key] = float64(*v) // as decoded JSON
 		}
 	}
 	v, err := s.CreateRule(ctx, r, given)
