@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/strata-cloud/strata/internal/errs"
 	"github.com/strata-cloud/strata/internal/network/attr"
 )
 
@@ -31,7 +32,7 @@ func etherType(v any) (any, error) {
 			return e, nil
 		}
 	}
-	return nil, fmt.Errorf("Security group rule for ethertype '%s' not supported. Allowed values are ['IPv4', 'IPv6']", attr.Text(v))
+	return nil, errs.Invalidf("Security group rule for ethertype '%s' not supported. Allowed values are ['IPv4', 'IPv6']", attr.Text(v))
 }
 
 // protocol accepts a known name or a number from 0 to 255; "any" is none.
@@ -46,7 +47,7 @@ func protocol(v any) (any, error) {
 	if n, ok := attr.Whole(v); ok && n >= 0 && n <= 255 {
 		return strconv.Itoa(n), nil
 	}
-	return nil, fmt.Errorf("Security group rule protocol %s not supported. Only protocol values [ah, dccp, egp, esp, gre, icmp, icmpv6, igmp, ipip, ipv6-encap, ipv6-frag, ipv6-icmp, ipv6-nonxt, ipv6-opts, ipv6-route, ospf, pgm, rsvp, sctp, tcp, udp, udplite, vrrp] and integer representations [0 to 255] are supported", attr.Text(v))
+	return nil, errs.Invalidf("Security group rule protocol %s not supported. Only protocol values [ah, dccp, egp, esp, gre, icmp, icmpv6, igmp, ipip, ipv6-encap, ipv6-frag, ipv6-icmp, ipv6-nonxt, ipv6-opts, ipv6-route, ospf, pgm, rsvp, sctp, tcp, udp, udplite, vrrp] and integer representations [0 to 255] are supported", attr.Text(v))
 }
 
 func portNumber(v any) (any, error) {

@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/strata-cloud/strata/internal/errs"
 )
 
 // Text shows a value in an error as upstream's %s would.
@@ -236,7 +238,7 @@ func Set(max int, item Check) Check {
 		items := out.([]any)
 		for i, y := range items {
 			if slices.Contains(items[:i], y) {
-				return nil, fmt.Errorf("Duplicate items in the list: '%v'", y)
+				return nil, errs.Invalidf("Duplicate items in the list: '%v'", y)
 			}
 		}
 		return items, nil
@@ -264,7 +266,7 @@ func Dict(keys map[string]Check, need ...string) Check {
 		for k, x := range m {
 			c := keys[k]
 			if c == nil {
-				return nil, fmt.Errorf("Unexpected keys supplied: %s", k)
+				return nil, errs.Invalidf("Unexpected keys supplied: %s", k)
 			}
 			y, err := c(x)
 			if err != nil {
@@ -274,7 +276,7 @@ func Dict(keys map[string]Check, need ...string) Check {
 		}
 		for _, k := range need {
 			if _, ok := m[k]; !ok {
-				return nil, fmt.Errorf("Expected keys not found: %s in '%s'", k, Text(v))
+				return nil, errs.Invalidf("Expected keys not found: %s in '%s'", k, Text(v))
 			}
 		}
 		return out, nil
