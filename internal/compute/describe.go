@@ -3,6 +3,7 @@ package compute
 import (
 	"context"
 	"encoding/base64"
+	"strconv"
 	"strings"
 
 	"github.com/strata-cloud/strata/internal/errs"
@@ -48,6 +49,10 @@ func (v *Server) disks() []nodeapi.Disk {
 	}
 	if v.Flavor.Swap > 0 {
 		out = append(out, nodeapi.Disk{Role: "swap", SizeMiB: v.Flavor.Swap, Bus: bus})
+	}
+	out[0].Boot = 1
+	for i := range out {
+		out[i].Name = "disk" + strconv.Itoa(i)
 	}
 	return out
 }

@@ -34,7 +34,7 @@ func (a *Agent) prepare(ctx context.Context, inst *nodeapi.Instance) (hypervisor
 	for i, d := range inst.Disks {
 		disk, err := a.prepareDisk(ctx, dir, i, d)
 		if err != nil {
-			return s, fmt.Errorf("disk %d: %w", i, err)
+			return s, fmt.Errorf("%s: %w", d.Name, err)
 		}
 		s.Disks = append(s.Disks, disk)
 	}
@@ -58,12 +58,15 @@ func (a *Agent) prepare(ctx context.Context, inst *nodeapi.Instance) (hypervisor
 }
 
 func (a *Agent) prepareDisk(ctx context.Context, dir string, i int, d nodeapi.Disk) (hypervisor.Disk, error) {
-	name := fmt.Sprintf("disk%d", i)
+	name := d.Name
+	if name == "" || name != filepath.Base(name) {
+		return hypervisor.Disk{}, errs.Invalidf("%q is no name of a disk", name)
+	}
 	size := int64(d.SizeGiB) << 30
 	if size == 0 {
 		size = int64(d.SizeMiB) << 20
 	}
-	out := hypervisor.Disk{File: name, Format: "raw", Bus: d.Bus, ReadOnly: d.ReadOnly, Bootable: i == 0}
+	out := hypervisor.Disk{File: name, Format: "raw", Bus: d.Bus, ReadOnly: d.ReadOnly, Bootable: d.Boot > 0}
 	if d.ImageID == "" {
 		content, label := blockdev.Blank, ""
 		switch d.Role {

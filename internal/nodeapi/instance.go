@@ -28,6 +28,7 @@ type Instance struct {
 	VCPUs     int         `json:"vcpus"`
 	MemoryMiB int         `json:"memory_mib"`
 	Disks     []Disk      `json:"disks"`
+	Kept      []string    `json:"kept"` // names of disks out of use that must not be lost; any other is removed
 	NICs      []NIC       `json:"nics"`
 	Machine   Machine     `json:"machine"`
 	Guest     GuestConfig `json:"guest"`
@@ -41,13 +42,24 @@ type Reboot struct {
 
 // Disk is one disk of an instance, in boot order.
 type Disk struct {
-	Role     string `json:"role"` // root, ephemeral or swap
+	// Name is the disk's file in the instance's directory, and its identity: a
+	// disk under a new name is a new disk, made when it is not there.
+	Name     string `json:"name"`
+	Role     string `json:"role"` // root, ephemeral, swap or volume
 	SizeGiB  int    `json:"size_gib"`
 	SizeMiB  int    `json:"size_mib"`  // used when SizeGiB is 0 (swap)
-	ImageID  string `json:"image_id"`  // root only: the base; "" for an empty disk
+	ImageID  string `json:"image_id"`  // the base; "" for an empty disk
+	CopyFrom string `json:"copy_from"` // name of the kept disk that this one starts as a copy of
 	Format   string `json:"format"`    // the image's disk format
 	Bus      string `json:"bus"`       // virtio (default), scsi, sata, ide
-	ReadOnly bool   `json:"read_only"` // for ISO images
+	ReadOnly bool   `json:"read_only"`
+	Boot     int    `json:"boot"` // 1 boots first; 0 never
+	Serial   string `json:"serial"`
+	Tag      string `json:"tag"`
+	Device   string `json:"device"` // the name that the user knows it by, such as /dev/vdb
+	// Volume is set for the role volume: the disk is no file of the instance's own.
+	Volume *VolumeSource `json:"volume,omitempty"`
+	Limits *IOLimits     `json:"limits,omitempty"`
 }
 
 // NIC is one network interface.

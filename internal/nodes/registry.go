@@ -69,6 +69,18 @@ func (r *Registry) Conn(node string) (Conn, error) {
 	return nil, errs.New(errs.Unavailable, "node %s is not connected", node)
 }
 
+// Storage gives a node's volumes. NotFound: the node keeps none.
+func (r *Registry) Storage(node string) (Storage, error) {
+	c, err := r.Conn(node)
+	if err != nil {
+		return nil, err
+	}
+	if s, ok := c.(Storage); ok {
+		return s, nil
+	}
+	return nil, errs.NotFoundf("node %s keeps no volumes", node)
+}
+
 // Reached waits until the node has reached or failed the instance's generation,
 // and gives its status; a fault is the error. An instance that is to be deleted
 // is reached when it is gone.

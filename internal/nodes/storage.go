@@ -1,0 +1,37 @@
+package nodes
+
+import (
+	"context"
+	"io"
+
+	"github.com/strata-cloud/strata/internal/nodeapi"
+)
+
+// Storage is a node's volumes. Every call names what it makes by ids that the
+// control plane chose, and may be repeated: a saga's step calls it until it has
+// an answer. A call returns when the work is done and is safe on the disk.
+type Storage interface {
+	// Pools lists where this node keeps volumes, with their capacity now.
+	Pools(ctx context.Context) ([]nodeapi.Pool, error)
+	// EnsureVolume makes the volume unless it is there. Invalid: its source does not fit in it.
+	EnsureVolume(ctx context.Context, v nodeapi.Volume) error
+	// DeleteVolume removes the volume and all its snapshots. Absent is fine; Conflict: in use.
+	DeleteVolume(ctx context.Context, v nodeapi.VolumeRef) error
+	// ExtendVolume makes the volume at least sizeGiB large, also under a running server, which sees it.
+	ExtendVolume(ctx context.Context, v nodeapi.VolumeRef, sizeGiB int) error
+	// EnsureSnapshot keeps the volume's content at one moment, also under a running server.
+	EnsureSnapshot(ctx context.Context, v nodeapi.VolumeRef, snapshot string) error
+	// DeleteSnapshot drops a snapshot. Absent is fine.
+	DeleteSnapshot(ctx context.Context, v nodeapi.VolumeRef, snapshot string) error
+	// RevertVolume gives the volume the snapshot's content and size. Conflict: in use.
+	RevertVolume(ctx context.Context, v nodeapi.VolumeRef, snapshot string) error
+	// ReadVolume gives the content of the volume, or of a snapshot unless "", as
+	// an image in the format (raw, qcow2, vmdk, vdi, vhd).
+	ReadVolume(ctx context.Context, v nodeapi.VolumeRef, snapshot, format string) (io.ReadCloser, error)
+
+	// MakeBackup stores a backup; Restore writes one over a volume that nobody
+	// uses and that is large enough; DeleteBackup drops one. Absent is fine there.
+	MakeBackup(ctx context.Context, b nodeapi.Backup) (nodeapi.BackupResult, error)
+	Restore(ctx context.Context, backup string, v nodeapi.VolumeRef) error
+	DeleteBackup(ctx context.Context, backup string) error
+}
