@@ -8,7 +8,17 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/strata-cloud/strata/internal/hypervisor"
 )
+
+// TestMain lets the doctor try hardware virtualisation: that runs this program
+// again, and without ProbeMain the child would run all the tests, whose doctor
+// runs a child, and so on.
+func TestMain(m *testing.M) {
+	hypervisor.ProbeMain()
+	os.Exit(m.Run())
+}
 
 // strata runs the command line in a data directory that has no cloud.
 func strata(t *testing.T, dir string, args ...string) (status int, out, errs string) {
@@ -78,6 +88,8 @@ func TestDoctorOfNothing(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("trying kernel features needs root")
 	}
+	temp := t.TempDir()
+	t.Setenv("TMPDIR", temp)
 	dir := filepath.Join(t.TempDir(), "not", "yet")
 	status, out, errs := strata(t, dir, "doctor", "--output", "json", "--listen", "127.0.0.1:0")
 	var got findings
@@ -101,6 +113,9 @@ func TestDoctorOfNothing(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Dir(dir)); err == nil {
 		t.Error("the doctor made the data directory")
+	}
+	if left, err := os.ReadDir(temp); err != nil || len(left) > 0 {
+		t.Errorf("the doctor left %v, %v", left, err)
 	}
 }
 

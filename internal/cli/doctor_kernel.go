@@ -61,7 +61,11 @@ func (f *findings) kernel(ctx context.Context, root bool) {
 	if unified() != nil {
 		kind = "v1"
 	}
-	if _, err := cgroup.New("strata-doctor"); err != nil {
+	groups, err := cgroup.New("strata-doctor")
+	if err == nil {
+		err = groups.RemoveParent(ctx)
+	}
+	if err != nil {
 		f.note("control groups", false, bad, err.Error(), "mount the cgroup file system: servers could use more than their flavor says")
 	} else {
 		f.note("control groups", true, bad, kind, "")
