@@ -20,7 +20,7 @@ const (
 
 // spareSlots is how many devices can be plugged into a running machine beyond
 // those it started with. Each costs the guest some boot time.
-const spareSlots = 4
+const spareSlots = 12
 
 // tcgCacheMiB is QEMU's translation cache under emulation: beyond it a small
 // guest gains nothing, QEMU's own default is hundreds of MiB.
@@ -32,32 +32,111 @@ const defaultCommandLine = "root=/dev/vda console=tty0 console=ttyS0"
 
 // argBuilder collects QEMU's command line.
 type argBuilder struct {
-	args  []string
-	ports int // PCIe root ports so far
-	q35   bool
-	boot  int
-	sata  int
-	scsi  bool
+	args []string
+	q35  bool
+	boot int
+	sata int
 }
 
 func (b *argBuilder) add(args ...string) { b.args = append(b.args, args...) }
 
-// slot makes a root port, so that its device can be unplugged, and returns
-// the bus property for it.
-func (b *argBuilder) slot() string {
-	if !b.q35 {
-		return ""
+// addJSON adds an option whose value is an object, which any text may be in.
+func (b *argBuilder) addJSON(option string, value map[string]any) {
+	text, _ := json.Marshal(value) // strings, numbers and booleans: cannot fail
+	b.add(option, string(text))
+}
+
+// assignPorts gives each device that can be unplugged a port of its own, unless
+// it has one since an earlier start. NICs come first, so that a disk more or
+// less does not rename them; disks behind a pluggable one follow it, so that
+// the guest finds all disks in order.
+func (s *Spec) assignPorts() {
+	if s.Ports > 0 {
+		return
 	}
-	b.ports++
-	id := "rp" + strconv.Itoa(b.ports)
-	b.add("-device", fmt.Sprintf("pcie-root-port,id=%s,chassis=%d,slot=%d,bus=pcie.0", id, b.ports, b.ports))
-	return ",bus=" + id
+	next := 0
+	take := func() int { next++; return next }
+	for i := range s.NICs {
+		s.NICs[i].Port = 0
+		if s.onPort(s.NICs[i].Model) {
+			s.NICs[i].Port = take()
+		}
+	}
+	s.SCSIPort = 0
+	pluggable := false
+	for i := range s.Disks {
+		d := &s.Disks[i]
+		pluggable = pluggable || d.Pluggable
+		switch d.Port = 0; {
+		case d.Bus == "scsi" && s.SCSIPort == 0:
+			s.SCSIPort = take()
+		case d.onVirtio() && pluggable:
+			d.Port = take()
+		}
+	}
+	s.Ports = next + spareSlots
+	if !s.q35() {
+		s.Ports = max(next, min(s.Ports, 0x20-firstPortSlot))
+	}
+}
+
+// onPort tells whether a NIC of the model can be plugged into a running machine.
+// On q35 conventional PCI devices cannot.
+func (s *Spec) onPort(model string) bool {
+	dev, _ := nicDevice(model)
+	return !s.q35() || strings.HasPrefix(dev, "virtio") || dev == "e1000e"
+}
+
+func (s *Spec) q35() bool { return s.MachineType != "pc" }
+
+// freePort finds a port that nothing is on; 0: none is left.
+func (s *Spec) freePort() int {
+	used := map[int]bool{s.SCSIPort: true}
+	for _, d := range s.Disks {
+		used[d.Port] = true
+	}
+	for _, n := range s.NICs {
+		used[n.Port] = true
+	}
+	for p := 1; p <= s.Ports; p++ {
+		if !used[p] {
+			return p
+		}
+	}
+	return 0
+}
+
+// firstPortSlot is the first slot of the root bus that ports are in: devices
+// that QEMU places itself come before.
+const firstPortSlot = 0x10
+
+// port is the bus of a port: a PCIe root port on q35, a slot of pc's only bus,
+// which hot-plugs by ACPI.
+func (s *Spec) port(n int) map[string]any {
+	switch {
+	case n == 0:
+		return nil
+	case s.q35():
+		return map[string]any{"bus": "rp" + strconv.Itoa(n)}
+	}
+	return map[string]any{"bus": "pci.0", "addr": fmt.Sprintf("0x%x", firstPortSlot-1+n)}
+}
+
+// ports makes q35's root ports, eight in a slot.
+func (b *argBuilder) ports(s *Spec) {
+	if !b.q35 {
+		return
+	}
+	for i := range s.Ports {
+		b.add("-device", fmt.Sprintf("pcie-root-port,id=rp%d,chassis=%d,bus=pcie.0,multifunction=on,addr=0x%x.%d",
+			i+1, i+1, firstPortSlot+i/8, i%8))
+	}
 }
 
 // commandLine is QEMU's command line for the machine; the NICs' taps are
 // descriptors from firstFD on, in order.
 func commandLine(s *Spec, accel Accel, firstFD int, uefi *uefiFiles) []string {
-	b := &argBuilder{q35: s.MachineType != "pc"}
+	b := &argBuilder{q35: s.q35()}
 	machine := "q35"
 	if !b.q35 {
 		machine = "pc"
@@ -82,14 +161,15 @@ func commandLine(s *Spec, accel Accel, firstFD int, uefi *uefiFiles) []string {
 	if s.Kernel != "" {
 		b.kernel(s)
 	}
+	b.ports(s)
+	if s.SCSIPort > 0 {
+		b.addJSON("-device", s.scsiController())
+	}
 	for i := range s.Disks {
-		b.disk(i, &s.Disks[i])
+		b.disk(s, &s.Disks[i])
 	}
 	for i := range s.NICs {
-		b.nic(i, &s.NICs[i], firstFD+i)
-	}
-	for range spareSlots {
-		b.slot()
+		b.nic(s, &s.NICs[i], firstFD+i)
 	}
 	return b.args
 }
@@ -105,73 +185,66 @@ func (b *argBuilder) kernel(s *Spec) {
 	}
 }
 
-// blockNode describes a disk's two block nodes: the file and its format.
-func blockNode(name string, d *Disk) []string {
-	file := map[string]any{
-		"driver": "file", "node-name": name + "-file", "filename": d.File, "read-only": d.ReadOnly,
-		"discard": "unmap", "auto-read-only": false,
+// scsiBus is the only SCSI bus of a machine.
+const scsiBus = "scsi0"
+
+func (s *Spec) scsiController() map[string]any {
+	p := map[string]any{"driver": "virtio-scsi-pci", "id": scsiBus}
+	for k, v := range s.port(s.SCSIPort) {
+		p[k] = v
 	}
-	format := map[string]any{
-		"driver": d.Format, "node-name": name, "file": name + "-file", "read-only": d.ReadOnly, "discard": "unmap",
-	}
-	f, _ := json.Marshal(file)   // plain strings and booleans: cannot fail
-	g, _ := json.Marshal(format) // the same
-	return []string{"-blockdev", string(f), "-blockdev", string(g)}
+	return p
 }
 
-func (b *argBuilder) disk(i int, d *Disk) {
-	name := "disk" + strconv.Itoa(i)
-	b.add(blockNode(name, d)...)
-	opts := ",drive=" + name + ",id=" + name + "-dev"
-	if d.Serial != "" {
-		opts += ",serial=" + strings.ReplaceAll(d.Serial[:min(20, len(d.Serial))], ",", "")
+func (b *argBuilder) disk(s *Spec, d *Disk) {
+	for _, o := range d.objects() {
+		b.addJSON("-object", o.byFile())
 	}
+	for _, n := range d.nodes() {
+		b.addJSON("-blockdev", n)
+	}
+	bus := s.port(d.Port)
+	switch {
+	case d.Bus == "scsi":
+		bus = map[string]any{"bus": scsiBus + ".0"}
+	case !d.onVirtio():
+		bus = b.ideBus()
+	}
+	props := d.deviceProps(bus)
 	if d.Bootable {
 		b.boot++
-		opts += ",bootindex=" + strconv.Itoa(b.boot)
+		props["bootindex"] = b.boot
 	}
-	media := "hd"
-	if d.CDROM {
-		media = "cd"
-	}
-	switch d.Bus {
-	case "scsi":
-		if !b.scsi {
-			b.scsi = true
-			b.add("-device", "virtio-scsi-pci,id=scsi0")
-		}
-		b.add("-device", "scsi-"+media+",bus=scsi0.0"+opts)
-	case "sata", "ide":
-		b.add("-device", "ide-"+media+",bus="+b.ideBus()+opts)
-	default:
-		if d.CDROM { // a drive that ejects needs a bus that knows of drives
-			b.add("-device", "ide-cd,bus="+b.ideBus()+opts)
-			return
-		}
-		b.add("-device", "virtio-blk-pci"+opts)
-	}
+	b.addJSON("-device", props)
 }
 
 // ideBus takes the next port: of q35's own SATA controller, or of pc's own two IDE channels.
-func (b *argBuilder) ideBus() string {
+func (b *argBuilder) ideBus() map[string]any {
 	n := b.sata
 	b.sata++
 	if b.q35 {
-		return "ide." + strconv.Itoa(n)
+		return map[string]any{"bus": "ide." + strconv.Itoa(n)}
 	}
-	return fmt.Sprintf("ide.%d,unit=%d", n/2, n%2)
+	return map[string]any{"bus": "ide." + strconv.Itoa(n/2), "unit": n % 2}
 }
 
-func (b *argBuilder) nic(i int, n *NIC, fd int) {
-	name := "nic" + strconv.Itoa(i)
+func (n *NIC) netdev() string { return qemuID("nic", n.ID) }
+func (n *NIC) device() string { return n.netdev() + "-dev" }
+
+// deviceProps describes the guest's network card.
+func (n *NIC) deviceProps(bus map[string]any) map[string]any {
 	dev, _ := nicDevice(n.Model)
-	opts := fmt.Sprintf("%s,netdev=%s,id=%s-dev,mac=%s,romfile=", dev, name, name, n.MAC)
+	p := map[string]any{"driver": dev, "id": n.device(), "netdev": n.netdev(), "mac": n.MAC, "romfile": ""}
 	if dev == "virtio-net-pci" && n.MTU > 0 {
-		opts += ",host_mtu=" + strconv.Itoa(n.MTU)
+		p["host_mtu"] = n.MTU
 	}
-	b.add("-netdev", fmt.Sprintf("tap,id=%s,fd=%d", name, fd))
-	if strings.HasPrefix(dev, "virtio") || dev == "e1000e" {
-		opts += b.slot()
+	for k, v := range bus {
+		p[k] = v
 	}
-	b.add("-device", opts)
+	return p
+}
+
+func (b *argBuilder) nic(s *Spec, n *NIC, fd int) {
+	b.add("-netdev", fmt.Sprintf("tap,id=%s,fd=%d", n.netdev(), fd))
+	b.addJSON("-device", n.deviceProps(s.port(n.Port)))
 }

@@ -42,7 +42,23 @@ type Driver interface {
 	Resume(ctx context.Context, id string) error
 	// Suspend saves memory to disk and ends the process; Restore undoes it.
 	Suspend(ctx context.Context, id string) error
-	Restore(ctx context.Context, id string, taps []*os.File) error
+	// disks give anew the keys of encrypted disks, which are kept nowhere.
+	Restore(ctx context.Context, id string, taps []*os.File, disks []Disk) error
+	// PlugDisk and PlugNIC plug a device into a running machine, by its id, and
+	// UnplugDisk and UnplugNIC take it out: they wait, until ctx ends, for the
+	// guest to let it go. The tap stays the caller's to close.
+	PlugDisk(ctx context.Context, id string, d Disk) error
+	UnplugDisk(ctx context.Context, id, diskID string) error
+	PlugNIC(ctx context.Context, id string, n NIC, tap *os.File) error
+	UnplugNIC(ctx context.Context, id, nicID string) error
+	// ResizeDisk makes a disk of a running machine at least bytes large; the guest sees it.
+	ResizeDisk(ctx context.Context, id, diskID string, bytes int64) error
+	// SnapshotDisk keeps the content that a running machine's qcow2 disk has at one
+	// moment as an internal snapshot; DeleteDiskSnapshot drops it.
+	SnapshotDisk(ctx context.Context, id, diskID, name string) error
+	DeleteDiskSnapshot(ctx context.Context, id, diskID, name string) error
+	// LimitDisk bounds the traffic of a running machine's disk; nil: no bound.
+	LimitDisk(ctx context.Context, id, diskID string, limits *nodeapi.IOLimits) error
 	// State is what the machine does; errs.NotFound when there is none.
 	State(id string) (nodeapi.Power, error)
 	// Spec is what the machine was last started with.
@@ -180,7 +196,7 @@ func (d *QEMU) Dir(id string) (string, error) {
 }
 
 func (d *QEMU) newMachine(id string) *machine {
-	return &machine{d: d, id: id, dir: filepath.Join(d.Config.Dir, id)}
+	return &machine{d: d, id: id, op: make(chan struct{}, 1), dir: filepath.Join(d.Config.Dir, id)}
 }
 
 // find returns the machine when it exists.
@@ -213,12 +229,16 @@ func (d *QEMU) Start(ctx context.Context, s Spec, taps []*os.File) error {
 	if err != nil {
 		return err
 	}
-	m.op.Lock()
-	defer m.op.Unlock()
+	if err := m.lock(ctx); err != nil {
+		return err
+	}
+	defer m.unlock()
 	if m.running() {
 		return nil
 	}
 	os.Remove(filepath.Join(m.dir, memoryFile)) // a start forgets a suspend
+	s.Ports = 0                                 // a start places devices anew
+	s.Disks, s.NICs = slices.Clone(s.Disks), slices.Clone(s.NICs)
 	if err := m.launch(ctx, s, taps, nil); err != nil {
 		return fmt.Errorf("starting machine %s: %w", s.ID, err)
 	}
@@ -256,8 +276,10 @@ func (d *QEMU) Remove(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	m.op.Lock()
-	defer m.op.Unlock()
+	if err := m.lock(ctx); err != nil {
+		return err
+	}
+	defer m.unlock()
 	m.expect()
 	if err := errors.Join(m.endAll(ctx), m.kill(ctx)); err != nil {
 		return fmt.Errorf("removing machine %s: %w", id, err)

@@ -46,6 +46,12 @@ func (m *machine) launch(ctx context.Context, s Spec, taps []*os.File, memory *o
 	if err != nil {
 		return err
 	}
+	s.assignPorts()
+	remove, err := m.writeSecrets(s.Disks...)
+	if err != nil {
+		return err
+	}
+	defer remove()
 	const firstFD = 3
 	args := commandLine(&s, m.d.Accel, firstFD, uefi)
 	files := taps
@@ -77,7 +83,10 @@ func (m *machine) launch(ctx context.Context, s Spec, taps []*os.File, memory *o
 	if err := m.watch(p, cmd); err != nil {
 		return err
 	}
-	return m.waitMonitor(ctx)
+	if err := m.waitMonitor(ctx); err != nil {
+		return err
+	}
+	return m.limitAll(ctx, &s)
 }
 
 // prepare makes the machine's directory ready for QEMU's user.
@@ -117,7 +126,9 @@ func (m *machine) prepare(s *Spec) (*uefiFiles, error) {
 func (m *machine) own(s *Spec) error {
 	names := []string{varsFile, s.Kernel, s.Initrd}
 	for _, d := range s.Disks {
-		names = append(names, d.File)
+		if d.File != "" {
+			names = append(names, d.File)
+		}
 	}
 	for _, name := range names {
 		path := filepath.Join(m.dir, name)

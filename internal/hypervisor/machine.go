@@ -23,12 +23,12 @@ type machineState struct {
 }
 
 // machine is one virtual machine. op is held by an operation for its whole
-// length; mu guards the fields and is never held while waiting.
+// length, which for an unplug may be long; mu guards the fields and is never held while waiting.
 type machine struct {
 	d   *QEMU
 	id  string
 	dir string
-	op  sync.Mutex
+	op  chan struct{} // has one element while an operation is on
 
 	mu       sync.Mutex
 	state    nodeapi.Power // running or paused while a process is there
@@ -39,6 +39,18 @@ type machine struct {
 	expected bool          // we asked for the end
 	notify   chan qmpEvent // an operation that waits for events
 }
+
+// lock begins an operation; unlock ends it.
+func (m *machine) lock(ctx context.Context) error {
+	select {
+	case m.op <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("machine %s is busy: %w", m.id, context.Cause(ctx))
+	}
+}
+
+func (m *machine) unlock() { <-m.op }
 
 func (m *machine) running() bool {
 	m.mu.Lock()
@@ -117,10 +129,15 @@ func (m *machine) adopt(ctx context.Context) error {
 	if err := m.watch(st.Process, nil); err != nil {
 		return err
 	}
+	m.removeSecrets()
 	if err := m.connect(ctx); err != nil {
 		return fmt.Errorf("connecting to the monitor: %w", err)
 	}
-	return m.settle(ctx, st.Suspended)
+	if err := m.settle(ctx, st.Suspended); err != nil {
+		return err
+	}
+	_, err = m.trimmed(ctx)
+	return err
 }
 
 // settle brings a machine that we did not watch for a while into a plain

@@ -17,13 +17,15 @@ import (
 const suspendTimeout = 10 * time.Minute
 
 // locked runs an operation on the machine, one at a time.
-func (d *QEMU) locked(id, what string, op func(*machine) error) error {
+func (d *QEMU) locked(ctx context.Context, id, what string, op func(*machine) error) error {
 	m, err := d.find(id)
 	if err != nil {
 		return err
 	}
-	m.op.Lock()
-	defer m.op.Unlock()
+	if err := m.lock(ctx); err != nil {
+		return err
+	}
+	defer m.unlock()
 	if err := op(m); err != nil {
 		return fmt.Errorf("%s machine %s: %w", what, id, err)
 	}
@@ -32,7 +34,7 @@ func (d *QEMU) locked(id, what string, op func(*machine) error) error {
 
 // Stop implements Driver.
 func (d *QEMU) Stop(ctx context.Context, id string, grace time.Duration) error {
-	return d.locked(id, "stopping", func(m *machine) error {
+	return d.locked(ctx, id, "stopping", func(m *machine) error {
 		if m.running() && grace > 0 {
 			m.expect()
 			if m.shutDown(ctx, grace) {
@@ -117,7 +119,7 @@ func errNotRunning(id string) error { return errs.Conflictf("machine %s does not
 // Reboot implements Driver. A soft reboot keeps the process: QEMU is told to
 // hold instead of to exit when the guest has shut down, and is reset then.
 func (d *QEMU) Reboot(ctx context.Context, id string, hard bool, grace time.Duration) error {
-	return d.locked(id, "rebooting", func(m *machine) error {
+	return d.locked(ctx, id, "rebooting", func(m *machine) error {
 		if !m.running() {
 			return errNotRunning(id)
 		}
@@ -167,7 +169,7 @@ func (m *machine) awaitShutdown(ctx context.Context, grace time.Duration) error 
 
 // Pause implements Driver.
 func (d *QEMU) Pause(ctx context.Context, id string) error {
-	return d.locked(id, "pausing", func(m *machine) error {
+	return d.locked(ctx, id, "pausing", func(m *machine) error {
 		if !m.running() {
 			return errNotRunning(id)
 		}
@@ -181,7 +183,7 @@ func (d *QEMU) Pause(ctx context.Context, id string) error {
 
 // Resume implements Driver.
 func (d *QEMU) Resume(ctx context.Context, id string) error {
-	return d.locked(id, "resuming", func(m *machine) error {
+	return d.locked(ctx, id, "resuming", func(m *machine) error {
 		if !m.running() {
 			return errNotRunning(id)
 		}
@@ -196,7 +198,7 @@ func (d *QEMU) Resume(ctx context.Context, id string) error {
 // Suspend implements Driver. The memory goes through a descriptor, because the
 // sandbox lets QEMU start no program and open no file of ours.
 func (d *QEMU) Suspend(ctx context.Context, id string) error {
-	return d.locked(id, "suspending", func(m *machine) error {
+	return d.locked(ctx, id, "suspending", func(m *machine) error {
 		if !m.running() {
 			if m.power() == nodeapi.PowerSuspended {
 				return nil
@@ -259,8 +261,8 @@ func (m *machine) awaitMigration(ctx context.Context) error {
 }
 
 // Restore implements Driver.
-func (d *QEMU) Restore(ctx context.Context, id string, taps []*os.File) error {
-	return d.locked(id, "restoring", func(m *machine) error {
+func (d *QEMU) Restore(ctx context.Context, id string, taps []*os.File, disks []Disk) error {
+	return d.locked(ctx, id, "restoring", func(m *machine) error {
 		if m.running() {
 			return nil
 		}
@@ -274,6 +276,7 @@ func (d *QEMU) Restore(ctx context.Context, id string, taps []*os.File) error {
 		if len(taps) != len(st.Spec.NICs) {
 			return errs.Invalidf("%d taps for %d NICs", len(taps), len(st.Spec.NICs))
 		}
+		st.Spec.takeKeys(disks)
 		f, err := os.Open(filepath.Join(m.dir, memoryFile))
 		if err != nil {
 			return err

@@ -23,17 +23,11 @@ type Spec struct {
 	CommandLine string `json:"command_line"`
 	Disks       []Disk `json:"disks"` // in boot order
 	NICs        []NIC  `json:"nics"`
-}
 
-// Disk is one disk or CD-ROM.
-type Disk struct {
-	File     string `json:"file"`
-	Format   string `json:"format"` // qcow2 or raw
-	Bus      string `json:"bus"`    // virtio (default), scsi, sata, ide
-	Serial   string `json:"serial"` // at most 20 bytes are seen by the guest
-	ReadOnly bool   `json:"read_only"`
-	CDROM    bool   `json:"cdrom"` // a CD-ROM drive; not on the virtio bus
-	Bootable bool   `json:"bootable"`
+	// Ports is how many hot-plug ports the machine was started with, and
+	// SCSIPort the one of its SCSI controller; 0: none. The driver sets both.
+	Ports    int `json:"ports"`
+	SCSIPort int `json:"scsi_port"`
 }
 
 // NIC is one network interface; its tap is handed over at start.
@@ -42,6 +36,7 @@ type NIC struct {
 	MAC   string `json:"mac"`
 	MTU   int    `json:"mtu"`   // 0: not announced
 	Model string `json:"model"` // virtio (default), e1000, e1000e, rtl8139
+	Port  int    `json:"port"`  // as Disk.Port
 }
 
 // nicModels maps a model's name, as images give it, to QEMU's device.
@@ -80,32 +75,30 @@ func (s *Spec) Validate() error {
 			return errs.Invalidf("file %q is not in the machine's directory", f)
 		}
 	}
+	names := map[string]bool{}
 	for i := range s.Disks {
 		if err := s.Disks[i].validate(); err != nil {
 			return err
 		}
-	}
-	for _, n := range s.NICs {
-		if _, ok := nicDevice(n.Model); !ok {
-			return errs.Invalidf("network card model %q is not supported", n.Model)
+		if id := s.Disks[i].Name(); names[id] {
+			return errs.Invalidf("disk %s is there twice", id)
 		}
-		if !macPattern.MatchString(n.MAC) {
-			return errs.Invalidf("%q is not a MAC address", n.MAC)
+		names[s.Disks[i].Name()] = true
+	}
+	for i := range s.NICs {
+		if err := s.NICs[i].validate(); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-func (d *Disk) validate() error {
-	if !filepath.IsLocal(d.File) {
-		return errs.Invalidf("disk file %q is not in the machine's directory", d.File)
+func (n *NIC) validate() error {
+	if _, ok := nicDevice(n.Model); !ok {
+		return errs.Invalidf("network card model %q is not supported", n.Model)
 	}
-	if d.Format != "qcow2" && d.Format != "raw" {
-		return errs.Invalidf("disk format %q cannot be attached: use qcow2 or raw", d.Format)
+	if !macPattern.MatchString(n.MAC) {
+		return errs.Invalidf("%q is not a MAC address", n.MAC)
 	}
-	switch d.Bus {
-	case "", "virtio", "scsi", "sata", "ide":
-		return nil
-	}
-	return errs.Invalidf("disk bus %q is not supported: use virtio, scsi, sata or ide", d.Bus)
+	return nil
 }

@@ -55,12 +55,14 @@ func TestCommandLine(t *testing.T) {
 	s.Disks = append(s.Disks,
 		Disk{File: "data", Format: "raw", Bus: "scsi", Serial: "a,b-very-long-serial-number-of-a-volume"},
 		Disk{File: "iso", Format: "raw", CDROM: true, ReadOnly: true})
+	s.assignPorts()
 	args := commandLine(&s, TCG, 3, nil)
 	all := strings.Join(args, " ")
 	for _, want := range []string{
 		"-sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny", "tcg,thread=multi,tb-size=32",
-		"product=OpenStack Nova,uuid=" + s.ID, "tap,id=nic0,fd=3", "host_mtu=1450", "virtio-blk-pci,drive=disk0",
-		"scsi-hd,bus=scsi0.0,drive=disk1", "serial=ab-very-long-serial", "ide-cd,bus=ide.0,drive=disk2", "bus=rp1",
+		"product=OpenStack Nova,uuid=" + s.ID, "tap,id=" + s.NICs[0].netdev() + ",fd=3", `"host_mtu":1450`, `"bus":"rp1"`,
+		`"drive":"` + s.Disks[0].node() + `","driver":"virtio-blk-pci"`,
+		`"bus":"scsi0.0"`, `"serial":"ab-very-long-serial`, `"bus":"ide.0"`, `"driver":"ide-cd"`,
 	} {
 		if !strings.Contains(all, want) {
 			t.Errorf("%q is missing from %s", want, all)

@@ -86,7 +86,7 @@ func (h *hands) Resume(_ context.Context, id string) error {
 func (h *hands) Suspend(_ context.Context, id string) error {
 	return h.set(id, nodeapi.PowerSuspended, "suspend")
 }
-func (h *hands) Restore(_ context.Context, id string, _ []*os.File) error {
+func (h *hands) Restore(_ context.Context, id string, _ []*os.File, _ []hypervisor.Disk) error {
 	return h.set(id, nodeapi.PowerRunning, "restore")
 }
 func (h *hands) State(id string) (nodeapi.Power, error) {
@@ -115,10 +115,18 @@ func (h *hands) Remove(_ context.Context, id string) error {
 	delete(h.power, id)
 	return os.RemoveAll(filepath.Join(h.dir, id))
 }
-func (h *hands) ConsoleLog(string, int) ([]byte, error)        { return nil, nil }
-func (h *hands) Events() <-chan hypervisor.Event               { return h.events }
-func (h *hands) Close()                                        {}
-func (h *hands) Apply(context.Context, nodeapi.NetState) error { return nil }
+func (h *hands) ConsoleLog(string, int) ([]byte, error)                             { return nil, nil }
+func (h *hands) PlugDisk(context.Context, string, hypervisor.Disk) error            { return nil }
+func (h *hands) UnplugDisk(context.Context, string, string) error                   { return nil }
+func (h *hands) PlugNIC(context.Context, string, hypervisor.NIC, *os.File) error    { return nil }
+func (h *hands) UnplugNIC(context.Context, string, string) error                    { return nil }
+func (h *hands) ResizeDisk(context.Context, string, string, int64) error            { return nil }
+func (h *hands) SnapshotDisk(context.Context, string, string, string) error         { return nil }
+func (h *hands) DeleteDiskSnapshot(context.Context, string, string, string) error   { return nil }
+func (h *hands) LimitDisk(context.Context, string, string, *nodeapi.IOLimits) error { return nil }
+func (h *hands) Events() <-chan hypervisor.Event                                    { return h.events }
+func (h *hands) Close()                                                             {}
+func (h *hands) Apply(context.Context, nodeapi.NetState) error                      { return nil }
 func (h *hands) Tap(_ context.Context, port string) (*os.File, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

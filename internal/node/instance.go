@@ -154,7 +154,7 @@ func (a *Agent) start(ctx context.Context, inst *nodeapi.Instance, power nodeapi
 		taps = append(taps, tap)
 	}
 	if power == nodeapi.PowerSuspended {
-		return a.Machines.Restore(ctx, inst.ID, taps)
+		return a.Machines.Restore(ctx, inst.ID, taps, nil)
 	}
 	spec, err := a.prepare(ctx, inst)
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -32,6 +33,7 @@ const bootLimit = 120 * time.Second
 // Run runs the suite.
 func Run(t *testing.T, open Open) {
 	t.Run("Life", func(t *testing.T) { life(t, open) })
+	t.Run("Plug", func(t *testing.T) { plug(t, open) })
 	t.Run("Crash", func(t *testing.T) { crash(t, open) })
 	t.Run("Absent", func(t *testing.T) { absent(t, open) })
 	t.Run("BadStart", func(t *testing.T) { badStart(t, open) })
@@ -100,13 +102,13 @@ func life(t *testing.T, open Open) {
 	d.Close()
 	d = open(t)
 	expect(t, d, nodeapi.PowerSuspended)
-	must(t, d.Restore(ctx, serverID, nil))
+	must(t, d.Restore(ctx, serverID, nil, nil))
 	expect(t, d, nodeapi.PowerRunning)
 
 	d.Close() // the machine outlives its driver
 	d = open(t)
 	expect(t, d, nodeapi.PowerRunning)
-	if got, err := d.Spec(serverID); err != nil || got.Disks[0] != spec.Disks[0] {
+	if got, err := d.Spec(serverID); err != nil || !reflect.DeepEqual(got.Disks[0], spec.Disks[0]) {
 		t.Errorf("spec after adoption %+v, %v", got, err)
 	}
 
@@ -171,7 +173,7 @@ func absent(t *testing.T, open Open) {
 	const nobody = "00000000-0000-4000-8000-000000000000"
 	for what, err := range map[string]error{
 		"stop": d.Stop(ctx, nobody, 0), "reboot": d.Reboot(ctx, nobody, true, 0), "pause": d.Pause(ctx, nobody),
-		"suspend": d.Suspend(ctx, nobody), "restore": d.Restore(ctx, nobody, nil),
+		"suspend": d.Suspend(ctx, nobody), "restore": d.Restore(ctx, nobody, nil, nil),
 	} {
 		if !errs.Is(err, errs.NotFound) {
 			t.Errorf("%s of a machine that is not there: %v", what, err)
