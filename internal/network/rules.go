@@ -47,7 +47,7 @@ func protocol(v any) (any, error) {
 	if n, ok := attr.Whole(v); ok && n >= 0 && n <= 255 {
 		return strconv.Itoa(n), nil
 	}
-	return nil, errs.Invalidf("Security group rule protocol %s not supported. Only protocol values [ah, dccp, egp, esp, gre, icmp, icmpv6, igmp, ipip, ipv6-encap, ipv6-frag, ipv6-icmp, ipv6-nonxt, ipv6-opts, ipv6-route, ospf, pgm, rsvp, sctp, tcp, udp, udplite, vrrp] and integer representations [0 to 255] are supported", attr.Text(v))
+	return nil, errs.Coded(errs.Invalid, "SecurityGroupRuleInvalidProtocol", "Security group rule protocol %s not supported. Only protocol values [ah, dccp, egp, esp, gre, icmp, icmpv6, igmp, ipip, ipv6-encap, ipv6-frag, ipv6-icmp, ipv6-nonxt, ipv6-opts, ipv6-route, ospf, pgm, rsvp, sctp, tcp, udp, udplite, vrrp] and integer representations [0 to 255] are supported.", attr.Text(v))
 }
 
 func portNumber(v any) (any, error) {
