@@ -63,7 +63,8 @@ func (s *Service) ingest(src io.Reader, limit int64) (blob string, res Result, r
 	if err != nil {
 		s.discard(tempPrefix+blob, blob)
 		if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
-			err = errs.New(errs.TooLarge, "Image storage media is full: %w", err)
+			// The error itself names a path of the host.
+			err = errs.New(errs.TooLarge, "Image storage media is full: There is not enough disk space on the image storage media.")
 		}
 		return "", res, nil, err
 	}
