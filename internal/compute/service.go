@@ -45,6 +45,9 @@ type Networks interface {
 	Ports(server string) []Port
 	// SetGroups adds or removes a security group on all the server's ports.
 	SetGroups(ctx context.Context, c *policy.Credentials, server, group string, add bool) error
+	// AddressHolder tells whether a port that the caller may see has the address, and
+	// what device the port belongs to, if any.
+	AddressHolder(c *policy.Credentials, networkID, address string) (device string, used bool)
 	// FreePorts tells how many more ports the project may have; -1: any number.
 	FreePorts(projectID string) int
 }
@@ -166,7 +169,7 @@ func New(o Options) *Service {
 	}
 	s := &Service{Options: o, collections: register(o.DB), ledger: o.DB.Ledger("compute")}
 	s.flavors = flavor.New(o.DB)
-	s.keys = keypair.New(o.DB, s.ledger, func() int { return s.layered(classDefault)["key_pairs"] })
+	s.keys = keypair.New(o.DB, s.ledger, func(c *policy.Credentials) int { return s.userLimits(c.ProjectID, c.UserID)["key_pairs"] })
 	s.pool = pool.New(o.DB, o.Nodes, s.onHost, o.ProviderID)
 	s.registerSagas()
 	return s

@@ -31,12 +31,12 @@ func (k *Key) id() string { return k.UserID + "/" + k.Name }
 type Pairs struct {
 	all    *store.Collection[Key]
 	ledger *store.Ledger
-	limit  func() int
+	limit  func(*policy.Credentials) int
 }
 
 // New registers the collection: call it before db.Start. limit is how many pairs
-// a user may have, -1 for any number; the ledger counts them.
-func New(db *store.DB, ledger *store.Ledger, limit func() int) *Pairs {
+// a caller may have, -1 for any number; the ledger counts them.
+func New(db *store.DB, ledger *store.Ledger, limit func(*policy.Credentials) int) *Pairs {
 	return &Pairs{ledger: ledger, limit: limit, all: store.Register(db, store.Schema[Key]{Service: "compute", Kind: "keypair", Version: 1,
 		ID:    (*Key).id,
 		Index: map[string]func(*Key) []string{"user": func(k *Key) []string { return []string{k.UserID} }}})}
@@ -190,7 +190,7 @@ func (s *Pairs) create(ctx context.Context, r *rest.Request) (*rest.Response, er
 	if err != nil {
 		return nil, err
 	}
-	if err := s.add(ctx, k); err != nil {
+	if err := s.add(ctx, r.Creds, k); err != nil {
 		return nil, err
 	}
 	v := view(r, k)
@@ -205,13 +205,14 @@ func (s *Pairs) create(ctx context.Context, r *rest.Request) (*rest.Response, er
 	return rest.JSON(status, map[string]any{"keypair": v}), nil
 }
 
-// add stores a key within the user's quota.
-func (s *Pairs) add(ctx context.Context, k *Key) error {
+// add stores a key within the quota that the caller's project sets for its users
+// (nova/compute/api.py, _validate_new_key_pair).
+func (s *Pairs) add(ctx context.Context, c *policy.Credentials, k *Key) error {
 	return s.ledger.Do(ctx, func(tx *store.Tx) error {
 		if _, err := s.all.TxGet(tx, k.id()); err == nil {
 			return errs.Conflictf("Key pair '%s' already exists.", k.Name)
 		}
-		if limit := s.limit(); limit >= 0 && s.all.TxCount(tx, "user", k.UserID) >= limit {
+		if limit := s.limit(c); limit >= 0 && s.all.TxCount(tx, "user", k.UserID) >= limit {
 			return errs.New(errs.QuotaExceeded, "Quota exceeded, too many key pairs.")
 		}
 		return s.all.TxCreate(tx, k)
