@@ -165,6 +165,11 @@ func (s *Service) planNICs(ctx context.Context, c *policy.Credentials, v *Server
 			} else if err != nil {
 				return err
 			}
+			if n.FixedIP != "" {
+				if holder, used := s.Networks.AddressHolder(c, n.UUID, n.FixedIP); used {
+					return errs.Invalidf("Fixed IP address %s is already in use on instance %s.", n.FixedIP, holder)
+				}
+			}
 			nic.PortID, nic.Ours = uuid.NewString(), true
 			fresh++
 		} else {

@@ -184,7 +184,7 @@ func severalOf(v *Server, hostname string) error {
 			return errs.Invalidf("Unable to launch multiple instances with a single configured port ID. Please launch your instance one by one with different ports.")
 		}
 		if n.FixedIP != "" {
-			return errs.Invalidf("Invalid fixed IP when creating more than one server: it cannot be given to all of them.")
+			return errs.Invalidf("Failed to launch instances: max_count cannot be greater than 1 if an fixed_ip is specified.")
 		}
 	}
 	return nil

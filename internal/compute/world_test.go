@@ -285,6 +285,19 @@ func (f *fakeNetworks) SetGroups(_ context.Context, _ *policy.Credentials, serve
 	return nil
 }
 
+func (f *fakeNetworks) AddressHolder(_ *policy.Credentials, network, address string) (string, bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, p := range f.ports {
+		for _, ip := range p.FixedIPs {
+			if p.NetworkID == network && ip.Addr.String() == address {
+				return p.DeviceID, true
+			}
+		}
+	}
+	return "", false
+}
+
 func (f *fakeNetworks) FreePorts(string) int {
 	f.mu.Lock()
 	defer f.mu.Unlock()

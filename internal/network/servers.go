@@ -328,6 +328,24 @@ func (s *Service) SetGroups(ctx context.Context, who *policy.Credentials, server
 	})
 }
 
+// AddressHolder tells whether a port that the caller may see has the address, and
+// what device the port belongs to, if any.
+func (s *Service) AddressHolder(c *policy.Credentials, networkID, address string) (device string, used bool) {
+	a, err := netip.ParseAddr(address)
+	if err != nil {
+		return "", false
+	}
+	p, used := s.ports.Unique("address", pair(networkID, a.String()))
+	if !used {
+		return "", false
+	}
+	n, err := s.networks.Get(networkID)
+	if !c.Admin() && c.ProjectID != p.ProjectID && (err != nil || c.ProjectID != n.ProjectID) {
+		return "", false
+	}
+	return p.DeviceID, true
+}
+
 // FreePorts tells how many more ports the project may have; -1: any number.
 func (s *Service) FreePorts(projectID string) int {
 	c := &call{Service: s}
