@@ -43,6 +43,9 @@ func (r *Region) bootstrap(ctx context.Context) error {
 	if err := r.once(ctx, "flavors", func() error { return r.Compute.Seed(ctx) }); err != nil {
 		return err
 	}
+	if err := r.Volume.Seed(ctx); err != nil {
+		return fmt.Errorf("volume types: %w", err)
+	}
 	return r.once(ctx, "networks", func() error {
 		demo, ok := r.Identity.ProjectNamed(identity.DefaultDomain, "demo")
 		admin, ok2 := r.Identity.ProjectNamed(identity.DefaultDomain, "admin")
@@ -61,6 +64,8 @@ func (r *Region) catalog() []identity.BootstrapService {
 		{Type: "placement", Name: "placement", URL: base + "/placement"},
 		{Type: "network", Name: "neutron", URL: base + "/network"},
 		{Type: "compute", Name: "nova", URL: base + "/compute/v2.1"},
+		{Type: "block-storage", Name: "cinder", URL: base + "/volume/v3"},
+		{Type: "volumev3", Name: "cinderv3", URL: base + "/volume/v3/$(project_id)s"},
 	}
 }
 

@@ -22,6 +22,7 @@ import (
 	"github.com/strata-cloud/strata/internal/rest"
 	"github.com/strata-cloud/strata/internal/saga"
 	"github.com/strata-cloud/strata/internal/store"
+	"github.com/strata-cloud/strata/internal/volume"
 )
 
 // Region is a running region: every part, in the order in which it was built.
@@ -38,6 +39,7 @@ type Region struct {
 	Image     *image.Service
 	Placement *placement.Service
 	Network   *network.Service
+	Volume    *volume.Service
 	Compute   *compute.Service
 	Policy    *policy.Engine
 	handler   http.Handler
@@ -109,10 +111,11 @@ func (r *Region) build() (err error) {
 	r.Image = image.New(image.Options{DB: db, Log: log, Dir: r.cfg.path("images"), NewInspector: newInspector})
 	r.Placement = placement.New(placement.Options{DB: db, Log: log})
 	r.Network = network.New(network.Options{DB: db, Log: log, Nodes: hostsForNetwork{r.Nodes}})
+	r.Volume = volume.New(volume.Options{DB: db, Sagas: r.Sagas, Nodes: r.Nodes, Log: log, Images: imagesForVolume{r.Image}})
 	r.Compute = compute.New(compute.Options{DB: db, Sagas: r.Sagas, Nodes: r.Nodes, Log: log,
 		Images: imagesForCompute{r.Image}, Networks: networksForCompute{r.Network}, Placement: placementForCompute{r.Placement}, ProviderID: placement.ProviderID,
 		SecurityGroups: groupsForCompute{r.Network}})
-	if r.Policy, err = policy.New(r.cfg.path(policyFile), identity.Policies(), image.Policies(), placement.Policies(), network.Policies(), compute.Policies()); err != nil {
+	if r.Policy, err = policy.New(r.cfg.path(policyFile), identity.Policies(), image.Policies(), placement.Policies(), network.Policies(), compute.Policies(), volume.Policies()); err != nil {
 		return err
 	}
 	kit := &rest.Kit{Auth: r.Identity, Policy: r.Policy, Log: log, Metrics: rest.NewMetrics(), AuthURL: "/identity"}
@@ -123,7 +126,7 @@ func (r *Region) build() (err error) {
 
 // apis are the tables of all services.
 func (r *Region) apis() []*rest.API {
-	return append(r.Identity.APIs(), r.Image.API(), r.Placement.API(), r.Network.API(), r.Compute.API(), r.Compute.LegacyAPI())
+	return append(r.Identity.APIs(), r.Image.API(), r.Placement.API(), r.Network.API(), r.Compute.API(), r.Compute.LegacyAPI(), r.Volume.API())
 }
 
 // start brings the services to life: what was begun goes on, and this machine joins the pool.

@@ -19,7 +19,8 @@ import (
 
 // Agent is a simulated node. Set the fields before Run.
 type Agent struct {
-	Info nodeapi.NodeInfo
+	Storage // the node's volumes
+	Info    nodeapi.NodeInfo
 	// Fault may refuse an instance: its text is reported as the fault.
 	Fault func(nodeapi.Instance) string
 

@@ -1,0 +1,13 @@
+// Package block is what all parts of the volume service work on: the records of
+// volumes, snapshots, attachments and backups, their states, who may see them,
+// what a project has of them, and the way to the node that keeps a volume.
+//
+// A volume's life, as status (upstream's names, which are on the wire):
+//
+//	creating -> available <-> extending, uploading, retyping, reverting, backing-up,
+//	                          restoring-backup, awaiting-transfer, downloading
+//	available -> reserved -> attaching -> in-use -> detaching -> available
+//	available, error... -> deleting -> gone          creating -> error
+//
+// One writer per field: requests and the sagas that they begin, never a node.
+package block

@@ -1,0 +1,71 @@
+package volume
+
+import (
+	"context"
+	"io"
+	"log/slog"
+
+	"github.com/strata-cloud/strata/internal/nodes"
+	"github.com/strata-cloud/strata/internal/policy"
+	"github.com/strata-cloud/strata/internal/saga"
+	"github.com/strata-cloud/strata/internal/store"
+	"github.com/strata-cloud/strata/internal/volume/block"
+	"github.com/strata-cloud/strata/internal/volume/pool"
+)
+
+// Images is what the volume service needs of the image service.
+type Images interface {
+	// Image gives an image that the caller may see; NotFound otherwise.
+	Image(ctx context.Context, c *policy.Credentials, id string) (*Image, error)
+	// Named gives the id of the image of that name that the caller may see.
+	Named(ctx context.Context, c *policy.Credentials, name string) (string, error)
+	// EnsureImage makes the record of an image that is to be uploaded.
+	EnsureImage(ctx context.Context, n NewImage) error
+	// Upload gives the image its data. An image that has it already is left alone.
+	Upload(ctx context.Context, id string, data io.Reader) error
+	// Discard removes an image whose upload failed. Absent is fine.
+	Discard(ctx context.Context, id string) error
+}
+
+// Image is what the service sees of an image.
+type Image struct {
+	ID, Name, Status, Format, Container, Checksum string
+	Size, Virtual                                 int64 // bytes of the file and of the disk
+	MinDisk, MinRAM                               int   // GiB, MiB
+	Properties                                    map[string]string
+}
+
+// NewImage is an image made of a volume.
+type NewImage struct {
+	ID, Name, Format, Container, Visibility, ProjectID string
+	Protected                                          bool
+	MinDisk                                            int // GiB
+	Properties                                         map[string]string
+}
+
+// Options configure the service.
+type Options struct {
+	DB     *store.DB
+	Sagas  *saga.Engine
+	Nodes  *nodes.Registry
+	Images Images
+	Log    *slog.Logger
+}
+
+// Service is the volume service.
+type Service struct {
+	*block.Core
+	images Images
+	pools  *pool.Pools
+}
+
+// New registers the collections and sagas: call it before db.Start.
+func New(o Options) *Service {
+	core := block.New(o.DB, o.Sagas, o.Nodes, o.Log)
+	s := &Service{Core: core, images: o.Images, pools: pool.New(core)}
+	s.registerSagas()
+	return s
+}
+
+// Seed makes the default volume type: every start calls it.
+func (s *Service) Seed(ctx context.Context) error { return s.Types.Seed(ctx) }
