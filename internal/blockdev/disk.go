@@ -26,7 +26,7 @@ type Base struct {
 // linked (or copied), others are converted to qcow2. Unsafe images are refused
 // with errs.Invalid.
 func EnsureBase(ctx context.Context, source, target string) (Base, error) {
-	if b, err := inspectBase(target); err == nil {
+	if b, err := InspectBase(target); err == nil {
 		return b, nil
 	}
 	f, err := os.Open(source)
@@ -45,7 +45,7 @@ func EnsureBase(ctx context.Context, source, target string) (Base, error) {
 	os.Remove(tmp)
 	switch img.Format {
 	case Raw, QCOW2, ISO:
-		err = linkOrCopy(ctx, source, tmp)
+		err = LinkOrCopy(ctx, source, tmp)
 	default:
 		err = run(ctx, "", "qemu-img", "convert", "-f", qemuName(img.Format), "-O", "qcow2", source, tmp)
 	}
@@ -59,7 +59,7 @@ func EnsureBase(ctx context.Context, source, target string) (Base, error) {
 		os.Remove(tmp)
 		return Base{}, fmt.Errorf("preparing an image: %w", err)
 	}
-	return inspectBase(target)
+	return InspectBase(target)
 }
 
 // qemuName is QEMU's name of a format.
@@ -70,7 +70,8 @@ func qemuName(f Format) string {
 	return string(f)
 }
 
-func inspectBase(path string) (Base, error) {
+// InspectBase tells what a base image in place is; unsafe ones are errs.Invalid.
+func InspectBase(path string) (Base, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return Base{}, err
@@ -127,7 +128,7 @@ func EnsureRoot(ctx context.Context, dir, name string, base Base, size int64) er
 	link := name + ".base"
 	err := create(dir, name, func(tmp string) error {
 		os.Remove(filepath.Join(dir, link))
-		if err := linkOrCopy(ctx, base.Path, filepath.Join(dir, link)); err != nil {
+		if err := LinkOrCopy(ctx, base.Path, filepath.Join(dir, link)); err != nil {
 			return err
 		}
 		return run(ctx, dir, "qemu-img", "create", "-q", "-f", "qcow2", "-b", link, "-F", string(base.Format),
@@ -141,7 +142,7 @@ func EnsureRoot(ctx context.Context, dir, name string, base Base, size int64) er
 
 // EnsureLinked puts an image that is used as it is, such as an ISO, into dir.
 func EnsureLinked(ctx context.Context, dir, name string, base Base) error {
-	return create(dir, name, func(tmp string) error { return linkOrCopy(ctx, base.Path, tmp) })
+	return create(dir, name, func(tmp string) error { return LinkOrCopy(ctx, base.Path, tmp) })
 }
 
 // Content is what an empty disk has on it.
@@ -232,8 +233,8 @@ func create(dir, name string, fill func(tmp string) error) error {
 	return err
 }
 
-// linkOrCopy makes a hard link, or a sparse copy on another file system.
-func linkOrCopy(ctx context.Context, from, to string) error {
+// LinkOrCopy makes a hard link, or a sparse copy on another file system.
+func LinkOrCopy(ctx context.Context, from, to string) error {
 	if err := os.Link(from, to); err == nil {
 		return nil
 	}
