@@ -30,11 +30,6 @@ const (
 	repError = 1 << 31
 
 	infoExport = 0
-
-	transReadOnly = 1 << 1
-	transFlush    = 1 << 2
-	transTrim     = 1 << 5
-	transZeroes   = 1 << 6
 )
 
 const (
