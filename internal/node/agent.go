@@ -49,6 +49,7 @@ type Options struct {
 	Control  Control
 	Machines hypervisor.Driver
 	Plane    Plane
+	Volumes  Volumes // nil: the node reaches none
 	Log      *slog.Logger
 	// CacheDir keeps base images in the form that guests use, one file per image.
 	CacheDir string
@@ -66,6 +67,7 @@ type Agent struct {
 	mu     sync.Mutex
 	wanted map[string]*nodeapi.Instance
 	synced bool
+	waits  map[string]func() // ends a wait for a guest, by instance
 	cache  imageCache
 }
 
@@ -81,7 +83,7 @@ func New(o Options) (*Agent, error) {
 	if err := os.MkdirAll(o.CacheDir, 0o711); err != nil {
 		return nil, err
 	}
-	a := &Agent{Options: o, bootID: string(boot), wanted: map[string]*nodeapi.Instance{}, ports: portReports{wake: make(chan struct{}, 1)}}
+	a := &Agent{Options: o, bootID: string(boot), wanted: map[string]*nodeapi.Instance{}, waits: map[string]func(){}, ports: portReports{wake: make(chan struct{}, 1)}}
 	a.cache = imageCache{dir: o.CacheDir, control: o.Control}
 	a.loop = reconcile.New("instance", o.Log, a.reconcile)
 	a.loop.Workers = 16 // they mostly wait for guests
@@ -115,6 +117,9 @@ func (a *Agent) followInstances(ctx context.Context) {
 			delete(a.wanted, e.ID)
 		default:
 			a.wanted[e.ID] = e.Instance
+		}
+		if stop := a.waits[e.ID]; stop != nil {
+			stop()
 		}
 		a.mu.Unlock()
 		if e.Synced {

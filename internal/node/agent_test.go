@@ -26,6 +26,8 @@ type hands struct {
 
 	mu       sync.Mutex
 	power    map[string]nodeapi.Power
+	specs    map[string]hypervisor.Spec
+	stubborn bool // guests let no device go
 	calls    []string
 	plugged  map[string]bool
 	statuses map[string]nodeapi.InstanceStatus
@@ -35,7 +37,7 @@ type hands struct {
 }
 
 func newHands(t *testing.T) *hands {
-	return &hands{t: t, dir: t.TempDir(), power: map[string]nodeapi.Power{}, plugged: map[string]bool{},
+	return &hands{t: t, dir: t.TempDir(), power: map[string]nodeapi.Power{}, plugged: map[string]bool{}, specs: map[string]hypervisor.Spec{},
 		statuses: map[string]nodeapi.InstanceStatus{}, events: make(chan hypervisor.Event, 10), wanted: make(chan InstanceEvent, 100)}
 }
 
@@ -69,6 +71,7 @@ func (h *hands) Start(_ context.Context, s hypervisor.Spec, taps []*os.File) err
 	if len(taps) != len(s.NICs) {
 		return fmt.Errorf("%d taps for %d NICs", len(taps), len(s.NICs))
 	}
+	h.edit(s.ID, func(has *hypervisor.Spec) { *has = s })
 	return h.set(s.ID, nodeapi.PowerRunning, "start")
 }
 func (h *hands) Stop(_ context.Context, id string, _ time.Duration) error {
@@ -97,7 +100,12 @@ func (h *hands) State(id string) (nodeapi.Power, error) {
 	}
 	return "", errs.NotFoundf("no machine %s", id)
 }
-func (h *hands) Spec(string) (hypervisor.Spec, error) {
+func (h *hands) Spec(id string) (hypervisor.Spec, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if s, ok := h.specs[id]; ok {
+		return s, nil
+	}
 	return hypervisor.Spec{}, errs.NotFoundf("none")
 }
 func (h *hands) List() ([]string, error) {
@@ -115,18 +123,13 @@ func (h *hands) Remove(_ context.Context, id string) error {
 	delete(h.power, id)
 	return os.RemoveAll(filepath.Join(h.dir, id))
 }
-func (h *hands) ConsoleLog(string, int) ([]byte, error)                             { return nil, nil }
-func (h *hands) PlugDisk(context.Context, string, hypervisor.Disk) error            { return nil }
-func (h *hands) UnplugDisk(context.Context, string, string) error                   { return nil }
-func (h *hands) PlugNIC(context.Context, string, hypervisor.NIC, *os.File) error    { return nil }
-func (h *hands) UnplugNIC(context.Context, string, string) error                    { return nil }
-func (h *hands) ResizeDisk(context.Context, string, string, int64) error            { return nil }
-func (h *hands) SnapshotDisk(context.Context, string, string, string) error         { return nil }
-func (h *hands) DeleteDiskSnapshot(context.Context, string, string, string) error   { return nil }
-func (h *hands) LimitDisk(context.Context, string, string, *nodeapi.IOLimits) error { return nil }
-func (h *hands) Events() <-chan hypervisor.Event                                    { return h.events }
-func (h *hands) Close()                                                             {}
-func (h *hands) Apply(context.Context, nodeapi.NetState) error                      { return nil }
+func (h *hands) ConsoleLog(string, int) ([]byte, error)                           { return nil, nil }
+func (h *hands) ResizeDisk(context.Context, string, string, int64) error          { return nil }
+func (h *hands) SnapshotDisk(context.Context, string, string, string) error       { return nil }
+func (h *hands) DeleteDiskSnapshot(context.Context, string, string, string) error { return nil }
+func (h *hands) Events() <-chan hypervisor.Event                                  { return h.events }
+func (h *hands) Close()                                                           {}
+func (h *hands) Apply(context.Context, nodeapi.NetState) error                    { return nil }
 func (h *hands) Tap(_ context.Context, port string) (*os.File, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -159,7 +162,7 @@ func (h *hands) Image(context.Context, string) (string, string, error) {
 // run starts an agent and gives the function that stops it.
 func (h *hands) run() (stop func()) {
 	h.t.Helper()
-	a, err := New(Options{ID: "n", Control: h, Machines: h, Plane: h, Log: slog.New(slog.DiscardHandler), CacheDir: h.t.TempDir()})
+	a, err := New(Options{ID: "n", Control: h, Machines: h, Plane: h, Volumes: h, Log: slog.New(slog.DiscardHandler), CacheDir: h.t.TempDir()})
 	if err != nil {
 		h.t.Fatal(err)
 	}

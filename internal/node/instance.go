@@ -8,9 +8,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/strata-cloud/strata/internal/errs"
+	"github.com/strata-cloud/strata/internal/hypervisor"
 	"github.com/strata-cloud/strata/internal/nodeapi"
 )
 
@@ -19,6 +21,10 @@ type memory struct {
 	Gen       int64  `json:"gen"`
 	RebootSeq int64  `json:"reboot_seq"`
 	BootID    string `json:"boot_id"`
+	// Disks are the files of the disks that were begun here, and Volumes what was
+	// attached, without keys: what is to be removed when it is wanted no more.
+	Disks   []string               `json:"disks,omitempty"`
+	Volumes []nodeapi.VolumeSource `json:"volumes,omitempty"`
 }
 
 const memoryFile = "agent.json"
@@ -61,6 +67,9 @@ func (a *Agent) converge(ctx context.Context, inst *nodeapi.Instance) error {
 		return a.report(ctx, inst, mem, nil)
 	}
 	failure := a.ensure(ctx, inst, mem)
+	if failure == nil {
+		mem, failure = a.sweep(ctx, inst)
+	}
 	if failure != nil && ctx.Err() != nil {
 		return failure // not the instance's fault
 	}
@@ -68,7 +77,7 @@ func (a *Agent) converge(ctx context.Context, inst *nodeapi.Instance) error {
 		return nil // something newer is wanted: it is queued already
 	}
 	if failure == nil {
-		mem = memory{Gen: inst.Gen, RebootSeq: inst.Reboot.Seq, BootID: a.bootID}
+		mem.Gen, mem.RebootSeq, mem.BootID = inst.Gen, inst.Reboot.Seq, a.bootID
 		if err := a.remember(inst.ID, mem); err != nil {
 			return err
 		}
@@ -105,9 +114,17 @@ func (a *Agent) ensure(ctx context.Context, inst *nodeapi.Instance, mem memory) 
 		if fresh {
 			return nil
 		}
-		return a.Machines.Stop(ctx, inst.ID, a.Grace)
+		if err := a.Machines.Stop(ctx, inst.ID, a.Grace); err != nil {
+			return err
+		}
+		return errors.Join(a.makeLocal(ctx, inst), a.unplugPorts(ctx, inst))
 	case nodeapi.PowerPaused:
-		if err := a.start(ctx, inst, power); err != nil {
+		if power != nodeapi.PowerPaused {
+			if err := a.start(ctx, inst, power); err != nil {
+				return err
+			}
+		}
+		if err := a.adjust(ctx, inst); err != nil {
 			return err
 		}
 		return a.Machines.Pause(ctx, inst.ID)
@@ -117,19 +134,27 @@ func (a *Agent) ensure(ctx context.Context, inst *nodeapi.Instance, mem memory) 
 		}
 		return a.Machines.Suspend(ctx, inst.ID)
 	case nodeapi.PowerRunning:
-		if inst.Reboot.Seq > mem.RebootSeq && power == nodeapi.PowerRunning {
-			return a.Machines.Reboot(ctx, inst.ID, inst.Reboot.Hard, a.Grace)
+		if err := a.run(ctx, inst, mem, power); err != nil {
+			return err
 		}
-		if inst.Reboot.Seq > mem.RebootSeq && inst.Reboot.Hard && power != nodeapi.PowerStopped {
-			// A paused, suspended or crashed guest starts anew.
-			if err := a.Machines.Stop(ctx, inst.ID, 0); err != nil && !gone(err) {
-				return err
-			}
-			power = nodeapi.PowerStopped
-		}
-		return a.start(ctx, inst, power)
+		return a.adjust(ctx, inst)
 	}
 	return errs.Invalidf("power state %q cannot be wanted", inst.Power)
+}
+
+// run gets the machine running, with the reboot that is asked for.
+func (a *Agent) run(ctx context.Context, inst *nodeapi.Instance, mem memory, power nodeapi.Power) error {
+	if inst.Reboot.Seq > mem.RebootSeq && power == nodeapi.PowerRunning {
+		return a.Machines.Reboot(ctx, inst.ID, inst.Reboot.Hard, a.Grace)
+	}
+	if inst.Reboot.Seq > mem.RebootSeq && inst.Reboot.Hard && power != nodeapi.PowerStopped {
+		// A paused, suspended or crashed guest starts anew.
+		if err := a.Machines.Stop(ctx, inst.ID, 0); err != nil && !gone(err) {
+			return err
+		}
+		power = nodeapi.PowerStopped
+	}
+	return a.start(ctx, inst, power)
 }
 
 // start gets the machine running from whatever it is now.
@@ -146,19 +171,28 @@ func (a *Agent) start(ctx context.Context, inst *nodeapi.Instance, power nodeapi
 			err = errors.Join(err, t.Close())
 		}
 	}()
-	for _, n := range inst.NICs {
-		tap, err := a.Plane.Tap(ctx, n.PortID)
+	var spec hypervisor.Spec
+	if power == nodeapi.PowerSuspended { // which goes on with what it had
+		spec, err = a.Machines.Spec(inst.ID)
+	} else if err = a.unplugPorts(ctx, inst); err == nil {
+		spec, err = a.prepare(ctx, inst)
+	}
+	if err != nil {
+		return err
+	}
+	for _, n := range spec.NICs {
+		tap, err := a.Plane.Tap(ctx, n.ID)
 		if err != nil {
-			return fmt.Errorf("plugging port %s: %w", n.PortID, err)
+			return fmt.Errorf("plugging port %s: %w", n.ID, err)
 		}
 		taps = append(taps, tap)
 	}
 	if power == nodeapi.PowerSuspended {
-		return a.Machines.Restore(ctx, inst.ID, taps, nil)
-	}
-	spec, err := a.prepare(ctx, inst)
-	if err != nil {
-		return err
+		disks, err := a.reattach(ctx, inst, &spec)
+		if err != nil {
+			return err
+		}
+		return a.Machines.Restore(ctx, inst.ID, taps, disks)
 	}
 	return a.Machines.Start(ctx, spec, taps)
 }
@@ -176,6 +210,9 @@ func (a *Agent) remove(ctx context.Context, id string, inst *nodeapi.Instance) e
 			ports[n.PortID] = true
 		}
 	}
+	if err := a.letGo(ctx, id); err != nil {
+		return err
+	}
 	if err := a.Machines.Remove(ctx, id); err != nil && !gone(err) {
 		return err
 	}
@@ -185,6 +222,50 @@ func (a *Agent) remove(ctx context.Context, id string, inst *nodeapi.Instance) e
 		}
 	}
 	return nil
+}
+
+// letGo ends the machine and detaches its volumes.
+func (a *Agent) letGo(ctx context.Context, id string) error {
+	if _, err := a.Machines.State(id); gone(err) {
+		return nil
+	}
+	mem, err := a.recall(id)
+	if err != nil || len(mem.Volumes) == 0 {
+		return err
+	}
+	if err := a.Machines.Stop(ctx, id, 0); err != nil && !gone(err) {
+		return err
+	}
+	dir, err := a.Machines.Dir(id)
+	if err != nil {
+		return err
+	}
+	_, err = a.detach(ctx, dir, mem.Volumes, nil)
+	return err
+}
+
+// reattach gets the volumes of a suspended machine ready.
+func (a *Agent) reattach(ctx context.Context, inst *nodeapi.Instance, spec *hypervisor.Spec) ([]hypervisor.Disk, error) {
+	var out []hypervisor.Disk
+	for i := range inst.Disks {
+		if d := &inst.Disks[i]; d.Role == roleVolume && slices.ContainsFunc(spec.Disks, func(has hypervisor.Disk) bool { return has.Name() == diskID(d) }) {
+			disk, err := a.prepareDisk(ctx, inst, i)
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, disk)
+		}
+	}
+	return out, nil
+}
+
+// note changes what is remembered of an instance, when change says so.
+func (a *Agent) note(id string, change func(*memory) bool) error {
+	mem, err := a.recall(id)
+	if err != nil || !change(&mem) {
+		return err
+	}
+	return a.remember(id, mem)
 }
 
 func (a *Agent) recall(id string) (memory, error) {

@@ -31,10 +31,10 @@ func (a *Agent) prepare(ctx context.Context, inst *nodeapi.Instance) (hypervisor
 	if err != nil {
 		return s, err
 	}
-	for i, d := range inst.Disks {
-		disk, err := a.prepareDisk(ctx, dir, i, d)
+	for i := range inst.Disks {
+		disk, err := a.prepareDisk(ctx, inst, i)
 		if err != nil {
-			return s, fmt.Errorf("%s: %w", d.Name, err)
+			return s, fmt.Errorf("disk %s: %w", inst.Disks[i].Name, err)
 		}
 		s.Disks = append(s.Disks, disk)
 	}
@@ -45,7 +45,7 @@ func (a *Agent) prepare(ctx context.Context, inst *nodeapi.Instance) (hypervisor
 		}
 	}
 	for _, n := range inst.NICs {
-		s.NICs = append(s.NICs, hypervisor.NIC{ID: n.PortID, MAC: n.MAC, MTU: n.MTU, Model: n.Model})
+		s.NICs = append(s.NICs, machineNIC(n))
 	}
 	if !inst.Guest.ConfigDrive {
 		return s, nil
@@ -55,42 +55,6 @@ func (a *Agent) prepare(ctx context.Context, inst *nodeapi.Instance) (hypervisor
 	}
 	s.Disks = append(s.Disks, hypervisor.Disk{File: configFile, Format: "raw", ReadOnly: true, Serial: "config-2"})
 	return s, nil
-}
-
-func (a *Agent) prepareDisk(ctx context.Context, dir string, i int, d nodeapi.Disk) (hypervisor.Disk, error) {
-	name := d.Name
-	if name == "" || name != filepath.Base(name) {
-		return hypervisor.Disk{}, errs.Invalidf("%q is no name of a disk", name)
-	}
-	size := int64(d.SizeGiB) << 30
-	if size == 0 {
-		size = int64(d.SizeMiB) << 20
-	}
-	out := hypervisor.Disk{File: name, Format: "raw", Bus: d.Bus, ReadOnly: d.ReadOnly, Bootable: d.Boot > 0}
-	if d.ImageID == "" {
-		content, label := blockdev.Blank, ""
-		switch d.Role {
-		case "ephemeral":
-			content, label = blockdev.Ext4, fmt.Sprintf("ephemeral%d", i-1)
-		case "swap":
-			content = blockdev.Swap
-		}
-		return out, blockdev.EnsureEmpty(ctx, dir, name, size, content, label)
-	}
-	if _, err := os.Lstat(filepath.Join(dir, name)); err == nil && d.Format != "iso" {
-		out.Format = "qcow2"
-		return out, nil // the disk has its own link to the base, whatever became of the image
-	}
-	base, err := a.cache.base(ctx, d.ImageID)
-	if err != nil {
-		return out, err
-	}
-	if base.Format == blockdev.ISO {
-		out.CDROM, out.ReadOnly, out.Bus = true, true, "sata"
-		return out, blockdev.EnsureLinked(ctx, dir, name, base)
-	}
-	out.Format = "qcow2"
-	return out, blockdev.EnsureRoot(ctx, dir, name, base, size)
 }
 
 func (a *Agent) prepareKernel(ctx context.Context, dir string, m nodeapi.Machine) (kernel, initrd string, err error) {
