@@ -268,7 +268,7 @@ func TestUsage(t *testing.T) {
 	c.do("admin", "GET", "/os-simple-tenant-usage/"+project2, "").want(200).is("map[]", "tenant_usage")
 	c.do("admin", "GET", "/os-simple-tenant-usage?start=x", "").want(400)
 	c.do("admin", "GET", "/os-simple-tenant-usage?start=2030-01-01T00:00:00&end=2020-01-01T00:00:00", "").want(400)
-	if got := c.svc.expiredUsage(time.Now().Add(keepUsage + time.Hour)); len(got) != 1 || c.svc.forgetUsage(t.Context(), got[0]) != nil || len(c.svc.used.All()) != 0 {
+	if got := c.svc.usages.Expired(time.Now().Add(400*24*time.Hour + time.Hour)); len(got) != 1 || c.svc.usages.Forget(t.Context(), got[0]) != nil || len(c.svc.usages.Expired(time.Now().Add(1e4*time.Hour))) != 0 {
 		t.Errorf("old usage %v stays", got)
 	}
 }

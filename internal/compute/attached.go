@@ -3,6 +3,7 @@ package compute
 import (
 	"context"
 
+	"github.com/strata-cloud/strata/internal/compute/wire"
 	"github.com/strata-cloud/strata/internal/errs"
 	"github.com/strata-cloud/strata/internal/rest"
 )
@@ -58,7 +59,7 @@ func (s *Service) interfaceView(r *rest.Request, v *Server, p Port) map[string]a
 		view["tag"] = nil
 		for _, n := range v.NICs {
 			if n.PortID == p.ID {
-				view["tag"] = nilText(n.Tag)
+				view["tag"] = wire.OrNull(n.Tag)
 			}
 		}
 	}

@@ -13,7 +13,6 @@ import (
 
 	"github.com/strata-cloud/strata/internal/compute/wire"
 	"github.com/strata-cloud/strata/internal/saga"
-	"github.com/strata-cloud/strata/internal/store"
 )
 
 func request(method, path, body string) *http.Request {
@@ -58,9 +57,7 @@ func BenchmarkListDetail(b *testing.B) {
 // BenchmarkCreate is the request alone: until the server and its saga are committed.
 func BenchmarkCreate(b *testing.B) {
 	w := newWorld(b, saga.Options{})
-	if err := w.db.Txn(b.Context(), func(tx *store.Tx) error {
-		return w.svc.quotas.TxPut(tx, &Quota{ProjectID: project1, Limits: map[string]int{"instances": -1, "cores": -1, "ram": -1}})
-	}); err != nil {
+	if err := w.svc.quotas.Set(b.Context(), project1, map[string]int{"instances": -1, "cores": -1, "ram": -1}); err != nil {
 		b.Fatal(err)
 	}
 	h := w.handler()

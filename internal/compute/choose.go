@@ -192,3 +192,18 @@ func (s *Service) planNICs(ctx context.Context, c *policy.Credentials, v *Server
 	}
 	return nil
 }
+
+// chooseHints reads the scheduler hints that mean something here; others are kept
+// and do nothing, as with upstream's default filters.
+func (s *Service) chooseHints(c *policy.Credentials, v *Server) error {
+	id, ok := v.Hints["group"].(string)
+	if !ok {
+		return nil
+	}
+	g, err := s.groups.Find(c, id)
+	if err != nil {
+		return errs.Invalidf("%s", err.Error())
+	}
+	v.GroupID = g.ID
+	return nil
+}

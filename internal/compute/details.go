@@ -19,7 +19,7 @@ func digest(text string) string {
 }
 
 func (s *Service) limitMetadata(v *Server) error {
-	if limit := s.limits(v.ProjectID)["metadata_items"]; limit >= 0 && len(v.Metadata) > limit {
+	if limit := s.quotas.Limits(v.ProjectID)["metadata_items"]; limit >= 0 && len(v.Metadata) > limit {
 		return errs.Forbiddenf("Maximum number of metadata items exceeds %d", limit)
 	}
 	return nil

@@ -3,9 +3,38 @@ package compute
 import (
 	"context"
 
+	"github.com/strata-cloud/strata/internal/compute/securitygroup"
 	"github.com/strata-cloud/strata/internal/errs"
 	"github.com/strata-cloud/strata/internal/rest"
 )
+
+// members lists the servers of a server group.
+func (s *Service) members(group string) []string {
+	out := []string{}
+	for _, v := range s.servers.By("group", group) {
+		out = append(out, v.ID)
+	}
+	return out
+}
+
+// securityGroupRoutes do not exist without a network service that has groups.
+func (s *Service) securityGroupRoutes() []rest.Route {
+	if s.SecurityGroups == nil {
+		return nil
+	}
+	p := &securitygroup.Proxy{Groups: s.SecurityGroups, OfServer: func(r *rest.Request) ([]string, error) {
+		v, err := s.authorized(r)
+		if err != nil {
+			return nil, err
+		}
+		var ids []string
+		for _, p := range s.Networks.Ports(v.ID) {
+			ids = append(ids, p.GroupIDs...)
+		}
+		return unique(ids), nil
+	}}
+	return p.Routes()
+}
 
 // changeGroup adds a security group to the server's ports or removes it from them.
 func (s *Service) changeGroup(key string, add bool) rest.Handler {

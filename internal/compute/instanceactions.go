@@ -37,11 +37,11 @@ func eventView(r *rest.Request, v *Server, l *saga.Record, st saga.StepLog, all 
 	}
 	if r.AtLeast(2, 62) {
 		if e["hostId"] = hostID(v); all {
-			e["host"] = nilText(v.Host)
+			e["host"] = wire.OrNull(v.Host)
 		}
 	}
 	if r.AtLeast(2, 84) && r.Allows("os_compute_api:os-instance-actions:events:details", target(v)) {
-		e["details"] = nilText(st.Error)
+		e["details"] = wire.OrNull(st.Error)
 	}
 	return e
 }

@@ -25,9 +25,9 @@ func (s *Service) Run(ctx context.Context) {
 	purge := reconcile.New("compute.purge", s.Log, s.purge)
 	purge.Resync = purgeEvery
 	purge.List = func() []string { return s.expired(time.Now()) }
-	forget := reconcile.New("compute.usage", s.Log, s.forgetUsage)
+	forget := reconcile.New("compute.usage", s.Log, s.usages.Forget)
 	forget.Resync = purgeEvery
-	forget.List = func() []string { return s.expiredUsage(time.Now()) }
+	forget.List = func() []string { return s.usages.Expired(time.Now()) }
 	var group sync.WaitGroup
 	group.Go(func() { forget.Run(ctx) })
 	group.Go(func() { follow.Run(ctx) })
@@ -114,28 +114,10 @@ func (s *Service) purge(ctx context.Context, id string) error {
 			return err
 		}
 		if u, ran := usageOf(v); ran {
-			if err := s.used.TxPut(tx, &u); err != nil {
+			if err := s.usages.Keep(tx, &u); err != nil {
 				return err
 			}
 		}
 		return s.servers.TxDelete(tx, id)
 	})
-}
-
-// forgetUsage drops the usage of a server that ended too long ago to be reported.
-func (s *Service) forgetUsage(ctx context.Context, id string) error {
-	if err := s.used.Delete(ctx, id); err != nil && !errs.Is(err, errs.NotFound) {
-		return err
-	}
-	return nil
-}
-
-func (s *Service) expiredUsage(at time.Time) []string {
-	var out []string
-	for _, u := range s.used.All() {
-		if u.Ended.Add(keepUsage).Before(at) {
-			out = append(out, u.ID)
-		}
-	}
-	return out
 }

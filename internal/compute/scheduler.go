@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 
+	"github.com/strata-cloud/strata/internal/compute/servergroup"
 	"github.com/strata-cloud/strata/internal/compute/wire"
 	"github.com/strata-cloud/strata/internal/errs"
 	"github.com/strata-cloud/strata/internal/store"
@@ -33,9 +34,9 @@ func (s *Service) chooseHosts(ctx context.Context, v *Server, need Resources) ([
 	}
 	switch g, err := s.groups.Get(v.GroupID); {
 	case err != nil:
-	case g.Policy == softAffinity:
+	case g.Policy == servergroup.SoftAffinity:
 		slices.SortStableFunc(out, func(a, b string) int { return members[b] - members[a] })
-	case g.Policy == softAntiAffinity:
+	case g.Policy == servergroup.SoftAntiAffinity:
 		slices.SortStableFunc(out, func(a, b string) int { return members[a] - members[b] })
 	}
 	return out, nil
@@ -60,9 +61,9 @@ func (s *Service) groupAllows(v *Server, members map[string]int, host string) bo
 	g, err := s.groups.Get(v.GroupID)
 	switch {
 	case err != nil:
-	case g.Policy == affinity:
+	case g.Policy == servergroup.Affinity:
 		return len(members) == 0 || members[host] > 0
-	case g.Policy == antiAffinity:
+	case g.Policy == servergroup.AntiAffinity:
 		return members[host] < max(g.MaxPerHost, 1)
 	}
 	return true

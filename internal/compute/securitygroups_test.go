@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/strata-cloud/strata/internal/compute/securitygroup"
 	"github.com/strata-cloud/strata/internal/errs"
 	"github.com/strata-cloud/strata/internal/rest"
 	"github.com/strata-cloud/strata/internal/saga"
@@ -18,9 +19,9 @@ import (
 
 // fakeGroups plays the network service's security groups: three a project at most.
 type fakeGroups struct {
-	groups []SecurityGroup
+	groups []securitygroup.Group
 	made   int
-	last   NewSecurityRule
+	last   securitygroup.NewRule
 }
 
 func newGroups() *fakeGroups { return &fakeGroups{} }
@@ -30,28 +31,28 @@ func (f *fakeGroups) id() string {
 	return fmt.Sprintf("33333333-3333-4333-8333-%012d", f.made)
 }
 
-func (f *fakeGroups) Describe(_ context.Context, ids []string) ([]SecurityGroup, error) {
-	var out []SecurityGroup
+func (f *fakeGroups) Describe(_ context.Context, ids []string) ([]securitygroup.Group, error) {
+	var out []securitygroup.Group
 	for _, id := range ids {
-		out = append(out, SecurityGroup{ID: id, Name: strings.TrimPrefix(id, "sg-"), ProjectID: project1,
-			Rules: []SecurityRule{{ID: "r1", Protocol: "tcp", CIDR: "0.0.0.0/0"}}})
+		out = append(out, securitygroup.Group{ID: id, Name: strings.TrimPrefix(id, "sg-"), ProjectID: project1,
+			Rules: []securitygroup.Rule{{ID: "r1", Protocol: "tcp", CIDR: "0.0.0.0/0"}}})
 	}
 	return out, nil
 }
 
-func (f *fakeGroups) List(_ context.Context, r *rest.Request, all bool) ([]SecurityGroup, error) {
-	return slices.DeleteFunc(slices.Clone(f.groups), func(g SecurityGroup) bool { return !all && g.ProjectID != r.Creds.ProjectID }), nil
+func (f *fakeGroups) List(_ context.Context, r *rest.Request, all bool) ([]securitygroup.Group, error) {
+	return slices.DeleteFunc(slices.Clone(f.groups), func(g securitygroup.Group) bool { return !all && g.ProjectID != r.Creds.ProjectID }), nil
 }
 
 func (f *fakeGroups) at(r *rest.Request, id string) (int, error) {
-	i := slices.IndexFunc(f.groups, func(g SecurityGroup) bool { return g.ID == id && g.ProjectID == r.Creds.ProjectID })
+	i := slices.IndexFunc(f.groups, func(g securitygroup.Group) bool { return g.ID == id && g.ProjectID == r.Creds.ProjectID })
 	if i < 0 {
 		return 0, errs.NotFoundf("Security group %s does not exist", id)
 	}
 	return i, nil
 }
 
-func (f *fakeGroups) Get(_ context.Context, r *rest.Request, id string) (*SecurityGroup, error) {
+func (f *fakeGroups) Get(_ context.Context, r *rest.Request, id string) (*securitygroup.Group, error) {
 	i, err := f.at(r, id)
 	if err != nil {
 		return nil, err
@@ -59,18 +60,18 @@ func (f *fakeGroups) Get(_ context.Context, r *rest.Request, id string) (*Securi
 	return &f.groups[i], nil
 }
 
-func (f *fakeGroups) Create(_ context.Context, r *rest.Request, name, description string) (*SecurityGroup, error) {
+func (f *fakeGroups) Create(_ context.Context, r *rest.Request, name, description string) (*securitygroup.Group, error) {
 	if len(f.groups) == 3 {
 		return nil, errs.New(errs.QuotaExceeded, "Quota exceeded for resources: ['security_group'].")
 	}
 	if name == "default" {
 		return nil, errs.Conflictf("Default security group already exists.")
 	}
-	f.groups = append(f.groups, SecurityGroup{ID: f.id(), Name: name, Description: description, ProjectID: r.Creds.ProjectID})
+	f.groups = append(f.groups, securitygroup.Group{ID: f.id(), Name: name, Description: description, ProjectID: r.Creds.ProjectID})
 	return &f.groups[len(f.groups)-1], nil
 }
 
-func (f *fakeGroups) Update(_ context.Context, r *rest.Request, id, name, description string) (*SecurityGroup, error) {
+func (f *fakeGroups) Update(_ context.Context, r *rest.Request, id, name, description string) (*securitygroup.Group, error) {
 	i, err := f.at(r, id)
 	if err != nil {
 		return nil, err
@@ -91,7 +92,7 @@ func (f *fakeGroups) Delete(_ context.Context, r *rest.Request, id string) error
 	return nil
 }
 
-func (f *fakeGroups) AddRule(_ context.Context, r *rest.Request, n NewSecurityRule) (*SecurityRule, error) {
+func (f *fakeGroups) AddRule(_ context.Context, r *rest.Request, n securitygroup.NewRule) (*securitygroup.Rule, error) {
 	i, err := f.at(r, n.Group)
 	if err != nil {
 		return nil, err
@@ -100,7 +101,7 @@ func (f *fakeGroups) AddRule(_ context.Context, r *rest.Request, n NewSecurityRu
 		return nil, errs.Coded(errs.Conflict, "SecurityGroupRuleExists", "Security group rule already exists.")
 	}
 	f.last = n
-	v := SecurityRule{ID: f.id(), Protocol: n.Protocol, FromPort: n.FromPort, ToPort: n.ToPort, CIDR: n.CIDR}
+	v := securitygroup.Rule{ID: f.id(), Protocol: n.Protocol, FromPort: n.FromPort, ToPort: n.ToPort, CIDR: n.CIDR}
 	if n.RemoteGroup != "" {
 		v.RemoteGroup, v.RemoteGroupOwner = f.groups[i].Name, f.groups[i].ProjectID
 	}
@@ -110,7 +111,7 @@ func (f *fakeGroups) AddRule(_ context.Context, r *rest.Request, n NewSecurityRu
 
 func (f *fakeGroups) DropRule(_ context.Context, _ *rest.Request, id string) error {
 	for i := range f.groups {
-		if j := slices.IndexFunc(f.groups[i].Rules, func(v SecurityRule) bool { return v.ID == id }); j >= 0 {
+		if j := slices.IndexFunc(f.groups[i].Rules, func(v securitygroup.Rule) bool { return v.ID == id }); j >= 0 {
 			f.groups[i].Rules = slices.Delete(f.groups[i].Rules, j, j+1)
 			return nil
 		}

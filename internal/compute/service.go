@@ -9,11 +9,14 @@ import (
 	"github.com/strata-cloud/strata/internal/compute/flavor"
 	"github.com/strata-cloud/strata/internal/compute/keypair"
 	"github.com/strata-cloud/strata/internal/compute/pool"
+	"github.com/strata-cloud/strata/internal/compute/quota"
+	"github.com/strata-cloud/strata/internal/compute/securitygroup"
+	"github.com/strata-cloud/strata/internal/compute/servergroup"
+	"github.com/strata-cloud/strata/internal/compute/usage"
 	"github.com/strata-cloud/strata/internal/errs"
 	"github.com/strata-cloud/strata/internal/nodeapi"
 	"github.com/strata-cloud/strata/internal/nodes"
 	"github.com/strata-cloud/strata/internal/policy"
-	"github.com/strata-cloud/strata/internal/rest"
 	"github.com/strata-cloud/strata/internal/saga"
 	"github.com/strata-cloud/strata/internal/store"
 )
@@ -50,45 +53,6 @@ type Networks interface {
 	AddressHolder(c *policy.Credentials, networkID, address string) (device string, used bool)
 	// FreePorts tells how many more ports the project may have; -1: any number.
 	FreePorts(projectID string) int
-}
-
-// SecurityGroups is what compute's own, older security group API needs of the
-// network service; without it the routes do not exist. The request says who asks:
-// the network service's policy and quotas hold.
-type SecurityGroups interface {
-	// Describe gives the groups with those ids that exist.
-	Describe(ctx context.Context, ids []string) ([]SecurityGroup, error)
-	// List gives the groups of the caller's project, or all, by project and name.
-	List(ctx context.Context, r *rest.Request, all bool) ([]SecurityGroup, error)
-	Get(ctx context.Context, r *rest.Request, id string) (*SecurityGroup, error)
-	Create(ctx context.Context, r *rest.Request, name, description string) (*SecurityGroup, error)
-	Update(ctx context.Context, r *rest.Request, id, name, description string) (*SecurityGroup, error)
-	Delete(ctx context.Context, r *rest.Request, id string) error
-	// AddRule makes an ingress rule; a Conflict with the code
-	// "SecurityGroupRuleExists" when the group has it.
-	AddRule(ctx context.Context, r *rest.Request, n NewSecurityRule) (*SecurityRule, error)
-	DropRule(ctx context.Context, r *rest.Request, id string) error
-}
-
-// NewSecurityRule is an ingress rule to be made; empty or nil means any.
-type NewSecurityRule struct {
-	Group, Protocol   string
-	FromPort, ToPort  *int // for ICMP its type and code
-	CIDR, RemoteGroup string
-}
-
-// SecurityGroup is what compute shows of a security group.
-type SecurityGroup struct {
-	ID, Name, Description, ProjectID string
-	Rules                            []SecurityRule
-}
-
-// SecurityRule is an ingress rule; protocol and ports are empty when it is for any.
-type SecurityRule struct {
-	ID, Protocol                  string
-	FromPort, ToPort              *int
-	CIDR                          string // remote prefix, or ""
-	RemoteGroup, RemoteGroupOwner string // name and project of the remote group, or ""
 }
 
 // PortSpec is a port that a server wants.
@@ -146,7 +110,7 @@ type Options struct {
 	// hypervisor goes by the same.
 	ProviderID func(host string) string
 	// SecurityGroups may be nil.
-	SecurityGroups SecurityGroups
+	SecurityGroups securitygroup.Groups
 	Log            *slog.Logger
 	// BootTimeout bounds the wait for a node to start a server. Default 5 min.
 	BootTimeout time.Duration
@@ -160,6 +124,9 @@ type Service struct {
 	flavors *flavor.Flavors
 	keys    *keypair.Pairs
 	pool    *pool.Pool
+	groups  *servergroup.Groups
+	quotas  *quota.Quotas
+	usages  *usage.Reports
 }
 
 // New registers the collections and sagas: call it before db.Start.
@@ -169,7 +136,10 @@ func New(o Options) *Service {
 	}
 	s := &Service{Options: o, collections: register(o.DB), ledger: o.DB.Ledger("compute")}
 	s.flavors = flavor.New(o.DB)
-	s.keys = keypair.New(o.DB, s.ledger, func(c *policy.Credentials) int { return s.userLimits(c.ProjectID, c.UserID)["key_pairs"] })
+	s.quotas = quota.New(o.DB, s.used)
+	s.keys = keypair.New(o.DB, s.ledger, func(c *policy.Credentials) int { return s.quotas.UserLimits(c.ProjectID, c.UserID)["key_pairs"] })
+	s.groups = servergroup.New(o.DB, s.ledger, s.members, func(project string) int { return s.quotas.Limits(project)["server_groups"] })
+	s.usages = usage.New(o.DB, s.liveUsage)
 	s.pool = pool.New(o.DB, o.Nodes, s.onHost, o.ProviderID)
 	s.registerSagas()
 	return s

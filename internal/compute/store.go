@@ -110,18 +110,8 @@ type Image struct {
 	Properties map[string]string `json:"properties,omitempty"`
 }
 
-// Quota are overrides of the default limits: a project's, those of one of its
-// users ("PROJECT/USER"), or a class's ("class:NAME").
-type Quota struct {
-	ProjectID string         `json:"project_id"`
-	Limits    map[string]int `json:"limits"`
-}
-
 type collections struct {
 	servers *store.Collection[Server]
-	quotas  *store.Collection[Quota]
-	groups  *store.Collection[ServerGroup]
-	used    *store.Collection[Usage]
 }
 
 func register(db *store.DB) collections {
@@ -140,13 +130,6 @@ func register(db *store.DB) collections {
 					return nil
 				},
 			}}),
-		quotas: store.Register(db, store.Schema[Quota]{Service: "compute", Kind: "quota", Version: 1,
-			ID: func(q *Quota) string { return q.ProjectID }}),
-		groups: store.Register(db, store.Schema[ServerGroup]{Service: "compute", Kind: "server_group", Version: 1,
-			ID:    func(g *ServerGroup) string { return g.ID },
-			Index: map[string]func(*ServerGroup) []string{"project": func(g *ServerGroup) []string { return []string{g.ProjectID} }}}),
-		used: store.Register(db, store.Schema[Usage]{Service: "compute", Kind: "usage", Version: 1,
-			ID: func(u *Usage) string { return u.ID }}),
 	}
 }
 

@@ -61,9 +61,9 @@ func (s *Service) serverView(r *rest.Request, v *Server, listed bool) map[string
 		"metadata": emptyMap(v.Metadata), "hostId": hostID(v), "flavor": flavorInServer(r, v), "image": imageView(r, v),
 		"created": v.Created.Format(timeFormat), "updated": v.Updated.Format(timeFormat), "addresses": addresses(ports),
 		"accessIPv4": v.AccessIPv4, "accessIPv6": v.AccessIPv6, "links": wire.Links(r.Base(), "servers", v.ID),
-		"OS-DCF:diskConfig": v.DiskConfig, "OS-EXT-AZ:availability_zone": s.zoneOf(v), "config_drive": configDriveText(v), "key_name": nilText(v.keyName()),
+		"OS-DCF:diskConfig": v.DiskConfig, "OS-EXT-AZ:availability_zone": s.zoneOf(v), "config_drive": configDriveText(v), "key_name": wire.OrNull(v.keyName()),
 		"OS-SRV-USG:launched_at": wire.Stamp(v.Launched), "OS-SRV-USG:terminated_at": wire.Stamp(v.DeletedAt),
-		"OS-EXT-STS:task_state": nilText(string(v.TaskState)), "OS-EXT-STS:vm_state": string(v.VMState), "OS-EXT-STS:power_state": powerState(v.VMState),
+		"OS-EXT-STS:task_state": wire.OrNull(string(v.TaskState)), "OS-EXT-STS:vm_state": string(v.VMState), "OS-EXT-STS:power_state": powerState(v.VMState),
 		"os-extended-volumes:volumes_attached": []any{},
 	}
 	if st := view["status"]; st == "ACTIVE" || st == "BUILD" {
@@ -119,10 +119,10 @@ func (s *Service) addVersioned(r *rest.Request, v *Server, view map[string]any) 
 		view["trusted_image_certificates"] = nil
 	}
 	if r.AtLeast(2, 73) {
-		view["locked_reason"] = nilText(v.LockedReason)
+		view["locked_reason"] = wire.OrNull(v.LockedReason)
 	}
 	if r.AtLeast(2, 96) {
-		view["pinned_availability_zone"] = nilText(v.AZ)
+		view["pinned_availability_zone"] = wire.OrNull(v.AZ)
 	}
 	if r.AtLeast(2, 90) {
 		view["OS-EXT-SRV-ATTR:hostname"] = v.Hostname
@@ -138,8 +138,8 @@ func (s *Service) liveGroup(v *Server) []string {
 }
 
 func addAdminAttributes(r *rest.Request, v *Server, view map[string]any) {
-	view["OS-EXT-SRV-ATTR:host"] = nilText(v.Host)
-	view["OS-EXT-SRV-ATTR:hypervisor_hostname"] = nilText(v.Host)
+	view["OS-EXT-SRV-ATTR:host"] = wire.OrNull(v.Host)
+	view["OS-EXT-SRV-ATTR:hypervisor_hostname"] = wire.OrNull(v.Host)
 	view["OS-EXT-SRV-ATTR:instance_name"] = "instance-" + v.ID[:8]
 	if r.AtLeast(2, 3) {
 		view["OS-EXT-SRV-ATTR:hostname"] = v.Hostname
@@ -148,7 +148,7 @@ func addAdminAttributes(r *rest.Request, v *Server, view map[string]any) {
 		view["OS-EXT-SRV-ATTR:kernel_id"] = v.Image.Properties["kernel_id"]
 		view["OS-EXT-SRV-ATTR:ramdisk_id"] = v.Image.Properties["ramdisk_id"]
 		view["OS-EXT-SRV-ATTR:root_device_name"] = "/dev/vda"
-		view["OS-EXT-SRV-ATTR:user_data"] = nilText(v.UserData)
+		view["OS-EXT-SRV-ATTR:user_data"] = wire.OrNull(v.UserData)
 	}
 }
 
@@ -237,13 +237,6 @@ func configDriveText(v *Server) string {
 		return "True"
 	}
 	return ""
-}
-
-func nilText(s string) any {
-	if s == "" {
-		return nil
-	}
-	return s
 }
 
 func emptyMap(m map[string]string) map[string]string {

@@ -4,7 +4,7 @@ import (
 	"context"
 	"strings"
 
-	"github.com/strata-cloud/strata/internal/compute"
+	"github.com/strata-cloud/strata/internal/compute/securitygroup"
 	"github.com/strata-cloud/strata/internal/network"
 	"github.com/strata-cloud/strata/internal/rest"
 )
@@ -12,22 +12,22 @@ import (
 // groupsForCompute shows compute's older API the network service's security groups.
 type groupsForCompute struct{ *network.Service }
 
-func groupForCompute(g *network.ServerGroup, err error) (*compute.SecurityGroup, error) {
+func groupForCompute(g *network.ServerGroup, err error) (*securitygroup.Group, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := &compute.SecurityGroup{ID: g.ID, Name: g.Name, Description: g.Description, ProjectID: g.ProjectID}
+	out := &securitygroup.Group{ID: g.ID, Name: g.Name, Description: g.Description, ProjectID: g.ProjectID}
 	for _, r := range g.Rules {
-		out.Rules = append(out.Rules, compute.SecurityRule(r))
+		out.Rules = append(out.Rules, securitygroup.Rule(r))
 	}
 	return out, nil
 }
 
-func groupListForCompute(list []network.ServerGroup, err error) ([]compute.SecurityGroup, error) {
+func groupListForCompute(list []network.ServerGroup, err error) ([]securitygroup.Group, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := make([]compute.SecurityGroup, len(list))
+	out := make([]securitygroup.Group, len(list))
 	for i := range list {
 		g, err := groupForCompute(&list[i], nil)
 		if err != nil {
@@ -38,23 +38,23 @@ func groupListForCompute(list []network.ServerGroup, err error) ([]compute.Secur
 	return out, nil
 }
 
-func (s groupsForCompute) Describe(ctx context.Context, ids []string) ([]compute.SecurityGroup, error) {
+func (s groupsForCompute) Describe(ctx context.Context, ids []string) ([]securitygroup.Group, error) {
 	return groupListForCompute(s.Service.Describe(ctx, ids))
 }
 
-func (s groupsForCompute) List(ctx context.Context, r *rest.Request, all bool) ([]compute.SecurityGroup, error) {
+func (s groupsForCompute) List(ctx context.Context, r *rest.Request, all bool) ([]securitygroup.Group, error) {
 	return groupListForCompute(s.ListGroups(ctx, r, all))
 }
 
-func (s groupsForCompute) Get(ctx context.Context, r *rest.Request, id string) (*compute.SecurityGroup, error) {
+func (s groupsForCompute) Get(ctx context.Context, r *rest.Request, id string) (*securitygroup.Group, error) {
 	return groupForCompute(s.GetGroup(ctx, r, id))
 }
 
-func (s groupsForCompute) Create(ctx context.Context, r *rest.Request, name, description string) (*compute.SecurityGroup, error) {
+func (s groupsForCompute) Create(ctx context.Context, r *rest.Request, name, description string) (*securitygroup.Group, error) {
 	return groupForCompute(s.CreateGroup(ctx, r, name, description))
 }
 
-func (s groupsForCompute) Update(ctx context.Context, r *rest.Request, id, name, description string) (*compute.SecurityGroup, error) {
+func (s groupsForCompute) Update(ctx context.Context, r *rest.Request, id, name, description string) (*securitygroup.Group, error) {
 	return groupForCompute(s.UpdateGroup(ctx, r, id, name, description))
 }
 
@@ -62,7 +62,7 @@ func (s groupsForCompute) Delete(ctx context.Context, r *rest.Request, id string
 	return s.DeleteGroup(ctx, r, id)
 }
 
-func (s groupsForCompute) AddRule(ctx context.Context, r *rest.Request, n compute.NewSecurityRule) (*compute.SecurityRule, error) {
+func (s groupsForCompute) AddRule(ctx context.Context, r *rest.Request, n securitygroup.NewRule) (*securitygroup.Rule, error) {
 	given := map[string]any{"security_group_id": n.Group, "direction": "ingress", "ethertype": "IPv4"}
 	if strings.Contains(n.CIDR, ":") {
 		given["ethertype"] = "IPv6"
@@ -81,7 +81,7 @@ func (s groupsForCompute) AddRule(ctx context.Context, r *rest.Request, n comput
 	if err != nil {
 		return nil, err
 	}
-	rule := compute.SecurityRule(*v)
+	rule := securitygroup.Rule(*v)
 	return &rule, nil
 }
 

@@ -4,7 +4,7 @@ import (
 	"log/slog"
 	"testing"
 
-	"github.com/strata-cloud/strata/internal/compute"
+	"github.com/strata-cloud/strata/internal/compute/securitygroup"
 	"github.com/strata-cloud/strata/internal/errs"
 	"github.com/strata-cloud/strata/internal/network"
 	"github.com/strata-cloud/strata/internal/store"
@@ -27,7 +27,7 @@ func TestGroupsForCompute(t *testing.T) {
 		t.Fatalf("%+v %v", g, err)
 	}
 	from, to := 22, 80
-	for _, n := range []compute.NewSecurityRule{
+	for _, n := range []securitygroup.NewRule{
 		{Group: g.ID, Protocol: "tcp", FromPort: &from, ToPort: &to, CIDR: "10.2.3.124/24"},
 		{Group: g.ID, Protocol: "icmp", CIDR: "2001:db8::/32"},
 		{Group: g.ID, RemoteGroup: g.ID},

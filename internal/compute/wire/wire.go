@@ -51,6 +51,14 @@ func Number(v any) int {
 	return n
 }
 
+// OrNull is the text, or null when there is none.
+func OrNull(s string) any {
+	if s == "" {
+		return nil
+	}
+	return s
+}
+
 // Text is a JSON string or number as text.
 func Text(v any) string {
 	if f, ok := v.(float64); ok {

@@ -1,4 +1,6 @@
-package compute
+// Package servergroup is the groups that say where their members may run relative
+// to each other (os-server-groups).
+package servergroup
 
 import (
 	"context"
@@ -18,15 +20,15 @@ import (
 
 // The policies of server groups.
 const (
-	affinity         = "affinity"
-	antiAffinity     = "anti-affinity"
-	softAffinity     = "soft-affinity"
-	softAntiAffinity = "soft-anti-affinity"
+	Affinity         = "affinity"
+	AntiAffinity     = "anti-affinity"
+	SoftAffinity     = "soft-affinity"
+	SoftAntiAffinity = "soft-anti-affinity"
 )
 
-// ServerGroup says where its members may run relative to each other. A server
+// Group says where its members may run relative to each other. A server
 // names its group when it is created and for ever.
-type ServerGroup struct {
+type Group struct {
 	ID         string    `json:"id"`
 	Name       string    `json:"name"`
 	ProjectID  string    `json:"project_id"`
@@ -36,7 +38,31 @@ type ServerGroup struct {
 	Created    time.Time `json:"created"`
 }
 
-func (s *Service) groupRoutes() []rest.Route {
+// Groups is the groups' owner.
+type Groups struct {
+	records *store.Collection[Group]
+	ledger  *store.Ledger
+	members func(group string) []string
+	limit   func(project string) int
+}
+
+// New registers the collection: call it before db.Start. members lists the servers
+// of a group; limit is how many groups a project may have, -1 for any number.
+func New(db *store.DB, ledger *store.Ledger, members func(group string) []string, limit func(project string) int) *Groups {
+	return &Groups{ledger: ledger, members: members, limit: limit,
+		records: store.Register(db, store.Schema[Group]{Service: "compute", Kind: "server_group", Version: 1,
+			ID:    func(g *Group) string { return g.ID },
+			Index: map[string]func(*Group) []string{"project": func(g *Group) []string { return []string{g.ProjectID} }}})}
+}
+
+// Get finds a group whosever it is.
+func (s *Groups) Get(id string) (*Group, error) { return s.records.Get(id) }
+
+// Of lists a project's groups.
+func (s *Groups) Of(project string) []*Group { return s.records.By("project", project) }
+
+// Routes are the groups' rows of the compute API.
+func (s *Groups) Routes() []rest.Route {
 	const at, rule = "/os-server-groups", "os_compute_api:os-server-groups:"
 	body := func(lo, hi rest.Version, fields, required string) rest.Schema {
 		return rest.SchemaIn(lo, hi, `{"type":"object","properties":{"server_group":{"type":"object","properties":{"name":`+wire.Name+`,`+fields+
@@ -47,34 +73,30 @@ func (s *Service) groupRoutes() []rest.Route {
 	}
 	const hard, all = `"affinity","anti-affinity"`, `"affinity","anti-affinity","soft-affinity","soft-anti-affinity"`
 	return []rest.Route{
-		{Method: "GET", Path: at, Policy: rule + "index", Handle: s.listGroups, Query: []rest.Schema{
+		{Method: "GET", Path: at, Policy: rule + "index", Handle: s.list, Query: []rest.Schema{
 			rest.SchemaIn(rest.V(2, 1), rest.V(2, 74), `{"type":"object","properties":{`+offsetQuery+`}}`),
 			rest.SchemaIn(rest.V(2, 75), rest.Version{}, `{"type":"object","properties":{"all_projects":{},`+offsetQuery+`},"additionalProperties":false}`)}},
-		{Method: "POST", Path: at, Policy: rule + "create", Handle: s.createGroup, Body: []rest.Schema{
+		{Method: "POST", Path: at, Policy: rule + "create", Handle: s.create, Body: []rest.Schema{
 			body(rest.V(2, 1), rest.V(2, 14), list(hard), "policies"), body(rest.V(2, 15), rest.V(2, 63), list(all), "policies"),
 			body(rest.V(2, 64), rest.Version{}, `"policy":{"enum":[`+all+`]},"rules":{"type":"object","properties":{"max_server_per_host":{"type":["integer","string"],"pattern":"^[0-9]*$","minimum":1,"minLength":1}},"additionalProperties":false}`, "policy")}},
-		{Method: "GET", Path: at + "/{id}", Policy: rule + "show", Handle: s.showGroup},
-		{Method: "DELETE", Path: at + "/{id}", Policy: rule + "delete", Handle: s.deleteGroup},
+		{Method: "GET", Path: at + "/{id}", Policy: rule + "show", Handle: s.show},
+		{Method: "DELETE", Path: at + "/{id}", Policy: rule + "delete", Handle: s.remove},
 	}
 }
 
 const offsetQuery = `"limit":{"type":"array","items":{"type":"string","pattern":"^[0-9]+$"}},"offset":{"type":"array","items":{"type":"string","pattern":"^[0-9]+$"}}`
 
-// group finds a server group of the caller's project, or any for an administrator.
-func (s *Service) group(c *policy.Credentials, id string) (*ServerGroup, error) {
-	g, err := s.groups.Get(id)
+// Find finds a server group of the caller's project, or any for an administrator.
+func (s *Groups) Find(c *policy.Credentials, id string) (*Group, error) {
+	g, err := s.records.Get(id)
 	if err != nil || !(c.Admin() || g.ProjectID == c.ProjectID) {
 		return nil, errs.NotFoundf("Instance group %s could not be found.", id)
 	}
 	return g, nil
 }
 
-func (s *Service) groupView(r *rest.Request, g *ServerGroup) map[string]any {
-	members := []string{}
-	for _, v := range s.servers.By("group", g.ID) {
-		members = append(members, v.ID)
-	}
-	v := map[string]any{"id": g.ID, "name": g.Name, "members": members}
+func (s *Groups) view(r *rest.Request, g *Group) map[string]any {
+	v := map[string]any{"id": g.ID, "name": g.Name, "members": s.members(g.ID)}
 	if r.AtLeast(2, 13) {
 		v["project_id"], v["user_id"] = g.ProjectID, g.UserID
 	}
@@ -90,16 +112,16 @@ func (s *Service) groupView(r *rest.Request, g *ServerGroup) map[string]any {
 	return v
 }
 
-func (s *Service) listGroups(_ context.Context, r *rest.Request) (*rest.Response, error) {
-	list := s.groups.By("project", r.Creds.ProjectID)
+func (s *Groups) list(_ context.Context, r *rest.Request) (*rest.Response, error) {
+	list := s.records.By("project", r.Creds.ProjectID)
 	if r.Query().Has("all_projects") && r.Allows("os_compute_api:os-server-groups:index:all_projects", r.Own()) {
-		list = s.groups.All()
+		list = s.records.All()
 	}
-	slices.SortStableFunc(list, func(a, b *ServerGroup) int { return a.Created.Compare(b.Created) })
+	slices.SortStableFunc(list, func(a, b *Group) int { return a.Created.Compare(b.Created) })
 	list = cut(list, r.Query().Get("offset"), r.Query().Get("limit"))
 	views := make([]any, len(list))
 	for i, g := range list {
-		views[i] = s.groupView(r, g)
+		views[i] = s.view(r, g)
 	}
 	return rest.JSON(200, map[string]any{"server_groups": views}), nil
 }
@@ -115,7 +137,7 @@ func cut[T any](list []T, offset, limit string) []T {
 	return list
 }
 
-func (s *Service) createGroup(ctx context.Context, r *rest.Request) (*rest.Response, error) {
+func (s *Groups) create(ctx context.Context, r *rest.Request) (*rest.Response, error) {
 	var b struct {
 		Group struct {
 			Name     string   `json:"name"`
@@ -130,7 +152,7 @@ func (s *Service) createGroup(ctx context.Context, r *rest.Request) (*rest.Respo
 		return nil, err
 	}
 	in := b.Group
-	g := &ServerGroup{ID: uuid.NewString(), Name: strings.TrimSpace(in.Name), ProjectID: r.Creds.ProjectID, UserID: r.Creds.UserID, Policy: in.Policy, Created: wire.Now()}
+	g := &Group{ID: uuid.NewString(), Name: strings.TrimSpace(in.Name), ProjectID: r.Creds.ProjectID, UserID: r.Creds.UserID, Policy: in.Policy, Created: wire.Now()}
 	if g.ProjectID == "" {
 		return nil, errs.Invalidf("A server group needs a project-scoped token.")
 	}
@@ -138,7 +160,7 @@ func (s *Service) createGroup(ctx context.Context, r *rest.Request) (*rest.Respo
 		g.Policy = in.Policies[0]
 	}
 	if in.Rules != nil && in.Rules.Max != nil {
-		if g.Policy != antiAffinity {
+		if g.Policy != AntiAffinity {
 			return nil, errs.Invalidf("Only anti-affinity policy supports rules.")
 		}
 		if g.MaxPerHost = wire.Number(in.Rules.Max); g.MaxPerHost < 1 {
@@ -146,53 +168,38 @@ func (s *Service) createGroup(ctx context.Context, r *rest.Request) (*rest.Respo
 		}
 	}
 	err := s.ledger.Do(ctx, func(tx *store.Tx) error {
-		if limit := s.limits(g.ProjectID)["server_groups"]; limit >= 0 && s.groups.TxCount(tx, "project", g.ProjectID) >= limit {
+		if limit := s.limit(g.ProjectID); limit >= 0 && s.records.TxCount(tx, "project", g.ProjectID) >= limit {
 			return errs.New(errs.QuotaExceeded, "Quota exceeded, too many server groups.")
 		}
-		return s.groups.TxCreate(tx, g)
+		return s.records.TxCreate(tx, g)
 	})
 	if err != nil {
 		return nil, err
 	}
-	return rest.JSON(200, map[string]any{"server_group": s.groupView(r, g)}), nil
+	return rest.JSON(200, map[string]any{"server_group": s.view(r, g)}), nil
 }
 
-func (s *Service) showGroup(_ context.Context, r *rest.Request) (*rest.Response, error) {
-	g, err := s.groupOfPath(r)
+func (s *Groups) show(_ context.Context, r *rest.Request) (*rest.Response, error) {
+	g, err := s.ofPath(r)
 	if err != nil {
 		return nil, err
 	}
-	return rest.JSON(200, map[string]any{"server_group": s.groupView(r, g)}), nil
+	return rest.JSON(200, map[string]any{"server_group": s.view(r, g)}), nil
 }
 
-func (s *Service) groupOfPath(r *rest.Request) (*ServerGroup, error) {
-	g, err := s.group(r.Creds, r.Path("id"))
+func (s *Groups) ofPath(r *rest.Request) (*Group, error) {
+	g, err := s.Find(r.Creds, r.Path("id"))
 	if err != nil {
 		return nil, err
 	}
 	return g, r.Enforce(policy.Target{"project_id": g.ProjectID})
 }
 
-// deleteGroup leaves the members where they are.
-func (s *Service) deleteGroup(ctx context.Context, r *rest.Request) (*rest.Response, error) {
-	g, err := s.groupOfPath(r)
+// remove leaves the members where they are.
+func (s *Groups) remove(ctx context.Context, r *rest.Request) (*rest.Response, error) {
+	g, err := s.ofPath(r)
 	if err != nil {
 		return nil, err
 	}
-	return rest.Empty(204), s.groups.Delete(ctx, g.ID)
-}
-
-// chooseHints reads the scheduler hints that mean something here; others are kept
-// and do nothing, as with upstream's default filters.
-func (s *Service) chooseHints(c *policy.Credentials, v *Server) error {
-	id, ok := v.Hints["group"].(string)
-	if !ok {
-		return nil
-	}
-	g, err := s.group(c, id)
-	if err != nil {
-		return errs.Invalidf("%s", err.Error())
-	}
-	v.GroupID = g.ID
-	return nil
+	return rest.Empty(204), s.records.Delete(ctx, g.ID)
 }

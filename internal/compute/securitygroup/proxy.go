@@ -1,4 +1,4 @@
-package compute
+package securitygroup
 
 import (
 	"cmp"
@@ -26,23 +26,21 @@ const (
 		`"to_port":{"type":["integer","string","null"]},"cidr":{"type":["string","null"]},"group_id":{"type":["string","null"]}},"required":["parent_group_id"]}`
 )
 
-func (s *Service) securityGroupRoutes() []rest.Route {
-	if s.SecurityGroups == nil {
-		return nil
-	}
+// Routes are the proxy's rows of the compute API.
+func (s *Proxy) Routes() []rest.Route {
 	row := func(method, path, rule string, body []rest.Schema, h rest.Handler) rest.Route {
 		return rest.Route{Method: method, Path: path, Policy: "os_compute_api:os-security-groups:" + rule, Max: lastProxy, Body: body, Handle: h}
 	}
 	group, rule := looseBody("security_group", groupBody), looseBody("security_group_rule", ruleBody)
 	return []rest.Route{
-		row("GET", "/os-security-groups", "get", nil, s.listSecurityGroups),
-		row("POST", "/os-security-groups", "create", group, s.createSecurityGroup),
-		row("GET", "/os-security-groups/{group}", "show", nil, s.showSecurityGroup),
-		row("PUT", "/os-security-groups/{group}", "update", group, s.updateSecurityGroup),
-		row("DELETE", "/os-security-groups/{group}", "delete", nil, s.deleteSecurityGroup),
-		row("POST", "/os-security-group-rules", "rule:create", rule, s.createSecurityRule),
-		row("DELETE", "/os-security-group-rules/{rule}", "rule:delete", nil, s.deleteSecurityRule),
-		{Method: "GET", Path: "/servers/{id}/os-security-groups", Policy: "os_compute_api:os-security-groups:list", Handle: s.listGroupsOf},
+		row("GET", "/os-security-groups", "get", nil, s.list),
+		row("POST", "/os-security-groups", "create", group, s.create),
+		row("GET", "/os-security-groups/{group}", "show", nil, s.show),
+		row("PUT", "/os-security-groups/{group}", "update", group, s.update),
+		row("DELETE", "/os-security-groups/{group}", "delete", nil, s.remove),
+		row("POST", "/os-security-group-rules", "rule:create", rule, s.createRule),
+		row("DELETE", "/os-security-group-rules/{rule}", "rule:delete", nil, s.deleteRule),
+		{Method: "GET", Path: "/servers/{id}/os-security-groups", Policy: "os_compute_api:os-security-groups:list", Handle: s.listOfServer},
 	}
 }
 
@@ -68,16 +66,16 @@ func refusedAs(kind errs.Kind, err error) error {
 	return err
 }
 
-func (s *Service) listSecurityGroups(ctx context.Context, r *rest.Request) (*rest.Response, error) {
+func (s *Proxy) list(ctx context.Context, r *rest.Request) (*rest.Response, error) {
 	all := r.Query().Has("all_tenants") && r.Creds.Admin()
-	list, err := s.SecurityGroups.List(ctx, r, all)
+	list, err := s.Groups.List(ctx, r, all)
 	if err != nil {
 		return nil, err
 	}
 	if list, err = window(r, list); err != nil {
 		return nil, err
 	}
-	return rest.JSON(200, map[string]any{"security_groups": securityGroupViews(list)}), nil
+	return rest.JSON(200, map[string]any{"security_groups": views(list)}), nil
 }
 
 // window cuts limit entries out of a list, from offset on (nova/api/openstack/common.py, limited).
@@ -101,20 +99,20 @@ func window[T any](r *rest.Request, list []T) ([]T, error) {
 	return list[:min(1000, len(list))], nil
 }
 
-func (s *Service) groupIn(ctx context.Context, r *rest.Request) (*SecurityGroup, error) {
+func (s *Proxy) groupIn(ctx context.Context, r *rest.Request) (*Group, error) {
 	id, err := groupID(r.Path("group"))
 	if err != nil {
 		return nil, err
 	}
-	return s.SecurityGroups.Get(ctx, r, id)
+	return s.Groups.Get(ctx, r, id)
 }
 
-func (s *Service) showSecurityGroup(ctx context.Context, r *rest.Request) (*rest.Response, error) {
+func (s *Proxy) show(ctx context.Context, r *rest.Request) (*rest.Response, error) {
 	g, err := s.groupIn(ctx, r)
 	if err != nil {
 		return nil, err
 	}
-	return rest.JSON(200, map[string]any{"security_group": securityGroupView(*g)}), nil
+	return rest.JSON(200, map[string]any{"security_group": view(*g)}), nil
 }
 
 type groupRequest struct {
@@ -124,19 +122,19 @@ type groupRequest struct {
 	} `json:"security_group"`
 }
 
-func (s *Service) createSecurityGroup(ctx context.Context, r *rest.Request) (*rest.Response, error) {
+func (s *Proxy) create(ctx context.Context, r *rest.Request) (*rest.Response, error) {
 	var b groupRequest
 	if err := r.Decode(&b); err != nil {
 		return nil, err
 	}
-	g, err := s.SecurityGroups.Create(ctx, r, b.Group.Name, b.Group.Description)
+	g, err := s.Groups.Create(ctx, r, b.Group.Name, b.Group.Description)
 	if err != nil {
 		return nil, refusedAs(errs.Forbidden, err)
 	}
-	return rest.JSON(200, map[string]any{"security_group": securityGroupView(*g)}), nil
+	return rest.JSON(200, map[string]any{"security_group": view(*g)}), nil
 }
 
-func (s *Service) updateSecurityGroup(ctx context.Context, r *rest.Request) (*rest.Response, error) {
+func (s *Proxy) update(ctx context.Context, r *rest.Request) (*rest.Response, error) {
 	g, err := s.groupIn(ctx, r)
 	if err != nil {
 		return nil, err
@@ -145,18 +143,18 @@ func (s *Service) updateSecurityGroup(ctx context.Context, r *rest.Request) (*re
 	if err := r.Decode(&b); err != nil {
 		return nil, err
 	}
-	if g, err = s.SecurityGroups.Update(ctx, r, g.ID, b.Group.Name, b.Group.Description); err != nil {
+	if g, err = s.Groups.Update(ctx, r, g.ID, b.Group.Name, b.Group.Description); err != nil {
 		return nil, refusedAs(errs.Invalid, err)
 	}
-	return rest.JSON(200, map[string]any{"security_group": securityGroupView(*g)}), nil
+	return rest.JSON(200, map[string]any{"security_group": view(*g)}), nil
 }
 
-func (s *Service) deleteSecurityGroup(ctx context.Context, r *rest.Request) (*rest.Response, error) {
+func (s *Proxy) remove(ctx context.Context, r *rest.Request) (*rest.Response, error) {
 	g, err := s.groupIn(ctx, r)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.SecurityGroups.Delete(ctx, r, g.ID); err != nil {
+	if err := s.Groups.Delete(ctx, r, g.ID); err != nil {
 		return nil, refusedAs(errs.Invalid, err)
 	}
 	return rest.Empty(202), nil
@@ -173,7 +171,7 @@ type ruleRequest struct {
 	} `json:"security_group_rule"`
 }
 
-func (s *Service) createSecurityRule(ctx context.Context, r *rest.Request) (*rest.Response, error) {
+func (s *Proxy) createRule(ctx context.Context, r *rest.Request) (*rest.Response, error) {
 	var b ruleRequest
 	if err := r.Decode(&b); err != nil {
 		return nil, err
@@ -182,7 +180,7 @@ func (s *Service) createSecurityRule(ctx context.Context, r *rest.Request) (*res
 	if err != nil {
 		return nil, err
 	}
-	g, err := s.SecurityGroups.Get(ctx, r, id)
+	g, err := s.Groups.Get(ctx, r, id)
 	if err != nil {
 		return nil, err
 	}
@@ -192,24 +190,24 @@ func (s *Service) createSecurityRule(ctx context.Context, r *rest.Request) (*res
 	}
 	n.Group = g.ID
 	if n.RemoteGroup != "" {
-		if _, err := s.SecurityGroups.Get(ctx, r, n.RemoteGroup); err != nil {
+		if _, err := s.Groups.Get(ctx, r, n.RemoteGroup); err != nil {
 			return nil, err
 		}
 	}
-	rule, err := s.SecurityGroups.AddRule(ctx, r, *n)
+	rule, err := s.Groups.AddRule(ctx, r, *n)
 	switch {
 	case errs.CodeOf(err) == "SecurityGroupRuleExists":
 		return nil, errs.Invalidf("This rule already exists in group %s", g.ID)
 	case err != nil:
 		return nil, refusedAs(errs.Forbidden, err)
 	}
-	return rest.JSON(200, map[string]any{"security_group_rule": securityRuleView(g.ID, *rule)}), nil
+	return rest.JSON(200, map[string]any{"security_group_rule": ruleView(g.ID, *rule)}), nil
 }
 
 // read checks a rule as nova does before it asks the network service
 // (nova/network/security_group_api.py, _new_ingress_rule).
-func (b *ruleRequest) read() (*NewSecurityRule, error) {
-	n := &NewSecurityRule{}
+func (b *ruleRequest) read() (*NewRule, error) {
+	n := &NewRule{}
 	if p := b.Rule.Protocol; p != nil {
 		n.Protocol = strings.ToLower(*p)
 	}
@@ -267,7 +265,7 @@ func ruleCIDR(given *string) (string, error) {
 }
 
 // ports reads both ends of the range, for ICMP its type and code, -1 for any.
-func (n *NewSecurityRule) ports(from, to any) error {
+func (n *NewRule) ports(from, to any) error {
 	a, err1 := strconv.Atoi(wire.Text(from))
 	b, err2 := strconv.Atoi(wire.Text(to))
 	icmp := n.Protocol == "icmp"
@@ -294,57 +292,53 @@ func (n *NewSecurityRule) ports(from, to any) error {
 	return nil
 }
 
-func (s *Service) deleteSecurityRule(ctx context.Context, r *rest.Request) (*rest.Response, error) {
+func (s *Proxy) deleteRule(ctx context.Context, r *rest.Request) (*rest.Response, error) {
 	id, err := groupID(r.Path("rule"))
 	if err != nil {
 		return nil, err
 	}
-	if err := s.SecurityGroups.DropRule(ctx, r, id); err != nil {
+	if err := s.Groups.DropRule(ctx, r, id); err != nil {
 		return nil, err
 	}
 	return rest.Empty(202), nil
 }
 
-// listGroupsOf gives the security groups of the server's ports, by project and name.
-func (s *Service) listGroupsOf(ctx context.Context, r *rest.Request) (*rest.Response, error) {
-	v, err := s.authorized(r)
+// listOfServer gives the security groups of the server's ports, by project and name.
+func (s *Proxy) listOfServer(ctx context.Context, r *rest.Request) (*rest.Response, error) {
+	ids, err := s.OfServer(r)
 	if err != nil {
 		return nil, err
 	}
-	var ids []string
-	for _, p := range s.Networks.Ports(v.ID) {
-		ids = append(ids, p.GroupIDs...)
-	}
-	list, err := s.SecurityGroups.Describe(ctx, unique(ids))
+	list, err := s.Groups.Describe(ctx, ids)
 	if err != nil {
 		return nil, err
 	}
-	slices.SortFunc(list, func(a, b SecurityGroup) int {
+	slices.SortFunc(list, func(a, b Group) int {
 		return cmp.Or(cmp.Compare(a.ProjectID, b.ProjectID), cmp.Compare(a.Name, b.Name))
 	})
-	return rest.JSON(200, map[string]any{"security_groups": securityGroupViews(list)}), nil
+	return rest.JSON(200, map[string]any{"security_groups": views(list)}), nil
 }
 
-func securityGroupViews(list []SecurityGroup) []any {
+func views(list []Group) []any {
 	views := make([]any, len(list))
 	for i, g := range list {
-		views[i] = securityGroupView(g)
+		views[i] = view(g)
 	}
 	return views
 }
 
-func securityGroupView(g SecurityGroup) map[string]any {
+func view(g Group) map[string]any {
 	rules := []any{}
 	for _, x := range g.Rules {
-		rules = append(rules, securityRuleView(g.ID, x))
+		rules = append(rules, ruleView(g.ID, x))
 	}
 	return map[string]any{"id": g.ID, "name": g.Name, "description": g.Description, "tenant_id": g.ProjectID, "rules": rules}
 }
 
-// securityRuleView writes "any" as nova-network did: all ports as a range, all
+// ruleView writes "any" as nova-network did: all ports as a range, all
 // ICMP as -1, everywhere as 0.0.0.0/0.
-func securityRuleView(group string, x SecurityRule) map[string]any {
-	v := map[string]any{"id": x.ID, "parent_group_id": group, "ip_protocol": nilText(x.Protocol), "from_port": x.FromPort, "to_port": x.ToPort,
+func ruleView(group string, x Rule) map[string]any {
+	v := map[string]any{"id": x.ID, "parent_group_id": group, "ip_protocol": wire.OrNull(x.Protocol), "from_port": x.FromPort, "to_port": x.ToPort,
 		"group": map[string]any{}, "ip_range": map[string]any{}}
 	if x.Protocol != "" && x.FromPort == nil && x.ToPort == nil {
 		v["from_port"], v["to_port"] = -1, -1

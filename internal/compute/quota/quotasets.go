@@ -1,4 +1,4 @@
-package compute
+package quota
 
 import (
 	"context"
@@ -64,20 +64,21 @@ func quotaSchemas(name, more string, keys func(rest.Version) []string, cuts ...i
 	return out
 }
 
-func (s *Service) quotaRoutes() []rest.Route {
+// Routes are the quotas' rows of the compute API.
+func (q *Quotas) Routes() []rest.Route {
 	const at, rule = "/os-quota-sets/{project}", "os_compute_api:os-quota-sets:"
 	const class, classRule = "/os-quota-class-sets/{id}", "os_compute_api:os-quota-class-sets:"
 	query := []rest.Schema{rest.SchemaIn(rest.V(2, 75), rest.Version{}, `{"type":"object","properties":{"user_id":{}},"additionalProperties":false}`)}
 	classBody := quotaSchemas("quota_class_set", "", quotaClassKeys, 1, 50, 57)
 	return []rest.Route{
-		{Method: "GET", Path: at, Policy: rule + "show", Query: query, Handle: s.showQuotas(false)},
-		{Method: "GET", Path: at + "/detail", Policy: rule + "detail", Query: query, Handle: s.showQuotas(true)},
-		{Method: "GET", Path: at + "/defaults", Policy: rule + "defaults", Handle: s.defaultQuotas},
-		{Method: "PUT", Path: at, Policy: rule + "update", Query: query, Body: quotaSchemas("quota_set", `,"force":`+wire.Bool, quotaSetKeys, 1, 36, 57), Handle: s.updateQuotas},
-		{Method: "DELETE", Path: at, Policy: rule + "delete", Query: query, Handle: s.deleteQuotas},
-		{Method: "GET", Path: class, Policy: classRule + "show", Handle: s.showQuotaClass},
-		{Method: "PUT", Path: class, Policy: classRule + "update", Body: classBody, Handle: s.updateQuotaClass},
-		{Method: "GET", Path: "/limits", Policy: "os_compute_api:limits", Handle: s.showLimits, Query: []rest.Schema{
+		{Method: "GET", Path: at, Policy: rule + "show", Query: query, Handle: q.showQuotas(false)},
+		{Method: "GET", Path: at + "/detail", Policy: rule + "detail", Query: query, Handle: q.showQuotas(true)},
+		{Method: "GET", Path: at + "/defaults", Policy: rule + "defaults", Handle: q.defaultQuotas},
+		{Method: "PUT", Path: at, Policy: rule + "update", Query: query, Body: quotaSchemas("quota_set", `,"force":`+wire.Bool, quotaSetKeys, 1, 36, 57), Handle: q.updateQuotas},
+		{Method: "DELETE", Path: at, Policy: rule + "delete", Query: query, Handle: q.deleteQuotas},
+		{Method: "GET", Path: class, Policy: classRule + "show", Handle: q.showQuotaClass},
+		{Method: "PUT", Path: class, Policy: classRule + "update", Body: classBody, Handle: q.updateQuotaClass},
+		{Method: "GET", Path: "/limits", Policy: "os_compute_api:limits", Handle: q.showLimits, Query: []rest.Schema{
 			rest.SchemaIn(rest.V(2, 75), rest.Version{}, `{"type":"object","properties":{"tenant_id":{},"reserved":{}},"additionalProperties":false}`)}},
 	}
 }
@@ -88,23 +89,11 @@ func quotaProject(r *rest.Request) (string, error) {
 	return id, r.Enforce(policy.Target{"project_id": id})
 }
 
-func (s *Service) quotaLimits(r *rest.Request, project string) map[string]int {
+func (q *Quotas) limitsFor(r *rest.Request, project string) map[string]int {
 	if u := r.Query().Get("user_id"); u != "" {
-		return s.userLimits(project, u)
+		return q.UserLimits(project, u)
 	}
-	return s.limits(project)
-}
-
-// quotaUsage counts what the project, or one user of it, holds now.
-func (s *Service) quotaUsage(project, user string) map[string]int {
-	servers, groups := s.servers.By("project", project), s.groups.By("project", project)
-	if user != "" {
-		servers = ofUser(servers, user)
-		groups = slices.DeleteFunc(slices.Clone(groups), func(g *ServerGroup) bool { return g.UserID != user })
-	}
-	u := usage(servers)
-	u["server_groups"] = len(groups)
-	return u
+	return q.Limits(project)
 }
 
 func pickQuotas(keys []string, limits map[string]int) map[string]any {
@@ -115,16 +104,16 @@ func pickQuotas(keys []string, limits map[string]int) map[string]any {
 	return out
 }
 
-func (s *Service) showQuotas(detail bool) rest.Handler {
+func (q *Quotas) showQuotas(detail bool) rest.Handler {
 	return func(_ context.Context, r *rest.Request) (*rest.Response, error) {
 		id, err := quotaProject(r)
 		if err != nil {
 			return nil, err
 		}
-		keys, lim := quotaSetKeys(r.Version), s.quotaLimits(r, id)
+		keys, lim := quotaSetKeys(r.Version), q.limitsFor(r, id)
 		out := pickQuotas(keys, lim)
 		if detail {
-			used := s.quotaUsage(id, r.Query().Get("user_id"))
+			used := q.used(id, r.Query().Get("user_id"))
 			for _, k := range keys {
 				out[k] = map[string]int{"limit": lim[k], "in_use": used[k], "reserved": 0}
 			}
@@ -134,12 +123,12 @@ func (s *Service) showQuotas(detail bool) rest.Handler {
 	}
 }
 
-func (s *Service) defaultQuotas(_ context.Context, r *rest.Request) (*rest.Response, error) {
+func (q *Quotas) defaultQuotas(_ context.Context, r *rest.Request) (*rest.Response, error) {
 	id, err := quotaProject(r)
 	if err != nil {
 		return nil, err
 	}
-	out := pickQuotas(quotaSetKeys(r.Version), s.layered(classDefault))
+	out := pickQuotas(quotaSetKeys(r.Version), q.layered(classDefault))
 	out["id"] = id
 	return rest.JSON(200, map[string]any{"quota_set": out}), nil
 }
@@ -164,7 +153,7 @@ func quotaValues(in map[string]any) (map[string]int, error) {
 	return out, nil
 }
 
-func (s *Service) updateQuotas(ctx context.Context, r *rest.Request) (*rest.Response, error) {
+func (q *Quotas) updateQuotas(ctx context.Context, r *rest.Request) (*rest.Response, error) {
 	id, err := quotaProject(r)
 	if err != nil {
 		return nil, err
@@ -184,19 +173,19 @@ func (s *Service) updateQuotas(ctx context.Context, r *rest.Request) (*rest.Resp
 		key = userQuota(id, user)
 	}
 	if !wire.Truthy(b.Set["force"]) {
-		if err := s.checkQuotas(id, user, values); err != nil {
+		if err := q.check(id, user, values); err != nil {
 			return nil, err
 		}
 	}
-	if err := s.putQuota(ctx, key, values); err != nil {
+	if err := q.Set(ctx, key, values); err != nil {
 		return nil, err
 	}
-	return rest.JSON(200, map[string]any{"quota_set": pickQuotas(quotaSetKeys(r.Version), s.quotaLimits(r, id))}), nil
+	return rest.JSON(200, map[string]any{"quota_set": pickQuotas(quotaSetKeys(r.Version), q.limitsFor(r, id))}), nil
 }
 
 // checkQuotas refuses limits below what is used, and a user's above the project's.
-func (s *Service) checkQuotas(project, user string, values map[string]int) error {
-	used, most := s.quotaUsage(project, user), s.limits(project)
+func (q *Quotas) check(project, user string, values map[string]int) error {
+	used, most := q.used(project, user), q.Limits(project)
 	for _, k := range slices.Sorted(maps.Keys(values)) {
 		n := values[k]
 		if n >= 0 && n < used[k] {
@@ -209,20 +198,21 @@ func (s *Service) checkQuotas(project, user string, values map[string]int) error
 	return nil
 }
 
-func (s *Service) putQuota(ctx context.Context, key string, values map[string]int) error {
-	return s.DB.Txn(ctx, func(tx *store.Tx) error {
-		q := Quota{ProjectID: key, Limits: map[string]int{}}
-		if have, err := s.quotas.TxGet(tx, key); err == nil {
-			maps.Copy(q.Limits, have.Limits)
+// Set changes limits of a project or of whatever else key stands for (see Quota).
+func (q *Quotas) Set(ctx context.Context, key string, values map[string]int) error {
+	return q.db.Txn(ctx, func(tx *store.Tx) error {
+		rec := Quota{ProjectID: key, Limits: map[string]int{}}
+		if have, err := q.records.TxGet(tx, key); err == nil {
+			maps.Copy(rec.Limits, have.Limits)
 		} else if !errs.Is(err, errs.NotFound) {
 			return err
 		}
-		maps.Copy(q.Limits, values)
-		return s.quotas.TxPut(tx, &q)
+		maps.Copy(rec.Limits, values)
+		return q.records.TxPut(tx, &rec)
 	})
 }
 
-func (s *Service) deleteQuotas(ctx context.Context, r *rest.Request) (*rest.Response, error) {
+func (q *Quotas) deleteQuotas(ctx context.Context, r *rest.Request) (*rest.Response, error) {
 	key, err := quotaProject(r)
 	if err != nil {
 		return nil, err
@@ -230,20 +220,20 @@ func (s *Service) deleteQuotas(ctx context.Context, r *rest.Request) (*rest.Resp
 	if u := r.Query().Get("user_id"); u != "" {
 		key = userQuota(key, u)
 	}
-	if err := s.quotas.Delete(ctx, key); err != nil && !errs.Is(err, errs.NotFound) {
+	if err := q.records.Delete(ctx, key); err != nil && !errs.Is(err, errs.NotFound) {
 		return nil, err
 	}
 	return rest.Empty(202), nil
 }
 
-func (s *Service) showQuotaClass(_ context.Context, r *rest.Request) (*rest.Response, error) {
+func (q *Quotas) showQuotaClass(_ context.Context, r *rest.Request) (*rest.Response, error) {
 	id := r.Path("id")
-	out := pickQuotas(quotaClassKeys(r.Version), s.layered(classDefault, "class:"+id))
+	out := pickQuotas(quotaClassKeys(r.Version), q.layered(classDefault, "class:"+id))
 	out["id"] = id
 	return rest.JSON(200, map[string]any{"quota_class_set": out}), nil
 }
 
-func (s *Service) updateQuotaClass(ctx context.Context, r *rest.Request) (*rest.Response, error) {
+func (q *Quotas) updateQuotaClass(ctx context.Context, r *rest.Request) (*rest.Response, error) {
 	var b struct {
 		Set map[string]any `json:"quota_class_set"`
 	}
@@ -255,10 +245,10 @@ func (s *Service) updateQuotaClass(ctx context.Context, r *rest.Request) (*rest.
 		return nil, err
 	}
 	key := "class:" + r.Path("id")
-	if err := s.putQuota(ctx, key, values); err != nil {
+	if err := q.Set(ctx, key, values); err != nil {
 		return nil, err
 	}
-	return rest.JSON(200, map[string]any{"quota_class_set": pickQuotas(quotaClassKeys(r.Version), s.layered(classDefault, key))}), nil
+	return rest.JSON(200, map[string]any{"quota_class_set": pickQuotas(quotaClassKeys(r.Version), q.layered(classDefault, key))}), nil
 }
 
 // limitNames are the names that "absolute" limits go by (nova/api/openstack/compute/views/limits.py).
@@ -272,7 +262,7 @@ var limitNames = map[string][]string{
 var usedNames = map[string]string{"ram": "totalRAMUsed", "cores": "totalCoresUsed", "instances": "totalInstancesUsed", "server_groups": "totalServerGroupsUsed",
 	"floating_ips": "totalFloatingIpsUsed", "security_groups": "totalSecurityGroupsUsed"}
 
-func (s *Service) showLimits(_ context.Context, r *rest.Request) (*rest.Response, error) {
+func (q *Quotas) showLimits(_ context.Context, r *rest.Request) (*rest.Response, error) {
 	project := r.Creds.ProjectID
 	if r.Query().Has("tenant_id") {
 		project = r.Query().Get("tenant_id")
@@ -280,7 +270,7 @@ func (s *Service) showLimits(_ context.Context, r *rest.Request) (*rest.Response
 			return nil, err
 		}
 	}
-	lim, used, out := s.limits(project), s.quotaUsage(project, ""), map[string]int{}
+	lim, used, out := q.Limits(project), q.used(project, ""), map[string]int{}
 	for _, k := range quotaSetKeys(r.Version) {
 		for _, name := range limitNames[k] {
 			if name != "maxImageMeta" || !r.AtLeast(2, 39) {
