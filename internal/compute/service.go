@@ -111,7 +111,9 @@ type Options struct {
 	ProviderID func(host string) string
 	// SecurityGroups may be nil.
 	SecurityGroups securitygroup.Groups
-	Log            *slog.Logger
+	// Volumes may be nil: servers have no volumes then.
+	Volumes Volumes
+	Log     *slog.Logger
 	// BootTimeout bounds the wait for a node to start a server. Default 5 min.
 	BootTimeout time.Duration
 }

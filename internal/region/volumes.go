@@ -4,9 +4,13 @@ import (
 	"context"
 	"io"
 
+	"github.com/strata-cloud/strata/internal/compute"
 	"github.com/strata-cloud/strata/internal/image"
+	"github.com/strata-cloud/strata/internal/nodeapi"
 	"github.com/strata-cloud/strata/internal/policy"
 	"github.com/strata-cloud/strata/internal/volume"
+	"github.com/strata-cloud/strata/internal/volume/attach"
+	"github.com/strata-cloud/strata/internal/volume/block"
 )
 
 // imagesForVolume shows the volume service the image service.
@@ -46,4 +50,78 @@ func (s imagesForVolume) EnsureImage(ctx context.Context, n volume.NewImage) err
 
 func (s imagesForVolume) Upload(ctx context.Context, id string, data io.Reader) error {
 	return s.TakeIn(ctx, id, data)
+}
+
+// volumesForCompute shows compute the volume service.
+type volumesForCompute struct{ *volume.Service }
+
+var _ compute.Volumes = volumesForCompute{}
+
+func (s volumesForCompute) Volume(_ context.Context, c *policy.Credentials, id string) (*compute.Volume, error) {
+	v, err := s.FindVolume(c, id)
+	if err != nil {
+		return nil, err
+	}
+	return s.forCompute(v), nil
+}
+
+func (s volumesForCompute) forCompute(v *block.Volume) *compute.Volume {
+	out := &compute.Volume{ID: v.ID, ProjectID: v.ProjectID, Status: string(v.Status), Zone: v.AZ, Type: s.Types.Name(v.TypeID), SizeGiB: v.SizeGiB,
+		Bootable: v.Bootable, Multiattach: v.Multiattach, ReadOnly: v.ReadOnly != nil && *v.ReadOnly, Image: v.ImageMetadata}
+	if v.Name != nil {
+		out.Name = *v.Name
+	}
+	return out
+}
+
+func (s volumesForCompute) Snapshot(_ context.Context, c *policy.Credentials, id string) (*compute.VolumeSnapshot, error) {
+	x, err := s.FindSnapshot(c, id)
+	if err != nil {
+		return nil, err
+	}
+	return &compute.VolumeSnapshot{ID: x.ID, VolumeID: x.VolumeID, ProjectID: x.ProjectID, Status: string(x.Status), SizeGiB: x.SizeGiB}, nil
+}
+
+func (s volumesForCompute) EnsureVolume(ctx context.Context, c *policy.Credentials, n compute.NewVolume) (*compute.Volume, error) {
+	v, err := s.Service.EnsureVolume(ctx, c, volume.Wanted(n))
+	if err != nil {
+		return nil, err
+	}
+	return s.forCompute(v), nil
+}
+
+func (s volumesForCompute) EnsureSnapshot(ctx context.Context, c *policy.Credentials, n compute.NewSnapshot) error {
+	return s.Service.EnsureSnapshot(ctx, c, n.ID, n.VolumeID, n.Name)
+}
+
+func (s volumesForCompute) Reserve(ctx context.Context, c *policy.Credentials, n compute.NewAttachment) error {
+	if _, err := s.FindVolume(c, n.VolumeID); err != nil {
+		return err
+	}
+	_, err := s.Attach().Reserve(ctx, attach.Claim{ID: n.ID, VolumeID: n.VolumeID, Server: n.Server, Mode: n.Mode, Compute: true})
+	return err
+}
+
+func (s volumesForCompute) Connect(ctx context.Context, id, host, device string) (*nodeapi.VolumeSource, *nodeapi.IOLimits, error) {
+	a, err := s.Attach().Connect(ctx, id, host, device, "", map[string]any{"host": host})
+	if err != nil {
+		return nil, nil, err
+	}
+	return s.Attach().Source(a)
+}
+
+func (s volumesForCompute) Complete(ctx context.Context, id string) error {
+	return s.Attach().Complete(ctx, id)
+}
+
+func (s volumesForCompute) Detaching(ctx context.Context, c *policy.Credentials, id string) error {
+	return s.Attach().Detaching(ctx, id, true)
+}
+
+func (s volumesForCompute) Keep(ctx context.Context, id string) error {
+	return s.Attach().Detaching(ctx, id, false)
+}
+
+func (s volumesForCompute) Release(ctx context.Context, id string) error {
+	return s.Attach().Release(ctx, id)
 }

@@ -20,21 +20,19 @@ import (
 
 // order is a volume that somebody wants.
 type order struct {
-	ID                        string
-	Name, Description         *string
-	SizeGiB                   int
-	Type, Zone                string
-	Image, Snapshot           string
-	Source, Backup            string
-	Metadata                  map[string]string
-	image                     *Image
-	snapshot                  *block.Snapshot
-	source                    *block.Volume // the volume itself, or the snapshot's
-	backup                    *block.Backup
-	volType                   *voltype.Type
-	requestID                 string
-	placed                    *block.Volume // what the new volume must lie beside
-	sourceProject, sourceType string
+	ID                string
+	Name, Description *string
+	SizeGiB           int
+	Type, Zone        string
+	Image, Snapshot   string
+	Source, Backup    string
+	Metadata          map[string]string
+	image             *Image
+	snapshot          *block.Snapshot
+	source            *block.Volume // the volume itself, or the snapshot's
+	backup            *block.Backup
+	volType           *voltype.Type
+	requestID         string
 }
 
 type createBody struct {

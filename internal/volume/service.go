@@ -9,8 +9,10 @@ import (
 	"github.com/strata-cloud/strata/internal/policy"
 	"github.com/strata-cloud/strata/internal/saga"
 	"github.com/strata-cloud/strata/internal/store"
+	"github.com/strata-cloud/strata/internal/volume/attach"
 	"github.com/strata-cloud/strata/internal/volume/block"
 	"github.com/strata-cloud/strata/internal/volume/pool"
+	"github.com/strata-cloud/strata/internal/volume/snapshot"
 )
 
 // Images is what the volume service needs of the image service.
@@ -55,14 +57,16 @@ type Options struct {
 // Service is the volume service.
 type Service struct {
 	*block.Core
-	images Images
-	pools  *pool.Pools
+	images    Images
+	pools     *pool.Pools
+	attach    *attach.Service
+	snapshots *snapshot.Service
 }
 
 // New registers the collections and sagas: call it before db.Start.
 func New(o Options) *Service {
 	core := block.New(o.DB, o.Sagas, o.Nodes, o.Log)
-	s := &Service{Core: core, images: o.Images, pools: pool.New(core)}
+	s := &Service{Core: core, images: o.Images, pools: pool.New(core), attach: attach.New(core), snapshots: snapshot.New(core)}
 	s.registerSagas()
 	return s
 }

@@ -62,7 +62,6 @@ type Volume struct {
 	Cipher          bool              `json:"cipher,omitempty"` // encrypted
 	Key             []byte            `json:"key,omitempty"`    // passphrase; never shown, never logged
 	KeyID           string            `json:"key_id,omitempty"` // what users see of the key
-	AttachDetached  bool              `json:"attach_detached,omitempty"`
 	Created         time.Time         `json:"created"`
 	Updated         time.Time         `json:"updated,omitzero"`
 }
@@ -107,7 +106,7 @@ type Attachment struct {
 	Mode       string         `json:"mode"` // rw, ro or null
 	Status     AttachStatus   `json:"status"`
 	Connector  map[string]any `json:"connector,omitempty"`
-	Connected  bool           `json:"connected,omitempty"` // connection information was given
+	Compute    bool           `json:"compute,omitempty"` // made by the compute service, which alone may end it
 	AttachedAt time.Time      `json:"attached_at,omitzero"`
 	Created    time.Time      `json:"created"`
 }

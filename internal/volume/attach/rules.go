@@ -1,0 +1,217 @@
+package attach
+
+import (
+	"context"
+	"slices"
+
+	"github.com/strata-cloud/strata/internal/errs"
+	"github.com/strata-cloud/strata/internal/nodeapi"
+	"github.com/strata-cloud/strata/internal/store"
+	"github.com/strata-cloud/strata/internal/volume/block"
+	"github.com/strata-cloud/strata/internal/volume/wire"
+)
+
+// Service is the rules of attaching.
+type Service struct{ *block.Core }
+
+// New makes the rules over the records.
+func New(core *block.Core) *Service { return &Service{core} }
+
+// Claim is a wish to use a volume.
+type Claim struct {
+	ID, VolumeID, Server, Mode string
+	Compute                    bool
+}
+
+// Reserve claims the volume. The same claim again changes nothing.
+func (s *Service) Reserve(ctx context.Context, c Claim) (*block.Attachment, error) {
+	var out *block.Attachment
+	err := s.DB.Txn(ctx, func(tx *store.Tx) error {
+		if have, err := s.Attachments.TxGet(tx, c.ID); err == nil {
+			out = have
+			return nil
+		}
+		v, err := s.Volumes.TxGet(tx, c.VolumeID)
+		if err != nil {
+			return wire.NotFound("Volume", c.VolumeID)
+		}
+		if err := s.free(tx, v, c.Server); err != nil {
+			return err
+		}
+		if v.ReadOnly != nil && *v.ReadOnly && c.Mode == "rw" {
+			return wire.InvalidVolume("Invalid attaching mode 'rw' for volume %s.", v.ID)
+		}
+		out = &block.Attachment{ID: c.ID, VolumeID: v.ID, ProjectID: v.ProjectID, Server: c.Server, Mode: c.Mode, Status: block.AttachReserved, Compute: c.Compute, Created: wire.Now()}
+		if err := s.Attachments.TxCreate(tx, out); err != nil {
+			return err
+		}
+		return s.rest(tx, v.ID)
+	})
+	return out, err
+}
+
+// free tells whether somebody may claim the volume now. A server that has it
+// already may claim it again: it is about to move.
+func (s *Service) free(tx *store.Tx, v *block.Volume, server string) error {
+	may := []block.Status{block.Available, block.Downloading}
+	if v.Multiattach {
+		may = append(may, block.InUse, block.Reserved, block.Attaching, block.Detaching)
+	}
+	if v.In(may...) {
+		return nil
+	}
+	if v.In(block.InUse, block.Reserved, block.Attaching) && server != "" {
+		for _, a := range s.Attachments.TxBy(tx, "volume", v.ID) {
+			if a.Server == server {
+				return nil
+			}
+		}
+	}
+	if v.Multiattach {
+		may = may[:3]
+	}
+	return wire.InvalidVolume("Volume %s status must be %s to reserve, but the current status is %s.", v.ID, block.Words(may...), v.Status)
+}
+
+// rest gives the volume the status that its attachments make.
+func (s *Service) rest(tx *store.Tx, id string) error {
+	rest := s.Rest(tx, id)
+	_, err := s.TxUpdate(tx, id, func(v *block.Volume) error {
+		if v.In(block.Available, block.Reserved, block.Attaching, block.Detaching, block.InUse) {
+			v.Status = rest
+		}
+		return nil
+	})
+	if errs.Is(err, errs.NotFound) {
+		return nil
+	}
+	return err
+}
+
+// Change alters an attachment and settles its volume.
+func (s *Service) Change(ctx context.Context, id string, fn func(*block.Volume, *block.Attachment) error) (*block.Attachment, error) {
+	var out *block.Attachment
+	err := s.DB.Txn(ctx, func(tx *store.Tx) error {
+		a, err := s.Attachments.TxGet(tx, id)
+		if err != nil {
+			return notFound(id)
+		}
+		v, err := s.Volumes.TxGet(tx, a.VolumeID)
+		if err != nil {
+			return wire.NotFound("Volume", a.VolumeID)
+		}
+		if out, err = s.Attachments.TxUpdate(tx, id, func(a *block.Attachment) error { return fn(v, a) }); err != nil {
+			return err
+		}
+		return s.rest(tx, v.ID)
+	})
+	return out, err
+}
+
+func notFound(id string) error {
+	return errs.NotFoundf("Volume attachment could not be found with filter: attachment_id = %s.", id)
+}
+
+// Connect binds the attachment to the host that will use the volume.
+func (s *Service) Connect(ctx context.Context, id, host, device, mode string, connector map[string]any) (*block.Attachment, error) {
+	return s.Change(ctx, id, func(v *block.Volume, a *block.Attachment) error {
+		if v.In(block.Errored, block.ErrorRestoring, block.ErrorExtending, block.ErrorDeleting) {
+			return wire.InvalidVolume("Volume attachments can not be updated if the volume is in an error state. The Volume %s currently has a status of: %s ", v.ID, v.Status)
+		}
+		if mode != "" {
+			a.Mode = mode
+		}
+		if a.Mode == "" || a.Mode == "null" {
+			a.Mode = "rw"
+		}
+		if v.ReadOnly != nil && *v.ReadOnly && a.Mode != "ro" {
+			return wire.InvalidVolume("Invalid attaching mode '%s' for volume %s.", a.Mode, v.ID)
+		}
+		a.Host, a.Connector = host, connector
+		if device != "" {
+			a.Mountpoint = device
+		}
+		if a.Status == block.AttachReserved {
+			a.Status = block.AttachAttaching
+		}
+		return nil
+	})
+}
+
+// Complete says that the volume is in use.
+func (s *Service) Complete(ctx context.Context, id string) error {
+	a, err := s.Change(ctx, id, func(_ *block.Volume, a *block.Attachment) error {
+		if a.Status != block.AttachAttached {
+			a.Status, a.AttachedAt = block.AttachAttached, wire.Now()
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	_, err = s.Update(ctx, a.VolumeID, func(v *block.Volume) error {
+		if v.ReadOnly == nil {
+			v.ReadOnly = new(bool)
+		}
+		return nil
+	})
+	return err
+}
+
+// Detaching marks a volume as on its way out of a server.
+func (s *Service) Detaching(ctx context.Context, id string, begin bool) error {
+	from, to, vfrom, vto := block.AttachAttached, block.AttachDetaching, block.InUse, block.Detaching
+	if !begin {
+		from, to, vfrom, vto = to, from, vto, vfrom
+	}
+	return s.DB.Txn(ctx, func(tx *store.Tx) error {
+		a, err := s.Attachments.TxGet(tx, id)
+		if err != nil {
+			return notFound(id)
+		}
+		if a.Status == to {
+			return nil
+		}
+		if a.Status != from && begin {
+			return wire.InvalidVolume("Unable to detach volume. Volume status must be 'in-use' and attach_status must be 'attached' to detach.")
+		}
+		if _, err := s.Attachments.TxUpdate(tx, id, func(a *block.Attachment) error { a.Status = to; return nil }); err != nil {
+			return err
+		}
+		_, err = s.TxUpdate(tx, a.VolumeID, func(v *block.Volume) error {
+			if v.Status == vfrom {
+				v.Status = vto
+			}
+			return nil
+		})
+		return err
+	})
+}
+
+// Release ends an attachment. Absent is fine.
+func (s *Service) Release(ctx context.Context, id string) error {
+	return s.DB.Txn(ctx, func(tx *store.Tx) error {
+		a, err := s.Attachments.TxGet(tx, id)
+		if err != nil {
+			return nil
+		}
+		if err := s.Attachments.TxDelete(tx, id); err != nil {
+			return err
+		}
+		return s.rest(tx, a.VolumeID)
+	})
+}
+
+// Source is how a node reaches the attachment's volume, and the limits to hold it to.
+func (s *Service) Source(a *block.Attachment) (*nodeapi.VolumeSource, *nodeapi.IOLimits, error) {
+	v, err := s.Volumes.Get(a.VolumeID)
+	if err != nil {
+		return nil, nil, wire.NotFound("Volume", a.VolumeID)
+	}
+	return &nodeapi.VolumeSource{VolumeRef: v.Ref(), Node: v.Node, Shared: v.Multiattach}, s.Types.QoSOf(v.TypeID).Limits(v.SizeGiB), nil
+}
+
+// others lists the attachments of a volume, but for one.
+func (s *Service) others(volume, but string) []*block.Attachment {
+	return slices.DeleteFunc(slices.Clone(s.Attachments.By("volume", volume)), func(a *block.Attachment) bool { return a.ID == but })
+}
