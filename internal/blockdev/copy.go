@@ -2,10 +2,12 @@ package blockdev
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 )
 
@@ -72,4 +74,60 @@ func EnsureSize(ctx context.Context, dir, name string, size int64) error {
 		return err
 	}
 	return os.Truncate(path, size)
+}
+
+// Snapshot keeps the content of the qcow2 disk dir/name, which no machine uses,
+// as an internal snapshot; DeleteSnapshot drops it. Both may be repeated.
+func Snapshot(ctx context.Context, dir, name, snapshot string) error {
+	if err := DeleteSnapshot(ctx, dir, name, snapshot); err != nil {
+		return err
+	}
+	return run(ctx, dir, "qemu-img", "snapshot", "-c", snapshot, name)
+}
+
+// DeleteSnapshot drops what Snapshot made. Absent is fine.
+func DeleteSnapshot(ctx context.Context, dir, name, snapshot string) error {
+	there, err := hasSnapshot(ctx, dir, name, snapshot)
+	if err != nil || !there {
+		return err
+	}
+	return run(ctx, dir, "qemu-img", "snapshot", "-d", snapshot, name)
+}
+
+func hasSnapshot(ctx context.Context, dir, name, snapshot string) (bool, error) {
+	cmd := exec.CommandContext(ctx, "qemu-img", "info", "-U", "-f", "qcow2", "--output=json", name)
+	cmd.Dir = dir
+	out, err := cmd.Output()
+	if err != nil {
+		return false, fmt.Errorf("reading the snapshots of disk %s: %w", name, err)
+	}
+	var info struct {
+		Snapshots []struct {
+			Name string `json:"name"`
+		} `json:"snapshots"`
+	}
+	if err := json.Unmarshal(out, &info); err != nil {
+		return false, fmt.Errorf("reading the snapshots of disk %s: %w", name, err)
+	}
+	for _, s := range info.Snapshots {
+		if s.Name == snapshot {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// Flatten writes the content of the disk dir/name, or of its internal snapshot
+// unless "", to dir/to as a qcow2 image without a base. A machine may use the
+// disk meanwhile when it is read from a snapshot.
+func Flatten(ctx context.Context, dir, name, snapshot, to string) error {
+	format, err := DiskFormat(dir, name)
+	if err != nil {
+		return fmt.Errorf("reading disk %s: %w", name, err)
+	}
+	args := []string{"convert", "-U", "-f", string(format), "-O", "qcow2"}
+	if snapshot != "" {
+		args = append(args, "-l", "snapshot.name="+snapshot)
+	}
+	return run(ctx, dir, "qemu-img", append(args, name, to)...)
 }

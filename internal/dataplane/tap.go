@@ -119,6 +119,33 @@ func (p *Plane) Unplug(ctx context.Context, portID string) error {
 	return nil
 }
 
+// Counters counts a local port's traffic as the machine behind it sees it: what
+// the tap sends is what the machine receives.
+func (p *Plane) Counters(_ context.Context, portID string) (nodeapi.NICDiagnostics, error) {
+	var out nodeapi.NICDiagnostics
+	if err := checkID(portID); err != nil {
+		return out, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.node == nil {
+		return out, errs.New(errs.Unavailable, "port %s: the data plane is closed", portID)
+	}
+	h, err := p.node.Link()
+	if err != nil {
+		return out, err
+	}
+	link, err := h.LinkByName(ifname.Tap(portID))
+	if err != nil {
+		return out, fmt.Errorf("port %s: reading its counters: %w", portID, err)
+	}
+	if s := link.Attrs().Statistics; s != nil {
+		out.RxBytes, out.RxPackets, out.RxDrop, out.RxErrors = int64(s.TxBytes), int64(s.TxPackets), int64(s.TxDropped), int64(s.TxErrors)
+		out.TxBytes, out.TxPackets, out.TxDrop, out.TxErrors = int64(s.RxBytes), int64(s.RxPackets), int64(s.RxDropped), int64(s.RxErrors)
+	}
+	return out, nil
+}
+
 // ensureTaps checks the taps that exist and reports every local port's state.
 func (p *Plane) ensureTaps() error {
 	h, err := p.node.Link()

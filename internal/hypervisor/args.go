@@ -11,6 +11,7 @@ import (
 const (
 	monitorSocket = "qmp.sock"
 	serialSocket  = "serial.sock"
+	vncSocket     = "vnc.sock"
 	consoleFile   = "console.log"
 	qemuLogFile   = "qemu.log"
 	memoryFile    = "memory.img"
@@ -25,6 +26,9 @@ const spareSlots = 12
 // tcgCacheMiB is QEMU's translation cache under emulation: beyond it a small
 // guest gains nothing, QEMU's own default is hundreds of MiB.
 const tcgCacheMiB = 32
+
+// videoMiB is enough for 1920 by 1080 pixels.
+const videoMiB = 8
 
 // defaultCommandLine is used with a kernel that comes without one; as upstream's
 // libvirt driver has it.
@@ -141,7 +145,7 @@ func commandLine(s *Spec, accel Accel, firstFD int, uefi *uefiFiles) []string {
 	if !b.q35 {
 		machine = "pc"
 	}
-	b.add("-name", "guest=strata-"+s.ID+",debug-threads=on", "-nodefaults", "-no-user-config", "-display", "none", "-vga", "none",
+	b.add("-name", "guest=strata-"+s.ID+",debug-threads=on", "-nodefaults", "-no-user-config", "-display", "vnc=unix:"+vncSocket, "-vga", "none",
 		"-machine", machine+",usb=off,hpet=off")
 	if accel == KVM {
 		b.add("-accel", "kvm", "-cpu", "host")
@@ -154,7 +158,7 @@ func commandLine(s *Spec, accel Accel, firstFD int, uefi *uefiFiles) []string {
 		"-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
 		"-chardev", "socket,id=monitor,path="+monitorSocket+",server=on,wait=off", "-mon", "chardev=monitor,mode=control",
 		"-chardev", "socket,id=serial0,path="+serialSocket+",server=on,wait=off,logfile="+consoleFile+",logappend=on",
-		"-device", "isa-serial,chardev=serial0", "-device", "virtio-rng-pci")
+		"-device", "isa-serial,chardev=serial0", "-device", "virtio-rng-pci", "-device", "VGA,vgamem_mb="+strconv.Itoa(videoMiB))
 	if uefi != nil {
 		b.add("-drive", "if=pflash,format=raw,readonly=on,file="+uefi.code, "-drive", "if=pflash,format=raw,file="+varsFile)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -70,6 +71,14 @@ type Driver interface {
 	// ConsoleLog returns the last lines that the guest wrote to its serial
 	// console; all that is kept when lines is 0 or less.
 	ConsoleLog(id string, lines int) ([]byte, error)
+	// Console reaches a running machine's screen (vnc: an RFB server) or its serial
+	// console, which serves one client at a time beside the log.
+	Console(ctx context.Context, id, kind string) (net.Conn, error)
+	// Interrupt sends a running machine a non-maskable interrupt.
+	Interrupt(ctx context.Context, id string) error
+	// Diagnostics counts what a running machine did, disks and NICs in the order
+	// of its Spec; the traffic of the NICs is not known here.
+	Diagnostics(ctx context.Context, id string) (*nodeapi.Diagnostics, error)
 	// Events tells of changes until Close.
 	Events() <-chan Event
 	// Close lets go of all machines; they go on running.

@@ -91,7 +91,7 @@ func (m *machine) launch(ctx context.Context, s Spec, taps []*os.File, memory *o
 
 // prepare makes the machine's directory ready for QEMU's user.
 func (m *machine) prepare(s *Spec) (*uefiFiles, error) {
-	for _, name := range []string{monitorSocket, serialSocket} {
+	for _, name := range []string{monitorSocket, serialSocket, vncSocket} {
 		os.Remove(filepath.Join(m.dir, name))
 	}
 	var uefi *uefiFiles

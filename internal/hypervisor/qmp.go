@@ -55,16 +55,21 @@ type monitor struct {
 	pending map[uint64]chan qmpReply
 }
 
-// dialMonitor connects to the socket named name in dir and negotiates. The
-// directory is reached by descriptor, since a socket's path has 107 bytes at most.
-func dialMonitor(ctx context.Context, dir, name string, onEvent func(qmpEvent)) (*monitor, error) {
+// dialIn connects to the socket named name in dir. The directory is reached by
+// descriptor, since a socket's path has 107 bytes at most.
+func dialIn(ctx context.Context, dir, name string) (net.Conn, error) {
 	d, err := os.Open(dir)
 	if err != nil {
 		return nil, err
 	}
 	defer d.Close()
 	var dialer net.Dialer
-	c, err := dialer.DialContext(ctx, "unix", fmt.Sprintf("/proc/self/fd/%d/%s", d.Fd(), name))
+	return dialer.DialContext(ctx, "unix", fmt.Sprintf("/proc/self/fd/%d/%s", d.Fd(), name))
+}
+
+// dialMonitor connects to the socket named name in dir and negotiates.
+func dialMonitor(ctx context.Context, dir, name string, onEvent func(qmpEvent)) (*monitor, error) {
+	c, err := dialIn(ctx, dir, name)
 	if err != nil {
 		return nil, err
 	}

@@ -41,6 +41,8 @@ type Plane interface {
 	Apply(ctx context.Context, s nodeapi.NetState) error
 	Tap(ctx context.Context, portID string) (*os.File, error)
 	Unplug(ctx context.Context, portID string) error
+	// Counters counts a local port's traffic as the machine behind it sees it.
+	Counters(ctx context.Context, portID string) (nodeapi.NICDiagnostics, error)
 }
 
 // Options configure an agent.
@@ -69,6 +71,7 @@ type Agent struct {
 	synced bool
 	waits  map[string]func() // ends a wait for a guest, by instance
 	cache  imageCache
+	reads  keyedMutex // of disks, by instance and name
 }
 
 // New makes an agent; Run starts it.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -127,9 +128,18 @@ func (h *hands) ConsoleLog(string, int) ([]byte, error)                         
 func (h *hands) ResizeDisk(context.Context, string, string, int64) error          { return nil }
 func (h *hands) SnapshotDisk(context.Context, string, string, string) error       { return nil }
 func (h *hands) DeleteDiskSnapshot(context.Context, string, string, string) error { return nil }
-func (h *hands) Events() <-chan hypervisor.Event                                  { return h.events }
-func (h *hands) Close()                                                           {}
-func (h *hands) Apply(context.Context, nodeapi.NetState) error                    { return nil }
+func (h *hands) Console(context.Context, string, string) (net.Conn, error)        { return nil, nil }
+func (h *hands) Interrupt(context.Context, string) error                          { return nil }
+func (h *hands) Diagnostics(_ context.Context, id string) (*nodeapi.Diagnostics, error) {
+	s, err := h.Spec(id)
+	return &nodeapi.Diagnostics{Disks: make([]nodeapi.DiskDiagnostics, len(s.Disks)), NICs: make([]nodeapi.NICDiagnostics, len(s.NICs))}, err
+}
+func (h *hands) Counters(context.Context, string) (nodeapi.NICDiagnostics, error) {
+	return nodeapi.NICDiagnostics{RxBytes: 7}, nil
+}
+func (h *hands) Events() <-chan hypervisor.Event               { return h.events }
+func (h *hands) Close()                                        {}
+func (h *hands) Apply(context.Context, nodeapi.NetState) error { return nil }
 func (h *hands) Tap(_ context.Context, port string) (*os.File, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -217,6 +217,9 @@ func (a *Agent) sweep(ctx context.Context, inst *nodeapi.Instance) (memory, erro
 		failed = errors.Join(failed, err)
 		return err == nil
 	})
+	for _, name := range mem.Disks {
+		failed = errors.Join(failed, a.endRead(ctx, inst.ID, dir, name))
+	}
 	mem.Volumes, err = a.detach(ctx, dir, mem.Volumes, used)
 	return mem, errors.Join(failed, err)
 }

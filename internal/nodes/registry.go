@@ -9,6 +9,8 @@ package nodes
 import (
 	"context"
 	"fmt"
+	"io"
+	"net"
 	"sync"
 
 	"github.com/strata-cloud/strata/internal/errs"
@@ -31,6 +33,16 @@ type Registry struct {
 type Conn interface {
 	// ConsoleLog gives the last lines of the instance's serial log; 0 lines: all that is kept.
 	ConsoleLog(ctx context.Context, instance string, lines int) ([]byte, error)
+	// Console reaches a running instance's screen (kind vnc: RFB) or serial console
+	// (kind serial), until the connection is closed. Conflict: it does not run.
+	Console(ctx context.Context, instance, kind string) (net.Conn, error)
+	// Diagnostics gives a running instance's counters. Conflict: it does not run.
+	Diagnostics(ctx context.Context, instance string) (*nodeapi.Diagnostics, error)
+	// Interrupt sends a running instance a non-maskable interrupt. Conflict: it does not run.
+	Interrupt(ctx context.Context, instance string) error
+	// ReadDisk gives the content that one of the instance's own disks (by
+	// Disk.Name) has at one moment, as a qcow2 image that depends on nothing.
+	ReadDisk(ctx context.Context, instance, disk string) (io.ReadCloser, error)
 }
 
 // New registers the collections: call it before db.Start.

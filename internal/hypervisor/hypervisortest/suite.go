@@ -89,6 +89,7 @@ func life(t *testing.T, open Open) {
 	expect(t, d, nodeapi.PowerRunning)
 	AwaitConsole(ctx, t, d, serverID, "login:")
 	t.Logf("log-in prompt after %v", time.Since(start).Round(10*time.Millisecond))
+	reach(ctx, t, d)
 
 	must(t, d.Pause(ctx, serverID))
 	must(t, d.Pause(ctx, serverID))

@@ -4,8 +4,12 @@
 package nodestest
 
 import (
+	"bytes"
 	"context"
+	"encoding/binary"
 	"fmt"
+	"io"
+	"net"
 	"slices"
 	"strings"
 	"sync"
@@ -166,4 +170,95 @@ func (a *Agent) ConsoleLog(_ context.Context, id string, lines int) ([]byte, err
 		all = all[len(all)-lines:]
 	}
 	return []byte(strings.Join(all, "")), nil
+}
+
+// running gives the instance when it runs here.
+func (a *Agent) running(id string) (nodeapi.Instance, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	i, ok := a.runs[id]
+	switch {
+	case !ok:
+		return i, errs.NotFoundf("instance %s is not on node %s", id, a.Info.ID)
+	case i.Power != nodeapi.PowerRunning && i.Power != nodeapi.PowerPaused:
+		return i, errs.Conflictf("instance %s does not run", id)
+	}
+	return i, nil
+}
+
+// Console greets, and then sends back what it is told.
+func (a *Agent) Console(_ context.Context, id, kind string) (net.Conn, error) {
+	i, err := a.running(id)
+	if err != nil {
+		return nil, err
+	}
+	greeting := map[string]string{"vnc": "RFB 003.008\n", "serial": i.Name + " login: "}[kind]
+	if greeting == "" {
+		return nil, errs.Invalidf("a machine has no console of the kind %q", kind)
+	}
+	here, there := net.Pipe()
+	go func() {
+		defer there.Close()
+		if _, err := io.WriteString(there, greeting); err == nil {
+			_, _ = io.Copy(there, there) // ends with the client
+		}
+	}()
+	return here, nil
+}
+
+// Diagnostics has the instance's devices, with plausible counters.
+func (a *Agent) Diagnostics(_ context.Context, id string) (*nodeapi.Diagnostics, error) {
+	i, err := a.running(id)
+	if err != nil {
+		return nil, err
+	}
+	out := &nodeapi.Diagnostics{State: i.Power, Uptime: 60, MemoryMiB: i.MemoryMiB, UsedMiB: i.MemoryMiB / 2, Hypervisor: "QEMU"}
+	for n := range i.VCPUs {
+		out.CPUs = append(out.CPUs, nodeapi.CPUDiagnostics{ID: n, TimeNS: 1e9})
+	}
+	for range i.Disks {
+		out.Disks = append(out.Disks, nodeapi.DiskDiagnostics{ReadBytes: 4096, ReadRequests: 1})
+	}
+	for _, n := range i.NICs {
+		out.NICs = append(out.NICs, nodeapi.NICDiagnostics{MAC: n.MAC, RxBytes: 60, RxPackets: 1})
+	}
+	return out, nil
+}
+
+// Interrupt needs a running instance.
+func (a *Agent) Interrupt(_ context.Context, id string) error {
+	_, err := a.running(id)
+	return err
+}
+
+// ReadDisk gives an empty image of an instance's disk.
+func (a *Agent) ReadDisk(_ context.Context, id, disk string) (io.ReadCloser, error) {
+	a.mu.Lock()
+	i, ok := a.runs[id]
+	a.mu.Unlock()
+	known := slices.Contains(i.Kept, disk) || slices.ContainsFunc(i.Disks, func(d nodeapi.Disk) bool { return d.Name == disk && d.Role != "volume" })
+	if !ok || !known {
+		return nil, errs.NotFoundf("instance %s has no disk %q on node %s", id, disk, a.Info.ID)
+	}
+	return io.NopCloser(bytes.NewReader(emptyImage())), nil
+}
+
+// emptyImage is a valid qcow2 image (version 2) of 1 MiB with nothing in it.
+func emptyImage() []byte {
+	const cluster = 1 << 16
+	b := make([]byte, 4*cluster) // header, level-1 table, refcount table, refcount block
+	copy(b, "QFI\xfb")
+	be := binary.BigEndian
+	be.PutUint32(b[4:], 2)
+	be.PutUint32(b[20:], 16)
+	be.PutUint64(b[24:], 1<<20)
+	be.PutUint32(b[36:], 1)
+	be.PutUint64(b[40:], cluster)
+	be.PutUint64(b[48:], 2*cluster)
+	be.PutUint32(b[56:], 1)
+	be.PutUint64(b[2*cluster:], 3*cluster)
+	for i := range 4 {
+		be.PutUint16(b[3*cluster+2*i:], 1)
+	}
+	return b
 }
