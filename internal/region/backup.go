@@ -21,7 +21,7 @@ import (
 )
 
 // A backup is a zip file: the store's snapshot, the files of the data directory
-// that cannot be made again, and a manifest that describes both. Image data and
+// that cannot be made again, and a manifest that describes both. Image data, volumes and
 // servers' disks are not in it.
 const (
 	backupFormat   = 1

@@ -7,6 +7,9 @@
 //	store/        the embedded etcd: every durable fact of the control plane
 //	images/       image data
 //	instances/    one directory per server on this node
+//	volumes/      one directory per volume that this node keeps
+//	attached/     which servers of this node have which volumes
+//	backups/      backups of volumes, in chunks, mode 0700
 //	bases/        base images in the form that guests read, linked or converted
 //	clouds.yaml   the credentials made at the first start, mode 0600
 //	policy.yaml   the operator's overrides of policy rules, if any

@@ -7,11 +7,17 @@ import (
 	"net/netip"
 	"os"
 
+	"github.com/strata-cloud/strata/internal/blockdev"
+	"github.com/strata-cloud/strata/internal/blockdev/local"
+	"github.com/strata-cloud/strata/internal/blockdev/qemu"
+	"github.com/strata-cloud/strata/internal/blockdev/vault"
+	"github.com/strata-cloud/strata/internal/blockdev/volumes"
 	"github.com/strata-cloud/strata/internal/cgroup"
 	"github.com/strata-cloud/strata/internal/dataplane"
 	"github.com/strata-cloud/strata/internal/hypervisor"
 	"github.com/strata-cloud/strata/internal/node"
 	"github.com/strata-cloud/strata/internal/nodeapi"
+	"github.com/strata-cloud/strata/internal/nodes"
 	"github.com/strata-cloud/strata/internal/placement"
 )
 
@@ -22,8 +28,17 @@ type host struct {
 	why      string // of the acceleration
 	machines *hypervisor.QEMU
 	plane    *dataplane.Plane
+	storage  *node.Storage
 	agent    *node.Agent
 }
+
+// conn is how the control plane reaches this machine.
+type conn struct {
+	*node.Agent
+	*node.Storage
+}
+
+var _ nodes.Storage = conn{}
 
 func newHost(ctx context.Context, r *Region) (*host, error) {
 	cfg := &r.cfg
@@ -53,11 +68,32 @@ func newHost(ctx context.Context, r *Region) (*host, error) {
 	if err != nil {
 		return nil, err
 	}
-	h.agent, err = node.New(node.Options{ID: h.info.ID, Control: control{r}, Machines: h.machines, Plane: h.plane, Log: cfg.Log, CacheDir: cfg.path("bases")})
+	if h.storage, err = newStorage(h); err != nil {
+		return nil, err
+	}
+	h.agent, err = node.New(node.Options{ID: h.info.ID, Control: control{r}, Machines: h.machines, Plane: h.plane, Volumes: h.storage, Log: cfg.Log, CacheDir: cfg.path("bases")})
 	if err != nil {
 		return nil, err
 	}
 	return h, h.join(ctx)
+}
+
+// newStorage opens this machine's volumes.
+func newStorage(h *host) (*node.Storage, error) {
+	cfg := &h.region.cfg
+	driver, err := local.New(cfg.path(volumesDir), qemu.Tools{UID: cfg.QEMUUser, GID: cfg.QEMUUser})
+	if err != nil {
+		return nil, err
+	}
+	files, err := vault.NewFiles(cfg.path(volumeBackupsDir))
+	if err != nil {
+		return nil, err
+	}
+	return node.NewStorage(node.StorageOptions{Drivers: map[string]volumes.Driver{local.Name: driver}, Vault: vault.New(files), Machines: h.machines,
+		Base: func(ctx context.Context, image string, use func(blockdev.Base) error) error {
+			return h.agent.UseBase(ctx, image, use)
+		},
+		Dir: cfg.path(attachedDir), Log: cfg.Log})
 }
 
 // join tells the control plane about this machine.
@@ -70,7 +106,7 @@ func (h *host) join(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("placement: %w", err)
 	}
-	h.region.Nodes.Connect(h.info.ID, h.agent)
+	h.region.Nodes.Connect(h.info.ID, conn{h.agent, h.storage})
 	return nil
 }
 
