@@ -20,6 +20,8 @@ func instance() *nodeapi.Instance {
 	return &nodeapi.Instance{
 		ID: "b2c5a1d0-1111-4222-8333-444455556666", Name: "web 1", ProjectID: "proj",
 		NICs: []nodeapi.NIC{{PortID: "aaaaaaaa-bbbb-cccc", MAC: "fa:16:3e:00:00:01", Tag: "front"}},
+		Disks: []nodeapi.Disk{{Name: "root", Role: "root"}, {Role: "volume", Tag: "data", Device: "/dev/vdb",
+			Volume: &nodeapi.VolumeSource{VolumeRef: nodeapi.VolumeRef{ID: "vol-1"}}}},
 		Guest: nodeapi.GuestConfig{
 			Hostname: "web-1.novalocal", AvailabilityZone: "nova", InstanceType: "m1.tiny", ReservationID: "r-1",
 			ImageID: "0a0b0c0d-0000-4000-8000-000000000000", AdminPass: "secret",
@@ -124,7 +126,10 @@ func TestMetaDataJSON(t *testing.T) {
 		"availability_zone": "nova", "project_id": "proj", "dedicated_cpus": []any{},
 		"public_keys": map[string]any{"mine": "ssh-ed25519 AAAA mine"},
 		"keys":        []any{map[string]any{"name": "mine", "type": "ssh", "data": "ssh-ed25519 AAAA mine"}},
-		"devices":     []any{map[string]any{"type": "nic", "bus": "none", "address": "none", "mac": "fa:16:3e:00:00:01", "tags": []any{"front"}}},
+		"devices": []any{
+			map[string]any{"type": "nic", "bus": "none", "address": "none", "mac": "fa:16:3e:00:00:01", "tags": []any{"front"}},
+			map[string]any{"type": "disk", "bus": "none", "address": "none", "serial": "vol-1", "path": "/dev/vdb", "tags": []any{"data"}},
+		},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)

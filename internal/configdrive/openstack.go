@@ -84,12 +84,15 @@ type nodeKey struct {
 	Data string `json:"data"`
 }
 
-// device is a tagged device; the guest finds it by its MAC address.
+// device is a tagged device; the guest finds a NIC by its MAC address, and a disk
+// by its serial number.
 type device struct {
 	Type    string   `json:"type"`
 	Bus     string   `json:"bus"`
 	Address string   `json:"address"`
-	MAC     string   `json:"mac"`
+	MAC     string   `json:"mac,omitempty"`
+	Serial  string   `json:"serial,omitempty"`
+	Path    string   `json:"path,omitempty"`
 	Tags    []string `json:"tags"`
 }
 
@@ -134,6 +137,16 @@ func taggedDevices(inst *nodeapi.Instance) []device {
 		if n.Tag != "" {
 			out = append(out, device{Type: "nic", Bus: "none", Address: "none", MAC: n.MAC, Tags: []string{n.Tag}})
 		}
+	}
+	for _, d := range inst.Disks {
+		if d.Tag == "" {
+			continue
+		}
+		serial := d.Serial
+		if serial == "" && d.Volume != nil {
+			serial = d.Volume.ID
+		}
+		out = append(out, device{Type: "disk", Bus: "none", Address: "none", Serial: serial, Path: d.Device, Tags: []string{d.Tag}})
 	}
 	return out
 }
