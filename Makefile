@@ -7,7 +7,7 @@ SUDO    := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 STRATA  := $(SUDO) bin/strata --data-dir $(DATA)
 
 # Programs from the distribution: what a cloud runs on, and what its tests run besides.
-RUN_PACKAGES  := qemu-system-x86 qemu-utils iproute2 nftables openssh-client e2fsprogs util-linux
+RUN_PACKAGES  := qemu-system-x86 qemu-utils ovmf iproute2 nftables openssh-client e2fsprogs util-linux
 TEST_PACKAGES := $(RUN_PACKAGES) python3-openstackclient python3-osc-placement tempest jq curl iputils-ping
 
 export CGO_ENABLED := 0
