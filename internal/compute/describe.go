@@ -3,11 +3,14 @@ package compute
 import (
 	"context"
 	"encoding/base64"
+	"maps"
+	"reflect"
 	"strconv"
 	"strings"
 
 	"github.com/strata-cloud/strata/internal/errs"
 	"github.com/strata-cloud/strata/internal/nodeapi"
+	"github.com/strata-cloud/strata/internal/store"
 )
 
 // describe fills in what the node needs to know to run the server.
@@ -18,10 +21,7 @@ func (s *Service) describe(v *Server, i *nodeapi.Instance) error {
 	i.Machine = nodeapi.Machine{Type: props["hw_machine_type"], Firmware: props["hw_firmware_type"],
 		KernelID: props["kernel_id"], RamdiskID: props["ramdisk_id"], CommandLine: props["os_command_line"]}
 	i.Disks = v.disks()
-	ports := map[string]Port{}
-	for _, p := range s.Networks.Ports(v.ID) {
-		ports[p.ID] = p
-	}
+	ports := s.portsOf(v)
 	i.NICs = nil
 	for _, n := range v.NICs {
 		p, ok := ports[n.PortID]
@@ -68,26 +68,57 @@ func (s *Service) describeGuest(v *Server, i *nodeapi.Instance, ports map[string
 	if v.Key != nil {
 		g.Keys = []nodeapi.Key{{Name: v.Key.Name, Type: v.Key.Type, PublicKey: v.Key.PublicKey}}
 	}
-	for _, n := range v.NICs {
-		p := ports[n.PortID]
-		info := nodeapi.NetworkInfo{PortID: p.ID, NetworkID: p.NetworkID, MAC: p.MAC, MTU: p.MTU, FixedIPs: p.FixedIPs, Subnets: p.Subnets}
-		for _, f := range p.Floating {
-			info.FloatingIP = f.String()
-		}
-		g.Network = append(g.Network, info)
-	}
+	g.Network = s.describeNetwork(v, ports)
 	i.Guest = g
 	return nil
 }
 
-// refreshGuest tells the node what the guest may now learn of its metadata.
-func (s *Service) refreshGuest(ctx context.Context, id string) error {
-	inst, err := s.Nodes.Instances.Get(id)
-	if errs.Is(err, errs.NotFound) || err == nil && inst.Deleted {
-		return nil // not spawned yet: spawn will tell; or going
-	} else if err != nil {
-		return err
+func (s *Service) portsOf(v *Server) map[string]Port {
+	ports := map[string]Port{}
+	for _, p := range s.Networks.Ports(v.ID) {
+		ports[p.ID] = p
 	}
-	_, err = s.order(ctx, id, func(v *Server, i *nodeapi.Instance) error { i.Guest.Metadata = v.Metadata; return nil })
-	return err
+	return ports
+}
+
+func (s *Service) describeNetwork(v *Server, ports map[string]Port) []nodeapi.NetworkInfo {
+	var out []nodeapi.NetworkInfo
+	for _, n := range v.NICs {
+		p, ok := ports[n.PortID]
+		if !ok {
+			continue
+		}
+		info := nodeapi.NetworkInfo{PortID: p.ID, NetworkID: p.NetworkID, MAC: p.MAC, MTU: p.MTU, FixedIPs: p.FixedIPs, Subnets: p.Subnets}
+		for _, f := range p.Floating {
+			info.FloatingIP = f.String()
+		}
+		out = append(out, info)
+	}
+	return out
+}
+
+// refreshGuest tells the node what the guest may now learn of its metadata: the
+// user's own, and its addresses.
+func (s *Service) refreshGuest(ctx context.Context, id string) error {
+	return s.DB.Txn(ctx, func(tx *store.Tx) error {
+		inst, err := s.Nodes.Instances.TxGet(tx, id)
+		if errs.Is(err, errs.NotFound) || err == nil && inst.Deleted {
+			return nil // not spawned yet: spawn will tell; or going
+		} else if err != nil {
+			return err
+		}
+		v, err := s.servers.TxGet(tx, id)
+		if err != nil {
+			return err
+		}
+		network := s.describeNetwork(v, s.portsOf(v))
+		if maps.Equal(inst.Guest.Metadata, v.Metadata) && reflect.DeepEqual(inst.Guest.Network, network) {
+			return nil
+		}
+		_, err = s.orderTx(tx, id, func(v *Server, i *nodeapi.Instance) error {
+			i.Guest.Metadata, i.Guest.Network = v.Metadata, network
+			return nil
+		})
+		return err
+	})
 }

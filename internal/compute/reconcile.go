@@ -28,8 +28,15 @@ func (s *Service) Run(ctx context.Context) {
 	forget := reconcile.New("compute.usage", s.Log, s.usages.Forget)
 	forget.Resync = purgeEvery
 	forget.List = func() []string { return s.usages.Expired(time.Now()) }
+	guests := reconcile.New("compute.guests", s.Log, s.refreshGuest)
 	var group sync.WaitGroup
 	group.Go(func() { forget.Run(ctx) })
+	group.Go(func() { guests.Run(ctx) })
+	group.Go(func() {
+		for id := range s.Networks.Readdressed(ctx) {
+			guests.Add(id)
+		}
+	})
 	group.Go(func() { follow.Run(ctx) })
 	group.Go(func() { purge.Run(ctx) })
 	group.Go(func() {

@@ -51,6 +51,8 @@ type Networks interface {
 	// AddressHolder tells whether a port that the caller may see has the address, and
 	// what device the port belongs to, if any.
 	AddressHolder(c *policy.Credentials, networkID, address string) (device string, used bool)
+	// Readdressed streams the ids of servers whose addresses have changed.
+	Readdressed(ctx context.Context) <-chan string
 	// FreePorts tells how many more ports the project may have; -1: any number.
 	FreePorts(projectID string) int
 }

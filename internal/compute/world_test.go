@@ -298,6 +298,13 @@ func (f *fakeNetworks) AddressHolder(_ *policy.Credentials, network, address str
 	return "", false
 }
 
+// Readdressed implements Networks: addresses do not change by themselves here.
+func (f *fakeNetworks) Readdressed(ctx context.Context) <-chan string {
+	out := make(chan string)
+	context.AfterFunc(ctx, func() { close(out) })
+	return out
+}
+
 func (f *fakeNetworks) FreePorts(string) int {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/strata-cloud/strata/internal/errs"
@@ -128,6 +129,43 @@ func (s *Service) Ports(server string) []ServerPort {
 	for i, p := range ports {
 		out[i] = *s.serverPort(p)
 	}
+	return out
+}
+
+// Readdressed streams the ids of servers whose ports, fixed or floating addresses
+// have changed, until ctx ends.
+func (s *Service) Readdressed(ctx context.Context) <-chan string {
+	out := make(chan string)
+	send := func(device string) {
+		select {
+		case out <- device:
+		case <-ctx.Done():
+		}
+	}
+	var group sync.WaitGroup
+	group.Go(func() {
+		for ev := range s.ports.Watch(ctx) {
+			if ev.Old != nil && ev.New != nil && ev.New.DeviceID != "" && !slices.Equal(ev.Old.FixedIPs, ev.New.FixedIPs) {
+				send(ev.New.DeviceID)
+			}
+		}
+	})
+	group.Go(func() {
+		for ev := range s.floating.Watch(ctx) {
+			for _, f := range []*FloatingIP{ev.Old, ev.New} {
+				if f == nil || f.PortID == "" {
+					continue
+				}
+				if p, err := s.ports.Get(f.PortID); err == nil && p.DeviceID != "" {
+					send(p.DeviceID)
+				}
+			}
+		}
+	})
+	go func() {
+		group.Wait()
+		close(out)
+	}()
 	return out
 }
 
