@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/strata-cloud/strata/internal/compute/flavor"
 	"github.com/strata-cloud/strata/internal/errs"
 	"github.com/strata-cloud/strata/internal/policy"
 	"github.com/strata-cloud/strata/internal/rest"
@@ -54,18 +55,26 @@ func (s *Service) chooseFlavor(c *policy.Credentials, v *Server, ref string) err
 	if f.Disabled && !c.Admin() {
 		return errs.NotFoundf("Flavor %s could not be found.", ref)
 	}
-	if v.Image.MinRAM > f.RAM {
+	if err := v.Image.fits(f); err != nil {
+		return err
+	}
+	v.Flavor = *f
+	return nil
+}
+
+// fits checks that a server of the flavor can start from the image.
+func (i *Image) fits(f *flavor.Flavor) error {
+	if i.MinRAM > f.RAM {
 		return errs.Invalidf("Flavor's memory is too small for requested image.")
 	}
 	if f.Disk > 0 {
-		if v.Image.MinDisk > f.Disk {
-			return errs.Invalidf("The created instance's disk would be too small: flavor's disk is smaller than the minimum size specified in image metadata. Flavor disk is %d bytes, minimum size is %d bytes.", int64(f.Disk)<<30, int64(v.Image.MinDisk)<<30)
+		if i.MinDisk > f.Disk {
+			return errs.Invalidf("The created instance's disk would be too small: flavor's disk is smaller than the minimum size specified in image metadata. Flavor disk is %d bytes, minimum size is %d bytes.", int64(f.Disk)<<30, int64(i.MinDisk)<<30)
 		}
-		if size := max(v.Image.Size, v.Image.Virtual); size > int64(f.Disk)<<30 {
+		if size := max(i.Size, i.Virtual); size > int64(f.Disk)<<30 {
 			return errs.Invalidf("Flavor's disk is too small for requested image. Flavor disk is %d bytes, image is %d bytes.", int64(f.Disk)<<30, size)
 		}
 	}
-	v.Flavor = *f
 	return nil
 }
 

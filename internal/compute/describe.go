@@ -20,7 +20,10 @@ func (s *Service) describe(v *Server, i *nodeapi.Instance) error {
 	props := v.Image.Properties
 	i.Machine = nodeapi.Machine{Type: props["hw_machine_type"], Firmware: props["hw_firmware_type"],
 		KernelID: props["kernel_id"], RamdiskID: props["ramdisk_id"], CommandLine: props["os_command_line"]}
-	i.Disks = v.disks()
+	i.Disks, i.Kept = v.disks(), nil
+	for _, d := range v.keptDisks() {
+		i.Kept = append(i.Kept, d.Name)
+	}
 	ports := s.portsOf(v)
 	i.NICs = nil
 	for _, n := range v.NICs {
@@ -33,15 +36,59 @@ func (s *Service) describe(v *Server, i *nodeapi.Instance) error {
 	return s.describeGuest(v, i, ports)
 }
 
+// disks are the server's local disks, in boot order.
 func (v *Server) disks() []nodeapi.Disk {
-	bus := v.Image.Properties["hw_disk_bus"]
+	out := v.ownDisks(v.DiskSet)
+	if v.Resize != nil && v.Resize.DiskSet != v.DiskSet {
+		// They start as copies; what the new flavor adds starts empty.
+		for i, old := range v.keptDisks() {
+			if i < len(out) && out[i].Format != "iso" && out[i].Role == old.Role {
+				out[i].CopyFrom = old.Name
+			}
+		}
+	}
+	if v.Rescue == nil {
+		return out
+	}
+	d := nodeapi.Disk{Name: v.Rescue.Disk, Role: "root", SizeGiB: v.Rescue.Image.wholeGiB(), ImageID: v.Rescue.Image.ID, Format: v.Rescue.Image.Format, Bus: v.Rescue.Bus, Boot: 1}
+	for i := range out {
+		if out[i].Boot > 0 {
+			out[i].Boot++
+		}
+	}
+	if v.Rescue.Last {
+		return append(out, d)
+	}
+	return append([]nodeapi.Disk{d}, out...)
+}
+
+// keptDisks are those that a resize can go back to.
+func (v *Server) keptDisks() []nodeapi.Disk {
+	if v.Resize == nil || v.Resize.Ending {
+		return nil
+	}
+	before := *v
+	before.Flavor = v.Resize.Flavor
+	return before.ownDisks(v.Resize.DiskSet)
+}
+
+// wholeGiB is the size of a disk that holds the image.
+func (i *Image) wholeGiB() int {
+	return max(i.MinDisk, int((max(i.Virtual, i.Size)+1<<30-1)>>30))
+}
+
+func (v *Server) ownDisks(set int) []nodeapi.Disk {
+	bus, from := v.Image.Properties["hw_disk_bus"], v.Image
+	if v.Shelf != nil {
+		from = *v.Shelf
+	}
 	size := v.Flavor.Disk
 	if size == 0 { // a flavor without a disk gets one as large as the image
-		size = max(v.Image.MinDisk, int((max(v.Image.Virtual, v.Image.Size)+1<<30-1)>>30))
+		size = from.wholeGiB()
 	}
-	out := []nodeapi.Disk{{Role: "root", SizeGiB: size, ImageID: v.Image.ID, Format: v.Image.Format, Bus: bus}}
-	if v.Image.Format == "iso" {
-		out[0] = nodeapi.Disk{Role: "root", ImageID: v.Image.ID, Format: "iso", ReadOnly: true}
+	out := []nodeapi.Disk{{Role: "root", SizeGiB: size, ImageID: from.ID, Format: from.Format, Bus: bus}}
+	if from.Format == "iso" {
+		out[0] = nodeapi.Disk{Role: "root", ImageID: from.ID, Format: "iso", ReadOnly: true}
 		out = append(out, nodeapi.Disk{Role: "ephemeral", SizeGiB: size, Bus: bus})
 	}
 	if v.Flavor.Ephemeral > 0 {
@@ -52,7 +99,9 @@ func (v *Server) disks() []nodeapi.Disk {
 	}
 	out[0].Boot = 1
 	for i := range out {
-		out[i].Name = "disk" + strconv.Itoa(i)
+		if out[i].Name = "disk" + strconv.Itoa(i); set > 0 {
+			out[i].Name += "-" + strconv.Itoa(set)
+		}
 	}
 	return out
 }

@@ -12,10 +12,14 @@
 //	active/pausing      -> paused/-       paused/unpausing     -> active/-
 //	active/suspending   -> suspended/-    suspended/resuming   -> active/-
 //	active/rebooting, active/reboot_started_hard             -> active/-
+//	active|stopped|error/rebuilding -> active or stopped
+//	active|stopped/resize_prep -> resized/- -> (confirmed, or resize_reverting) active or stopped
+//	active|stopped|error/rescuing   -> rescued/-  rescued/unrescuing   -> active/-
 //	any/deleting -> deleted               any -> error/- (with a fault)
 //
 // Invariants: a server that is not deleted and has a host holds exactly one
-// allocation in placement, consumer id = server id; every port whose device is a
+// allocation in placement, consumer id = server id, and one more under the id of its
+// resize until that is confirmed or reverted; every port whose device is a
 // server belongs to a server that exists; quota usage is counted from the records
 // inside the ledger "compute", never stored.
 //

@@ -62,7 +62,7 @@ var filterKeys = map[string]filterKey{
 	"created_at":     {rest.V(2, 83), false, func(v *Server) string { return v.Created.Format(filterTime) }},
 	"launched_at":    {rest.V(2, 83), false, func(v *Server) string { return timeText(v.Launched) }},
 	"terminated_at":  {rest.V(2, 83), false, func(v *Server) string { return timeText(v.DeletedAt) }},
-	"power_state":    {rest.V(2, 83), true, func(v *Server) string { return strconv.Itoa(powerState(v.VMState)) }},
+	"power_state":    {rest.V(2, 83), true, func(v *Server) string { return strconv.Itoa(powerState(v)) }},
 	"task_state":     {rest.V(2, 83), true, func(v *Server) string { return string(v.TaskState) }},
 	"vm_state":       {rest.V(2, 83), true, func(v *Server) string { return string(v.VMState) }},
 	"user_id":        {rest.V(2, 83), true, func(v *Server) string { return v.UserID }},

@@ -12,8 +12,12 @@ import (
 func sum(servers []*Server) map[string]int {
 	u := map[string]int{"instances": len(servers)}
 	for _, v := range servers {
-		u["cores"] += v.Flavor.VCPUs
-		u["ram"] += v.Flavor.RAM
+		cores, ram := v.Flavor.VCPUs, v.Flavor.RAM
+		if v.Resize != nil { // it may go either way
+			cores, ram = max(cores, v.Resize.Flavor.VCPUs), max(ram, v.Resize.Flavor.RAM)
+		}
+		u["cores"] += cores
+		u["ram"] += ram
 	}
 	return u
 }

@@ -20,6 +20,7 @@ const (
 	sagaCreate = "compute.server.create"
 	sagaDelete = "compute.server.delete"
 	sagaPower  = "compute.server.power"
+	sagaRemake = "compute.server.remake"
 )
 
 // job is the state of every saga on a server.
@@ -60,6 +61,7 @@ func (s *Service) registerSagas() {
 		{Name: "order", Do: s.orderPower},
 		{Name: "await", Do: s.awaitPower},
 	}})
+	s.registerRemake()
 }
 
 // update changes a server's record; a server that is gone is no error to sagas.
@@ -113,6 +115,11 @@ func (s *Service) schedule(ctx context.Context, j *job) error {
 func (s *Service) unschedule(ctx context.Context, j *job) error {
 	if err := s.Placement.Release(ctx, j.Server); err != nil {
 		return err
+	}
+	if v, err := s.servers.Get(j.Server); err == nil && v.Resize != nil {
+		if err := s.Placement.Release(ctx, v.Resize.ID); err != nil {
+			return err
+		}
 	}
 	return s.update(ctx, j.Server, func(v *Server) error {
 		if v.TaskState != Deleting {

@@ -161,7 +161,7 @@ func serverSortKey(v *Server, key string) (string, bool) {
 	case "task_state":
 		return string(v.TaskState), true
 	case "power_state":
-		return strconv.Itoa(powerState(v.VMState)), true
+		return strconv.Itoa(powerState(v)), true
 	case "project_id":
 		return v.ProjectID, true
 	case "user_id":

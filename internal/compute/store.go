@@ -23,6 +23,10 @@ const (
 	Stopped   VMState = "stopped"
 	Deleted   VMState = "deleted"
 	Errored   VMState = "error"
+	Rescued   VMState = "rescued"
+	Resized   VMState = "resized"
+	// ShelvedOffloaded is the only shelved state: a shelved server leaves its host at once.
+	ShelvedOffloaded VMState = "shelved_offloaded"
 
 	Scheduling    TaskState = "scheduling"
 	Networking    TaskState = "networking"
@@ -36,6 +40,18 @@ const (
 	Unpausing     TaskState = "unpausing"
 	Suspending    TaskState = "suspending"
 	Resuming      TaskState = "resuming"
+	Rebuilding    TaskState = "rebuilding"
+	Resizing      TaskState = "resize_prep"
+	ResizeFinish  TaskState = "resize_finish"
+	Reverting     TaskState = "resize_reverting"
+	Rescuing      TaskState = "rescuing"
+	Unrescuing    TaskState = "unrescuing"
+	Snapshotting  TaskState = "image_snapshot"
+	Uploading     TaskState = "image_uploading"
+	BackingUp     TaskState = "image_backup"
+	Shelving      TaskState = "shelving"
+	Offloading    TaskState = "shelving_offloading"
+	Unshelving    TaskState = "unshelving"
 )
 
 // Server is the record of one server.
@@ -76,8 +92,31 @@ type Server struct {
 	Updated       time.Time         `json:"updated"`
 	Launched      *time.Time        `json:"launched,omitempty"`
 	DeletedAt     *time.Time        `json:"deleted_at,omitempty"`
-	Gen           int64             `json:"gen"`        // of the Instance last written
-	RebootSeq     int64             `json:"reboot_seq"` // of the last reboot asked
+	DiskSet       int               `json:"disk_set,omitempty"` // of the local disks: a new one has new names
+	Resize        *Resize           `json:"resize,omitempty"`   // until it is confirmed or reverted
+	Rescue        *Rescue           `json:"rescue,omitempty"`   // while it is rescued
+	Shelf         *Image            `json:"shelf,omitempty"`    // what a shelved server comes back from
+	Gen           int64             `json:"gen"`                // of the Instance last written
+	RebootSeq     int64             `json:"reboot_seq"`         // of the last reboot asked
+}
+
+// Resize is what a server goes back to unless its resize is confirmed.
+type Resize struct {
+	// ID is the consumer in placement that holds what the server took before.
+	ID      string        `json:"id"`
+	Flavor  flavor.Flavor `json:"flavor"`
+	DiskSet int           `json:"disk_set"`
+	Stopped bool          `json:"stopped"` // it was not running
+	Ending  bool          `json:"ending"`  // it is being confirmed or reverted
+}
+
+// Rescue is the disk that a rescued server starts from.
+type Rescue struct {
+	Disk  string `json:"disk"` // its name
+	Image Image  `json:"image"`
+	// Last attaches it after the server's own disks, whose names stay as they were.
+	Last bool   `json:"last"`
+	Bus  string `json:"bus"`
 }
 
 // Fault is why a server is in error.

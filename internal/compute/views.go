@@ -19,12 +19,22 @@ func status(v *Server) string {
 		}
 	case RebootingHard:
 		return "HARD_REBOOT"
+	case Rebuilding:
+		return "REBUILD"
+	case Resizing, ResizeFinish:
+		return "RESIZE"
+	case Reverting:
+		return "REVERT_RESIZE"
 	}
 	switch v.VMState {
 	case Building:
 		return "BUILD"
 	case Stopped:
 		return "SHUTOFF"
+	case Rescued:
+		return "RESCUE"
+	case Resized:
+		return "VERIFY_RESIZE"
 	case Errored:
 		return "ERROR"
 	}
@@ -32,13 +42,18 @@ func status(v *Server) string {
 }
 
 // powerState is upstream's number (nova/compute/power_state.py).
-func powerState(s VMState) int {
-	switch s {
-	case Active:
+func powerState(v *Server) int {
+	switch v.VMState {
+	case Resized:
+		if v.Resize != nil && v.Resize.Stopped {
+			return 4
+		}
+		return 1
+	case Active, Rescued:
 		return 1
 	case Paused:
 		return 3
-	case Stopped, Suspended:
+	case Stopped, Suspended, ShelvedOffloaded:
 		return 4
 	}
 	return 0
@@ -63,7 +78,7 @@ func (s *Service) serverView(r *rest.Request, v *Server, listed bool) map[string
 		"accessIPv4": v.AccessIPv4, "accessIPv6": v.AccessIPv6, "links": wire.Links(r.Base(), "servers", v.ID),
 		"OS-DCF:diskConfig": v.DiskConfig, "OS-EXT-AZ:availability_zone": s.zoneOf(v), "config_drive": configDriveText(v), "key_name": wire.OrNull(v.keyName()),
 		"OS-SRV-USG:launched_at": wire.Stamp(v.Launched), "OS-SRV-USG:terminated_at": wire.Stamp(v.DeletedAt),
-		"OS-EXT-STS:task_state": wire.OrNull(string(v.TaskState)), "OS-EXT-STS:vm_state": string(v.VMState), "OS-EXT-STS:power_state": powerState(v.VMState),
+		"OS-EXT-STS:task_state": wire.OrNull(string(v.TaskState)), "OS-EXT-STS:vm_state": string(v.VMState), "OS-EXT-STS:power_state": powerState(v),
 		"os-extended-volumes:volumes_attached": []any{},
 	}
 	if st := view["status"]; st == "ACTIVE" || st == "BUILD" {

@@ -116,6 +116,9 @@ func (w *world) clean(t testing.TB) {
 			continue
 		}
 		placed = append(placed, v.ID)
+		if v.Resize != nil {
+			placed = append(placed, v.Resize.ID)
+		}
 		running = append(running, v.ID)
 		for _, n := range v.NICs {
 			ports = append(ports, n.PortID)
