@@ -239,6 +239,8 @@ func (s *Service) findType(_ context.Context, c *policy.Credentials, o *order) (
 		o.volType, err = s.Types.Find(c, name)
 	case o.source != nil:
 		o.volType, err = s.Types.Get(o.source.TypeID)
+	case o.backup != nil && o.backup.TypeID != "":
+		o.volType, err = s.Types.Get(o.backup.TypeID)
 	default:
 		o.volType, err = s.Types.Of(c.ProjectID)
 	}

@@ -10,9 +10,12 @@ import (
 	"github.com/strata-cloud/strata/internal/saga"
 	"github.com/strata-cloud/strata/internal/store"
 	"github.com/strata-cloud/strata/internal/volume/attach"
+	"github.com/strata-cloud/strata/internal/volume/backup"
 	"github.com/strata-cloud/strata/internal/volume/block"
+	"github.com/strata-cloud/strata/internal/volume/message"
 	"github.com/strata-cloud/strata/internal/volume/pool"
 	"github.com/strata-cloud/strata/internal/volume/snapshot"
+	"github.com/strata-cloud/strata/internal/volume/transfer"
 )
 
 // Images is what the volume service needs of the image service.
@@ -61,12 +64,16 @@ type Service struct {
 	pools     *pool.Pools
 	attach    *attach.Service
 	snapshots *snapshot.Service
+	backups   *backup.Service
+	transfers *transfer.Service
+	messages  *message.Service
 }
 
 // New registers the collections and sagas: call it before db.Start.
 func New(o Options) *Service {
 	core := block.New(o.DB, o.Sagas, o.Nodes, o.Log)
 	s := &Service{Core: core, images: o.Images, pools: pool.New(core), attach: attach.New(core), snapshots: snapshot.New(core)}
+	s.backups, s.transfers, s.messages = backup.New(core, s), transfer.New(core), message.New(core)
 	s.registerSagas()
 	return s
 }

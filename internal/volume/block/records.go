@@ -131,8 +131,7 @@ type Backup struct {
 	Metadata    map[string]string `json:"metadata,omitempty"`
 	Bootable    bool              `json:"bootable,omitempty"`
 	ImageMeta   map[string]string `json:"image_meta,omitempty"`
-	Key         []byte            `json:"key,omitempty"` // of the volume when it was encrypted
-	KeyID       string            `json:"key_id,omitempty"`
+	TypeID      string            `json:"type_id,omitempty"`    // of the volume
 	RestoreTo   string            `json:"restore_to,omitempty"` // volume being restored
 	DataTime    time.Time         `json:"data_time"`
 	Created     time.Time         `json:"created"`
