@@ -127,3 +127,22 @@ func packageOf(program string) string {
 	}
 	return "qemu-utils"
 }
+
+// Daemon starts a program in dir that goes on when we end. What it says goes to log.
+func (t Tools) Daemon(ctx context.Context, dir string, secrets []Secret, log *os.File, program string, args ...string) (*exec.Cmd, error) {
+	objects, pipes, err := t.pass(secrets, firstFD)
+	if err != nil {
+		return nil, err
+	}
+	defer closeAll(pipes)
+	cmd, err := t.Command(context.WithoutCancel(ctx), dir, program, append(objects, args...)...)
+	if err != nil {
+		return nil, err
+	}
+	cmd.Stdout, cmd.Stderr, cmd.ExtraFiles = log, log, pipes
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := cmd.Start(); err != nil {
+		return nil, fmt.Errorf("running %s: %w", program, err)
+	}
+	return cmd, nil
+}

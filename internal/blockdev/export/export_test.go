@@ -1,0 +1,202 @@
+package export
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"errors"
+	"log/slog"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/strata-cloud/strata/internal/blockdev/local"
+	"github.com/strata-cloud/strata/internal/blockdev/nbd"
+	"github.com/strata-cloud/strata/internal/blockdev/qemu"
+	"github.com/strata-cloud/strata/internal/blockdev/volumes"
+	"github.com/strata-cloud/strata/internal/cgroup"
+	"github.com/strata-cloud/strata/internal/nodeapi"
+	"github.com/strata-cloud/strata/internal/wait"
+)
+
+// testUID is a user that owns nothing on any host.
+const testUID = 64397
+
+type world struct {
+	*testing.T
+	m      *Manager
+	driver volumes.Driver
+	ref    nodeapi.VolumeRef
+	at     string // a machine's directory
+}
+
+func newWorld(t *testing.T, key string) *world {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: the daemon runs as another user")
+	}
+	w := &world{T: t, at: t.TempDir(), ref: nodeapi.VolumeRef{ID: uuid.NewString(), Key: []byte(key)}}
+	tools := qemu.Tools{UID: testUID, GID: testUID}
+	d, err := local.New(filepath.Join(t.TempDir(), "volumes"), tools)
+	w.must(err)
+	w.driver = d
+	w.must(d.Create(t.Context(), w.ref, 16<<20, volumes.Origin{}))
+	groups, err := cgroup.New("strata-export-test-" + strconv.Itoa(os.Getpid()))
+	if err != nil {
+		t.Logf("without cgroups: %v", err)
+		groups = nil
+	}
+	w.m, err = New(Config{Dir: filepath.Join(filepath.Dir(w.at), "a-directory-whose-name-is-too-long-for-the-path-of-a-unix-socket-in-it-and-then-some"),
+		Tools: tools, Cgroups: groups, Log: slog.New(slog.NewTextHandler(t.Output(), nil))})
+	w.must(err)
+	t.Cleanup(func() {
+		if err := w.m.EndAll(context.Background()); err != nil {
+			t.Error(err)
+		}
+		if groups != nil {
+			if err := groups.RemoveParent(context.Background()); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	return w
+}
+
+func (w *world) must(err error) {
+	w.Helper()
+	if err != nil {
+		w.Fatal(err)
+	}
+}
+
+func (w *world) ensure() {
+	w.Helper()
+	_, err := w.m.Ensure(w.Context(), w.driver, w.ref, nil, w.at)
+	w.must(err)
+}
+
+// dial connects as a machine does: through its own link.
+func (w *world) dial() *nbd.Client {
+	w.Helper()
+	dir, err := os.Open(w.at)
+	w.must(err)
+	defer dir.Close()
+	conn, err := net.Dial("unix", "/proc/self/fd/"+strconv.Itoa(int(dir.Fd()))+"/"+w.ref.ID+linkExt)
+	w.must(err)
+	c, err := nbd.New(w.Context(), conn, Name)
+	w.must(err)
+	w.Cleanup(func() { c.Close() })
+	return c
+}
+
+func (w *world) pid() int {
+	w.Helper()
+	pids := w.m.PIDs(w.ref.ID)
+	if len(pids) != 1 {
+		w.Fatalf("daemons %v", pids)
+	}
+	return pids[0]
+}
+
+func TestSharedVolume(t *testing.T) {
+	for name, key := range map[string]string{"plain": "", "encrypted": "0123456789"} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, key)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			w.ensure()
+			one, two := w.dial(), w.dial()
+			data, got := bytes.Repeat([]byte{5}, 1<<20), make([]byte, 1<<20)
+			_, err := one.WriteAt(data, 3<<20)
+			w.must(errors.Join(err, one.Flush()))
+			if _, err := two.ReadAt(got, 3<<20); err != nil || !bytes.Equal(got, data) {
+				t.Fatalf("another client sees %d, %v", got[0], err)
+			}
+			// Killed, it comes back and nothing that was flushed is lost.
+			go w.m.Run(ctx)
+			before := w.pid()
+			w.must(syscall.Kill(before, syscall.SIGKILL))
+			w.must(wait.Until(ctx, "the daemon to come back", 10*time.Millisecond, func(context.Context) (bool, error) {
+				pids := w.m.PIDs(w.ref.ID)
+				if len(pids) != 1 || pids[0] == before {
+					return false, nil
+				}
+				a, errA := os.Lstat(filepath.Join(w.at, w.ref.ID+linkExt))
+				b, errB := os.Lstat(filepath.Join(w.m.Dir, w.ref.ID, socket))
+				n, _ := exports(ctx, filepath.Join(w.m.Dir, w.ref.ID))
+				return errA == nil && errB == nil && os.SameFile(a, b) && n == 1, nil
+			}))
+			clear(got)
+			three := w.dial()
+			if _, err := three.ReadAt(got, 3<<20); err != nil || !bytes.Equal(got, data) {
+				t.Errorf("after the crash %d, %v", got[0], err)
+			}
+			// Online work.
+			u := w.m.User(w.ref.ID)
+			w.must(w.driver.Snapshot(ctx, w.ref, "s", u))
+			w.must(w.driver.Extend(ctx, w.ref, 32<<20, u))
+			if size := w.dial().Size(); size != 32<<20 {
+				t.Errorf("extended to %d", size)
+			}
+			w.must(w.driver.DeleteSnapshot(ctx, w.ref, "s", u))
+			// A new manager takes over what runs.
+			cfg, pid := w.m.Config, w.pid()
+			cancel()
+			w.m, err = New(cfg)
+			w.must(err)
+			w.ensure()
+			if w.pid() != pid {
+				t.Errorf("daemon %d instead of %d", w.pid(), pid)
+			}
+			status, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status")
+			if err != nil || !bytes.Contains(status, []byte("CapEff:\t0000000000000000")) || !bytes.Contains(status, []byte("Uid:\t"+strconv.Itoa(testUID))) {
+				t.Errorf("the daemon has privileges: %s, %v", status, err)
+			}
+			w.must(w.m.Unlink(t.Context(), w.ref.ID, w.at))
+			if pids := w.m.PIDs(w.ref.ID); len(pids) > 0 {
+				t.Errorf("daemons %v are left", pids)
+			}
+		})
+	}
+}
+
+func TestRemoteExport(t *testing.T) {
+	w := newWorld(t, "")
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	w.must(err)
+	addr := l.Addr().(*net.TCPAddr)
+	w.must(l.Close())
+	psk := bytes.Repeat([]byte{0xa5}, 32)
+	_, err = w.m.Ensure(t.Context(), w.driver, w.ref, &Remote{Addr: addr.String(), User: "node2", PSK: psk}, "")
+	w.must(err)
+	for name, c := range map[string]struct {
+		key []byte
+		ok  bool
+	}{"right": {psk, true}, "wrong": {bytes.Repeat([]byte{1}, 32), false}, "none": {nil, false}} {
+		dir := t.TempDir()
+		w.must(os.WriteFile(filepath.Join(dir, "keys.psk"), []byte("node2:"+hex.EncodeToString(c.key)+"\n"), 0o600))
+		node := "driver=nbd,server.type=inet,server.host=127.0.0.1,server.port=" + strconv.Itoa(addr.Port) + ",export=" + Name
+		args := []string{"--image-opts", "-c", "write -P 3 0 64k", "-c", "flush"}
+		if c.key != nil {
+			args = append(args, "--object", "tls-creds-psk,id=t,endpoint=client,username=node2,dir="+dir)
+			node += ",tls-creds=t"
+		}
+		out, err := exec.Command("qemu-io", append(args, node)...).CombinedOutput()
+		if (err == nil) != c.ok {
+			t.Errorf("with the %s key: %v: %s", name, err, out)
+		}
+	}
+	if st, err := os.Stat(filepath.Join(w.m.Dir, w.ref.ID, pskDir)); err != nil || st.Mode().Perm() != 0o700 {
+		t.Errorf("the key's directory: %v, %v", st.Mode(), err)
+	}
+	w.must(w.m.End(t.Context(), w.ref.ID))
+	if left, _ := os.ReadDir(w.m.Dir); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}

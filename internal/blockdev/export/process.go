@@ -1,0 +1,115 @@
+package export
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/strata-cloud/strata/internal/blockdev/qemu"
+	"github.com/strata-cloud/strata/internal/blockdev/volumes"
+	"github.com/strata-cloud/strata/internal/wait"
+)
+
+// workers are the processes that work in dir.
+func workers(dir string) []int {
+	links, err := filepath.Glob("/proc/[0-9]*/cwd")
+	if err != nil {
+		return nil // the pattern is right
+	}
+	var out []int
+	for _, l := range links {
+		if at, err := os.Readlink(l); err != nil || strings.TrimSuffix(at, " (deleted)") != dir {
+			continue // ended meanwhile, or another's; the dead work nowhere
+		}
+		if pid, err := strconv.Atoi(filepath.Base(filepath.Dir(l))); err == nil {
+			out = append(out, pid)
+		}
+	}
+	return out
+}
+
+// stop ends what works in the export's directory.
+func (e *export) stop(ctx context.Context) error {
+	if len(workers(e.dir)) > 0 {
+		// It flushes and closes the volume; if it cannot, it is killed below.
+		_ = qemu.QMP(ctx, e.dir, monitor, qemu.Command{Execute: "quit"})
+	}
+	polite, cancel := context.WithTimeout(ctx, 2*time.Second)
+	err := e.awaitEnd(polite)
+	cancel()
+	if err == nil {
+		return nil
+	}
+	for _, pid := range workers(e.dir) {
+		if err := unix.Kill(pid, unix.SIGKILL); err != nil && err != unix.ESRCH {
+			return err
+		}
+	}
+	return e.awaitEnd(ctx)
+}
+
+func (e *export) awaitEnd(ctx context.Context) error {
+	return wait.Until(ctx, "the storage daemon to end", 5*time.Millisecond, func(context.Context) (bool, error) {
+		return len(workers(e.dir)) == 0, nil
+	})
+}
+
+// PIDs are the processes of a volume's export.
+func (m *Manager) PIDs(id string) []int { return workers(filepath.Join(m.Dir, id)) }
+
+// User gives who works on the volume while it is exported; nil: it is not.
+func (m *Manager) User(id string) volumes.User {
+	if len(m.PIDs(id)) == 0 {
+		return nil
+	}
+	return user{filepath.Join(m.Dir, id)}
+}
+
+// user has the daemon do what a volume's driver wants.
+type user struct{ dir string }
+
+// Resize ends the export for the moment in which its node grows: a client learns of
+// a size when it connects, which clients do again by themselves.
+func (u user) Resize(ctx context.Context, size int64) error {
+	err := qemu.QMP(ctx, u.dir, monitor, qemu.Command{Execute: "block-export-del", Arguments: map[string]string{"id": exportID, "mode": "hard"}})
+	if err == nil {
+		err = wait.Until(ctx, "the export to end", 5*time.Millisecond, func(ctx context.Context) (bool, error) {
+			n, err := exports(ctx, u.dir)
+			return n == 0, err
+		})
+	}
+	if err == nil {
+		err = qemu.QMP(ctx, u.dir, monitor, qemu.Command{Execute: "block_resize", Arguments: map[string]any{"node-name": node, "size": size}})
+	}
+	return errors.Join(err, serve(context.WithoutCancel(ctx), u.dir))
+}
+
+// exports counts what the daemon in dir serves.
+func exports(ctx context.Context, dir string) (int, error) {
+	var out []map[string]any
+	err := qemu.QMP(ctx, dir, monitor, qemu.Command{Execute: "query-block-exports", Out: &out})
+	return len(out), err
+}
+
+// serve makes the daemon serve the volume unless it does.
+func serve(ctx context.Context, dir string) error {
+	if n, err := exports(ctx, dir); err != nil || n > 0 {
+		return err
+	}
+	return qemu.QMP(ctx, dir, monitor, qemu.Command{Execute: "block-export-add",
+		Arguments: map[string]any{"type": "nbd", "id": exportID, "node-name": node, "name": Name, "writable": true}})
+}
+
+func (u user) Snapshot(ctx context.Context, name string) error {
+	return qemu.QMP(ctx, u.dir, monitor, qemu.Command{Execute: "blockdev-snapshot-internal-sync", Arguments: map[string]string{"device": node, "name": name}})
+}
+
+func (u user) DeleteSnapshot(ctx context.Context, name string) error {
+	return qemu.QMP(ctx, u.dir, monitor, qemu.Command{Execute: "blockdev-snapshot-delete-internal-sync", Arguments: map[string]string{"device": node, "name": name}})
+}
