@@ -63,6 +63,11 @@ func (d *QEMU) ResizeDisk(ctx context.Context, id, diskID string, bytes int64) e
 		nodes := []string{disk.node()}
 		if disk.NBD != nil { // which learns its export's new size only when told so
 			nodes = []string{disk.protocol(), disk.node()}
+			// It connects again only when it has something to do.
+			read := map[string]string{"command-line": "qemu-io " + disk.node() + " \"read -q 0 512\""}
+			if err := m.command(ctx, "human-monitor-command", read, nil); err != nil {
+				return err
+			}
 		}
 		for _, n := range nodes {
 			if err := m.command(ctx, "block_resize", map[string]any{"node-name": n, "size": bytes}, nil); err != nil {

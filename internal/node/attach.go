@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 
 	"github.com/strata-cloud/strata/internal/blockdev"
+	"github.com/strata-cloud/strata/internal/blockdev/export"
+	localdisk "github.com/strata-cloud/strata/internal/blockdev/local"
 	"github.com/strata-cloud/strata/internal/blockdev/volumes"
 	"github.com/strata-cloud/strata/internal/errs"
 	"github.com/strata-cloud/strata/internal/hypervisor"
@@ -21,9 +23,6 @@ func (s *Storage) Attach(ctx context.Context, dir string, v nodeapi.VolumeSource
 	if err != nil {
 		return hypervisor.Disk{}, err
 	}
-	if v.Shared {
-		return hypervisor.Disk{}, errs.New(errs.NotImplemented, "volume %s: several servers cannot share a volume of driver %s", v.ID, v.Driver)
-	}
 	defer s.busy.lock(v.ID)()
 	machine := filepath.Base(dir)
 	machines, err := s.attached(v.VolumeRef)
@@ -31,7 +30,7 @@ func (s *Storage) Attach(ctx context.Context, dir string, v nodeapi.VolumeSource
 		return hypervisor.Disk{}, err
 	}
 	for _, m := range machines {
-		if m != machine {
+		if m != machine && !v.Shared {
 			return hypervisor.Disk{}, errs.Conflictf("volume %s is attached to server %s", v.ID, m)
 		}
 	}
@@ -41,6 +40,13 @@ func (s *Storage) Attach(ctx context.Context, dir string, v nodeapi.VolumeSource
 	}
 	if err := os.WriteFile(filepath.Join(marks, machine), nil, 0o600); err != nil {
 		return hypervisor.Disk{}, err
+	}
+	if v.Shared && v.Driver == localdisk.Name {
+		link, err := s.Exports.Ensure(ctx, d, v.VolumeRef, nil, dir)
+		if err != nil {
+			return hypervisor.Disk{}, errors.Join(err, s.forget(v.VolumeRef, machine))
+		}
+		return hypervisor.Disk{NBD: &hypervisor.NBD{Socket: link, Export: export.Name}, Format: "raw", ReadOnly: readOnly, Shared: true}, nil
 	}
 	disk, err := d.Link(ctx, v.VolumeRef, dir)
 	if err != nil {
@@ -60,11 +66,50 @@ func (s *Storage) Detach(ctx context.Context, dir string, v nodeapi.VolumeSource
 		return err
 	}
 	defer s.busy.lock(v.ID)()
-	if err := d.Unlink(ctx, v.VolumeRef, dir); err != nil {
+	if err := errors.Join(d.Unlink(ctx, v.VolumeRef, dir), s.Exports.Unlink(v.ID, dir), s.forget(v.VolumeRef, filepath.Base(dir))); err != nil {
 		return err
 	}
-	return s.forget(v.VolumeRef, filepath.Base(dir))
+	return s.endExport(ctx, v.VolumeRef)
 }
+
+// endExport ends the volume's export when no machine has it any more.
+func (s *Storage) endExport(ctx context.Context, v nodeapi.VolumeRef) error {
+	left, err := s.attached(v)
+	if err != nil || len(left) > 0 {
+		return err
+	}
+	return s.Exports.End(ctx, v.ID)
+}
+
+// adoptExports knows the exports again that an earlier agent left running.
+func (s *Storage) adoptExports(ctx context.Context) error {
+	ids, err := s.Exports.List()
+	if err != nil {
+		return err
+	}
+	for _, id := range ids {
+		v := nodeapi.VolumeRef{ID: id, Driver: localdisk.Name, Pool: localdisk.Pool}
+		machines, err := s.attached(v)
+		if err == nil && len(machines) == 0 {
+			err = s.Exports.End(ctx, id)
+		}
+		var dirs []string
+		for _, m := range machines {
+			dir, e := s.Machines.Dir(m)
+			dirs, err = append(dirs, dir), errors.Join(err, e)
+		}
+		if err == nil && len(dirs) > 0 {
+			err = s.Exports.Adopt(s.Drivers[localdisk.Name], v, dirs...)
+		}
+		if err != nil {
+			return fmt.Errorf("export of volume %s: %w", id, err)
+		}
+	}
+	return nil
+}
+
+// Run keeps the exports up until ctx ends; they outlive it.
+func (s *Storage) Run(ctx context.Context) { s.Exports.Run(ctx) }
 
 // UseBase hands the base of an image to use, which stays in place until use returns.
 func (a *Agent) UseBase(ctx context.Context, image string, use func(blockdev.Base) error) error {
@@ -127,6 +172,7 @@ func (s *Storage) user(v nodeapi.VolumeRef) (volumes.User, error) {
 	if err != nil {
 		return nil, err
 	}
+	var open []machineDisk
 	for _, m := range machines {
 		power, err := s.Machines.State(m)
 		if err != nil && !gone(err) {
@@ -141,11 +187,34 @@ func (s *Storage) user(v nodeapi.VolumeRef) (volumes.User, error) {
 		}
 		for _, d := range spec.Disks {
 			if d.Name() == v.ID {
-				return machineDisk{s.Machines, m, v.ID}, nil
+				open = append(open, machineDisk{s.Machines, m, v.ID})
 			}
 		}
 	}
+	if u := s.Exports.User(v.ID); u != nil {
+		return exported{u, open}, nil
+	}
+	if len(open) > 0 {
+		return open[0], nil
+	}
 	return nil, nil
+}
+
+// exported is a volume that machines have open by way of an export.
+type exported struct {
+	volumes.User
+	machines []machineDisk
+}
+
+// Resize implements volumes.User: the export grows first.
+func (e exported) Resize(ctx context.Context, size int64) error {
+	err := e.User.Resize(ctx, size)
+	for _, m := range e.machines {
+		if err == nil {
+			err = m.Resize(ctx, size)
+		}
+	}
+	return err
 }
 
 // machineDisk is a volume that a running machine has open; the volume's id is the disk's.

@@ -15,6 +15,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/strata-cloud/strata/internal/blockdev"
+	"github.com/strata-cloud/strata/internal/blockdev/export"
 	"github.com/strata-cloud/strata/internal/blockdev/vault"
 	"github.com/strata-cloud/strata/internal/blockdev/volumes"
 	"github.com/strata-cloud/strata/internal/errs"
@@ -26,6 +27,7 @@ import (
 type StorageOptions struct {
 	Drivers  map[string]volumes.Driver // by their names
 	Vault    *vault.Vault
+	Exports  *export.Manager // of volumes that several machines share
 	Machines hypervisor.Driver
 	// Base hands a base image to use, which stays in place until use returns.
 	Base func(ctx context.Context, image string, use func(blockdev.Base) error) error
@@ -37,7 +39,7 @@ type StorageOptions struct {
 // Storage is this node's volumes.
 //
 // Who has a volume open does the work on it: nobody, or the machine that it is
-// attached to. Work on one volume is done one after the other; reading a frozen
+// attached to, or the export that several machines use. Work on one volume is done one after the other; reading a frozen
 // view of it (to copy, upload or back it up) hinders nobody, since the view is a
 // snapshot of its own, which is removed afterwards or, after a crash, when the
 // volume is next worked on.
@@ -51,11 +53,12 @@ type Storage struct {
 }
 
 // NewStorage opens a node's volumes.
-func NewStorage(o StorageOptions) (*Storage, error) {
+func NewStorage(ctx context.Context, o StorageOptions) (*Storage, error) {
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("making the directory of attachments: %w", err)
 	}
-	return &Storage{StorageOptions: o, views: map[string]int{}, swept: map[string]bool{}}, nil
+	s := &Storage{StorageOptions: o, views: map[string]int{}, swept: map[string]bool{}}
+	return s, s.adoptExports(ctx)
 }
 
 func (s *Storage) driver(v nodeapi.VolumeRef) (volumes.Driver, error) {
@@ -232,6 +235,9 @@ func (s *Storage) DeleteVolume(ctx context.Context, v nodeapi.VolumeRef) error {
 	}
 	if s.viewed(v, "") {
 		return errs.Conflictf("volume %s is being copied", v.ID)
+	}
+	if err := s.Exports.End(ctx, v.ID); err != nil { // of machines that are gone
+		return err
 	}
 	if err := d.Delete(ctx, v); err != nil {
 		return err

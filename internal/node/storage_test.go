@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -15,6 +16,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/strata-cloud/strata/internal/blockdev"
+	"github.com/strata-cloud/strata/internal/blockdev/export"
 	localdisk "github.com/strata-cloud/strata/internal/blockdev/local"
 	"github.com/strata-cloud/strata/internal/blockdev/qemu"
 	"github.com/strata-cloud/strata/internal/blockdev/vault"
@@ -57,10 +59,13 @@ func (w *storageWorld) restart() {
 	w.must(err)
 	files, err := vault.NewFiles(filepath.Join(w.dir, "backups"))
 	w.must(err)
-	w.s, err = NewStorage(StorageOptions{Drivers: map[string]volumes.Driver{localdisk.Name: d}, Vault: vault.New(files), Machines: w.machines,
+	log := slog.New(slog.NewTextHandler(w.Output(), nil))
+	exports, err := export.New(export.Config{Dir: filepath.Join(w.dir, "exports"), Tools: qemu.Tools{UID: storageUID, GID: storageUID}, Log: log})
+	w.must(err)
+	w.s, err = NewStorage(w.Context(), StorageOptions{Exports: exports, Drivers: map[string]volumes.Driver{localdisk.Name: d}, Vault: vault.New(files), Machines: w.machines,
 		Base: func(ctx context.Context, image string, use func(blockdev.Base) error) error {
 			return errs.NotFoundf("there is no image %s", image)
-		}, Dir: filepath.Join(w.dir, "attached"), Log: slog.New(slog.NewTextHandler(w.Output(), nil))})
+		}, Dir: filepath.Join(w.dir, "attached"), Log: log})
 	w.must(err)
 }
 
@@ -105,12 +110,12 @@ func (w *storageWorld) content(v nodeapi.VolumeRef, snapshot string) byte {
 }
 
 // start runs a machine that has the volume and does nothing.
-func (w *storageWorld) start(v nodeapi.VolumeRef) (machine, dir string) {
+func (w *storageWorld) start(v nodeapi.VolumeSource) (machine, dir string) {
 	w.Helper()
 	machine = uuid.NewString()
 	dir, err := w.machines.Dir(machine)
 	w.must(err)
-	disk, err := w.s.Attach(w.Context(), dir, nodeapi.VolumeSource{VolumeRef: v}, false)
+	disk, err := w.s.Attach(w.Context(), dir, v, false)
 	w.must(err)
 	disk.ID, disk.Pluggable = v.ID, true
 	w.must(w.machines.Start(w.Context(), hypervisor.Spec{ID: machine, VCPUs: 1, MemoryMiB: 32, Disks: []hypervisor.Disk{disk}}, nil))
@@ -129,7 +134,7 @@ func TestVolumesUnderARunningMachine(t *testing.T) {
 			ctx := t.Context()
 			v := w.volume(1, key)
 			w.fill(v.VolumeRef, 1)
-			machine, dir := w.start(v.VolumeRef)
+			machine, dir := w.start(nodeapi.VolumeSource{VolumeRef: v.VolumeRef})
 			for range 2 {
 				w.must(w.s.EnsureSnapshot(ctx, v.VolumeRef, "s"))
 				w.must(w.s.ExtendVolume(ctx, v.VolumeRef, 2))
@@ -207,7 +212,7 @@ func TestViewsOfACrashAreSwept(t *testing.T) {
 func TestMachinesThatAreGoneHoldNothing(t *testing.T) {
 	w := newStorageWorld(t)
 	v := w.volume(1, "")
-	machine, _ := w.start(v.VolumeRef)
+	machine, _ := w.start(nodeapi.VolumeSource{VolumeRef: v.VolumeRef})
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	w.must(w.machines.Remove(ctx, machine))
@@ -215,5 +220,43 @@ func TestMachinesThatAreGoneHoldNothing(t *testing.T) {
 	left, err := os.ReadDir(filepath.Join(w.dir, "attached"))
 	if err != nil || len(left) > 0 {
 		t.Errorf("left behind: %v, %v", left, err)
+	}
+}
+
+func TestSharedVolumes(t *testing.T) {
+	for name, key := range map[string]string{"plain": "", "encrypted": "0123456789abcdef"} {
+		t.Run(name, func(t *testing.T) {
+			w := newStorageWorld(t)
+			ctx := t.Context()
+			v := w.volume(1, key)
+			w.fill(v.VolumeRef, 1)
+			shared := nodeapi.VolumeSource{VolumeRef: v.VolumeRef, Shared: true}
+			one, dirOne := w.start(shared)
+			two, dirTwo := w.start(shared)
+			w.must(w.s.EnsureSnapshot(ctx, v.VolumeRef, "s"))
+			for range 2 {
+				w.must(w.s.ExtendVolume(ctx, v.VolumeRef, 2))
+			}
+			if got := w.content(v.VolumeRef, ""); got != 1 {
+				t.Errorf("the shared volume has %d", got)
+			}
+			daemon := w.s.Exports.PIDs(v.ID)
+			w.restart()
+			if again := w.s.Exports.PIDs(v.ID); len(daemon) != 1 || !slices.Equal(daemon, again) {
+				t.Errorf("daemons %v, after a restart %v", daemon, again)
+			}
+			w.must(w.s.ExtendVolume(ctx, v.VolumeRef, 3))
+			for machine, dir := range map[string]string{one: dirOne, two: dirTwo} {
+				if err := w.s.DeleteVolume(ctx, v.VolumeRef); !errs.Is(err, errs.Conflict) {
+					t.Errorf("removed while it is used: %v", err)
+				}
+				w.must(w.machines.Stop(ctx, machine, 0))
+				w.must(w.s.Detach(ctx, dir, nodeapi.VolumeSource{VolumeRef: nodeapi.VolumeRef{ID: v.ID, Driver: v.Driver}}))
+			}
+			if left := w.s.Exports.PIDs(v.ID); len(left) > 0 {
+				t.Errorf("daemons %v are left", left)
+			}
+			w.must(w.s.DeleteVolume(ctx, v.VolumeRef))
+		})
 	}
 }

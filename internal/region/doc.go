@@ -9,6 +9,7 @@
 //	instances/    one directory per server on this node
 //	volumes/      one directory per volume that this node keeps
 //	attached/     which servers of this node have which volumes
+//	exports/      storage daemons of volumes that several servers share
 //	backups/      backups of volumes, in chunks, mode 0700
 //	bases/        base images in the form that guests read, linked or converted
 //	clouds.yaml   the credentials made at the first start, mode 0600

@@ -6,8 +6,10 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"sync"
 
 	"github.com/strata-cloud/strata/internal/blockdev"
+	"github.com/strata-cloud/strata/internal/blockdev/export"
 	"github.com/strata-cloud/strata/internal/blockdev/local"
 	"github.com/strata-cloud/strata/internal/blockdev/qemu"
 	"github.com/strata-cloud/strata/internal/blockdev/vault"
@@ -68,7 +70,7 @@ func newHost(ctx context.Context, r *Region) (*host, error) {
 	if err != nil {
 		return nil, err
 	}
-	if h.storage, err = newStorage(h); err != nil {
+	if h.storage, err = newStorage(ctx, h, cgroups); err != nil {
 		return nil, err
 	}
 	h.agent, err = node.New(node.Options{ID: h.info.ID, Control: control{r}, Machines: h.machines, Plane: h.plane, Volumes: h.storage, Log: cfg.Log, CacheDir: cfg.path("bases")})
@@ -79,9 +81,10 @@ func newHost(ctx context.Context, r *Region) (*host, error) {
 }
 
 // newStorage opens this machine's volumes.
-func newStorage(h *host) (*node.Storage, error) {
+func newStorage(ctx context.Context, h *host, groups *cgroup.Manager) (*node.Storage, error) {
 	cfg := &h.region.cfg
-	driver, err := local.New(cfg.path(volumesDir), qemu.Tools{UID: cfg.QEMUUser, GID: cfg.QEMUUser})
+	tools := qemu.Tools{UID: cfg.QEMUUser, GID: cfg.QEMUUser}
+	driver, err := local.New(cfg.path(volumesDir), tools)
 	if err != nil {
 		return nil, err
 	}
@@ -89,7 +92,11 @@ func newStorage(h *host) (*node.Storage, error) {
 	if err != nil {
 		return nil, err
 	}
-	return node.NewStorage(node.StorageOptions{Drivers: map[string]volumes.Driver{local.Name: driver}, Vault: vault.New(files), Machines: h.machines,
+	exports, err := export.New(export.Config{Dir: cfg.path(exportsDir), Tools: tools, Cgroups: groups, Log: cfg.Log})
+	if err != nil {
+		return nil, err
+	}
+	return node.NewStorage(ctx, node.StorageOptions{Drivers: map[string]volumes.Driver{local.Name: driver}, Vault: vault.New(files), Exports: exports, Machines: h.machines,
 		Base: func(ctx context.Context, image string, use func(blockdev.Base) error) error {
 			return h.agent.UseBase(ctx, image, use)
 		},
@@ -112,7 +119,10 @@ func (h *host) join(ctx context.Context) error {
 
 // run works until ctx ends. Guests and their networking stay as they are.
 func (h *host) run(ctx context.Context) {
+	var group sync.WaitGroup
+	group.Go(func() { h.storage.Run(ctx) })
 	h.agent.Run(ctx)
+	group.Wait()
 	h.region.Nodes.Connect(h.info.ID, nil)
 	h.machines.Close()
 	if err := h.plane.Close(); err != nil {

@@ -173,9 +173,10 @@ func (i inspector) Finish() (format string, virtualSize int64, unsafe error) {
 // instancesDir is where the servers of this node are.
 func (c *Config) instancesDir() string { return filepath.Join(c.DataDir, "instances") }
 
-// Where volumes, the marks of who has them, and their backups are.
+// Where volumes, the marks of who has them, their exports and their backups are.
 const (
 	volumesDir       = "volumes"
 	attachedDir      = "attached"
+	exportsDir       = "exports"
 	volumeBackupsDir = "backups"
 )

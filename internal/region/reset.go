@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/strata-cloud/strata/internal/blockdev/export"
 	"github.com/strata-cloud/strata/internal/cgroup"
 	"github.com/strata-cloud/strata/internal/dataplane"
 	"github.com/strata-cloud/strata/internal/hypervisor"
@@ -16,7 +17,7 @@ import (
 
 // owned are the entries of the data directory that Strata makes. Anything else
 // there is the operator's and survives a reset.
-var owned = [...]string{"store", "images", "instances", "bases", volumesDir, attachedDir, volumeBackupsDir, "guest", "keys", snapshotsDir, replacedDir, AdminSocket, CloudsFile, CloudsFile + ".new", caCertFile, caKeyFile, "strata.log", hypervisor.ProbeFile}
+var owned = [...]string{"store", "images", "instances", "bases", volumesDir, attachedDir, exportsDir, volumeBackupsDir, "guest", "keys", snapshotsDir, replacedDir, AdminSocket, CloudsFile, CloudsFile + ".new", caCertFile, caKeyFile, "strata.log", hypervisor.ProbeFile}
 
 // Reset removes every trace of a region that is not running from this machine:
 // its servers, namespaces, links, tables, control groups and files.
@@ -30,6 +31,9 @@ func Reset(ctx context.Context, cfg Config, progress func(string)) error {
 	name := Name(cfg.DataDir)
 	progress("ending the servers of this machine")
 	if err := endServers(ctx, &cfg); err != nil {
+		return err
+	}
+	if err := endExports(ctx, &cfg); err != nil {
 		return err
 	}
 	progress("removing networks")
@@ -70,6 +74,18 @@ func endServers(ctx context.Context, cfg *Config) error {
 		}
 	}
 	return nil
+}
+
+// endExports ends the storage daemons.
+func endExports(ctx context.Context, cfg *Config) error {
+	if _, err := os.Stat(cfg.path(exportsDir)); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	m, err := export.New(export.Config{Dir: cfg.path(exportsDir), Log: cfg.Log})
+	if err != nil {
+		return err
+	}
+	return m.EndAll(ctx)
 }
 
 func removeFiles(dir string) error {

@@ -265,23 +265,45 @@ func (m *Manager) writePSK(e *export) error {
 		m.Tools.Own(dir), m.Tools.Own(file))
 }
 
-// Unlink takes the socket from a machine, and ends the export with its last user.
-func (m *Manager) Unlink(ctx context.Context, id, dir string) error {
+// Adopt knows again an export that an earlier manager began, and keeps it up: with
+// the directories that have its socket. Without v's key an encrypted volume's daemon
+// that ends stays down until the next Ensure.
+func (m *Manager) Adopt(d volumes.Driver, v nodeapi.VolumeRef, dirs ...string) error {
+	e, err := m.want(v.ID)
+	if err != nil {
+		return err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.driver, e.ref = d, v
+	for _, dir := range dirs {
+		e.links[dir] = true
+	}
+	return nil
+}
+
+// List names the volumes that have an export, running or not.
+func (m *Manager) List() ([]string, error) {
+	entries, err := os.ReadDir(m.Dir)
+	var ids []string
+	for _, e := range entries {
+		ids = append(ids, e.Name())
+	}
+	return ids, err
+}
+
+// Unlink takes the socket from a machine.
+func (m *Manager) Unlink(id, dir string) error {
 	if err := os.Remove(filepath.Join(dir, id+linkExt)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
 	m.mu.Lock()
 	e := m.wanted[id]
 	m.mu.Unlock()
-	if e == nil {
-		return nil
-	}
-	e.mu.Lock()
-	delete(e.links, dir)
-	last := len(e.links) == 0 && e.remote == nil
-	e.mu.Unlock()
-	if last {
-		return m.End(ctx, id)
+	if e != nil {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		delete(e.links, dir)
 	}
 	return nil
 }
@@ -310,12 +332,9 @@ func (m *Manager) End(ctx context.Context, id string) error {
 
 // EndAll ends the exports that there are, wanted or not.
 func (m *Manager) EndAll(ctx context.Context) error {
-	entries, err := os.ReadDir(m.Dir)
-	if err != nil {
-		return err
-	}
-	for _, entry := range entries {
-		err = errors.Join(err, m.End(ctx, entry.Name()))
+	ids, err := m.List()
+	for _, id := range ids {
+		err = errors.Join(err, m.End(ctx, id))
 	}
 	return err
 }

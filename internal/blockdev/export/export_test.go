@@ -158,7 +158,7 @@ func TestSharedVolume(t *testing.T) {
 			if err != nil || !bytes.Contains(status, []byte("CapEff:\t0000000000000000")) || !bytes.Contains(status, []byte("Uid:\t"+strconv.Itoa(testUID))) {
 				t.Errorf("the daemon has privileges: %s, %v", status, err)
 			}
-			w.must(w.m.Unlink(t.Context(), w.ref.ID, w.at))
+			w.must(errors.Join(w.m.Unlink(w.ref.ID, w.at), w.m.End(t.Context(), w.ref.ID)))
 			if pids := w.m.PIDs(w.ref.ID); len(pids) > 0 {
 				t.Errorf("daemons %v are left", pids)
 			}
