@@ -15,6 +15,9 @@
 //	active|stopped|error/rebuilding -> active or stopped
 //	active|stopped/resize_prep -> resized/- -> (confirmed, or resize_reverting) active or stopped
 //	active|stopped|error/rescuing   -> rescued/-  rescued/unrescuing   -> active/-
+//	any of active, stopped, paused, suspended: /image_snapshot or image_backup -> image_uploading -> as before
+//	the same four/shelving -> shelving_offloading -> shelved_offloaded/-
+//	shelved_offloaded/unshelving -> spawning -> active/-
 //	any/deleting -> deleted               any -> error/- (with a fault)
 //
 // Invariants: a server that is not deleted and has a host holds exactly one

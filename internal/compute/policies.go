@@ -27,7 +27,7 @@ func Policies() []policy.Rule {
 			"os-instance-actions:list", "os-instance-actions:show",
 			"os-quota-sets:show", "os-quota-sets:detail", "os-server-groups:index", "os-server-groups:show", "os-simple-tenant-usage:show", "os-attach-interfaces:list", "os-attach-interfaces:show",
 			"ips:index", "ips:show", "os-security-groups:list", "os-security-groups:get", "os-security-groups:show"},
-		member: {"servers:create", "servers:update", "servers:delete", "servers:rebuild", "servers:resize", "servers:confirm_resize", "servers:revert_resize", "os-rescue", "os-unrescue", "servers:start", "servers:stop", "servers:reboot", "os-pause-server:pause", "os-pause-server:unpause",
+		member: {"servers:create", "servers:update", "servers:delete", "servers:rebuild", "servers:resize", "servers:confirm_resize", "servers:revert_resize", "os-rescue", "os-unrescue", "servers:create_image", "servers:trigger_crash_dump", "os-create-backup", "os-shelve:shelve", "os-shelve:unshelve", "servers:start", "servers:stop", "servers:reboot", "os-pause-server:pause", "os-pause-server:unpause",
 			"os-suspend-server:suspend", "os-suspend-server:resume", "os-lock-server:lock", "os-lock-server:unlock", "os-console-output", "os-security-groups:add", "os-security-groups:remove",
 			"os-security-groups:create", "os-security-groups:update", "os-security-groups:delete", "os-security-groups:rule:create", "os-security-groups:rule:delete",
 			"server-metadata:create", "server-metadata:update", "server-metadata:update_all", "server-metadata:delete",
@@ -36,7 +36,7 @@ func Policies() []policy.Rule {
 		admin: {"servers:index:get_all_tenants", "servers:detail:get_all_tenants", "servers:create:forced_host", "servers:show:host_status", "os-extended-server-attributes",
 			"os-lock-server:unlock:unlock_override", "os-instance-actions:events",
 			"os-quota-sets:update", "os-quota-sets:delete", "os-quota-class-sets:show", "os-quota-class-sets:update", "limits:other_project",
-			"os-server-groups:index:all_projects", "os-simple-tenant-usage:list", "os-admin-actions:reset_state", "servers:allow_all_filters", "os-instance-actions:events:details"},
+			"os-server-groups:index:all_projects", "os-simple-tenant-usage:list", "os-admin-actions:reset_state", "os-shelve:shelve_offload", "os-shelve:unshelve_to_host", "servers:allow_all_filters", "os-instance-actions:events:details"},
 		"@": {"os-quota-sets:defaults", "limits", "extensions"},
 	} {
 		for _, n := range names {

@@ -66,7 +66,7 @@ func (s *Service) follow(ctx context.Context, id string) error {
 		return nil
 	}
 	v, err := s.servers.Get(id)
-	if err != nil || v.DeletedAt != nil {
+	if err != nil || v.DeletedAt != nil || v.Host == "" {
 		if st.Gone {
 			return s.Nodes.Forget(ctx, id)
 		}

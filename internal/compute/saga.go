@@ -21,6 +21,11 @@ const (
 	sagaDelete = "compute.server.delete"
 	sagaPower  = "compute.server.power"
 	sagaRemake = "compute.server.remake"
+	sagaImage  = "compute.server.image"
+	sagaShelve = "compute.server.shelve"
+	sagaReturn = "compute.server.unshelve"
+
+	sagaOffload = "compute.server.offload"
 )
 
 // job is the state of every saga on a server.
@@ -62,6 +67,8 @@ func (s *Service) registerSagas() {
 		{Name: "await", Do: s.awaitPower},
 	}})
 	s.registerRemake()
+	s.registerSnapshot()
+	s.registerShelve()
 }
 
 // update changes a server's record; a server that is gone is no error to sagas.
@@ -269,6 +276,11 @@ func (s *Service) createFailed(ctx context.Context, j *job, cause error) error {
 }
 
 func (s *Service) markDeleted(ctx context.Context, j *job) error {
+	if v, err := s.servers.Get(j.Server); err == nil && v.Shelf != nil {
+		if err := s.Images.Discard(ctx, v.Shelf.ID); err != nil {
+			return err
+		}
+	}
 	return s.update(ctx, j.Server, func(v *Server) error {
 		t := wire.Now()
 		v.VMState, v.TaskState, v.DeletedAt, v.UserData, v.AdminPass = Deleted, "", &t, "", ""

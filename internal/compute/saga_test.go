@@ -23,7 +23,7 @@ func (w *world) newServer() *Server {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	img, _ := fakeImages{}.Image(w.t.Context(), owner, imageID)
+	img, _ := w.images.Image(w.t.Context(), owner, imageID)
 	id := uuid.NewString()
 	return &Server{ID: id, Name: "s-" + id[:4], Hostname: "s", ProjectID: project1, UserID: "u1", VMState: Building, TaskState: Scheduling, Flavor: *f, Image: *img,
 		NICs:    []NIC{{PortID: uuid.NewString(), NetworkID: networkID, Ours: true}, {PortID: w.nets.addPort(project1), NetworkID: networkID}},

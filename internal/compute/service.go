@@ -2,6 +2,7 @@ package compute
 
 import (
 	"context"
+	"io"
 	"log/slog"
 	"net/netip"
 	"time"
@@ -25,6 +26,23 @@ import (
 type Images interface {
 	// Image gives an image that the caller may see; NotFound otherwise.
 	Image(ctx context.Context, c *policy.Credentials, id string) (*Image, error)
+	// Begin makes the record of an image that a server's disk will fill. An image
+	// that is there stays as it is.
+	Begin(ctx context.Context, n NewImage) error
+	// Fill gives it its data, a qcow2 image. One that has its data stays as it is.
+	Fill(ctx context.Context, id string, data io.Reader) error
+	// Discard removes an image. Absent is fine.
+	Discard(ctx context.Context, id string) error
+	// Backups lists the project's active, unprotected backups of a kind that were
+	// made of a server, newest first.
+	Backups(project, server, kind string) []string
+}
+
+// NewImage is an image that is made of a server, in qcow2. MinDisk is in GiB, MinRAM in MiB.
+type NewImage struct {
+	ID, Name, ProjectID string
+	MinDisk, MinRAM     int
+	Properties          map[string]string
 }
 
 // Networks is what compute needs of the network service. Ports are named by ids

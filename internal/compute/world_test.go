@@ -2,10 +2,12 @@ package compute
 
 import (
 	"context"
+	"io"
 	"log/slog"
 	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -37,6 +39,7 @@ type world struct {
 	nodes  *nodes.Registry
 	svc    *Service
 	nets   *fakeNetworks
+	images *fakeImages
 	place  *fakePlacement
 	agents map[string]*nodestest.Agent
 }
@@ -49,9 +52,9 @@ func newWorld(t testing.TB, opt saga.Options, hosts ...string) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { db.Close() })
-	w := &world{t: t, db: db, engine: saga.New(db, opt), nodes: nodes.New(db), nets: newNetworks(), agents: map[string]*nodestest.Agent{}}
+	w := &world{t: t, db: db, engine: saga.New(db, opt), nodes: nodes.New(db), images: newImages(), nets: newNetworks(), agents: map[string]*nodestest.Agent{}}
 	w.place = &fakePlacement{free: map[string]Resources{}, held: map[string]claim{}}
-	w.svc = New(Options{DB: db, Sagas: w.engine, Nodes: w.nodes, Images: fakeImages{}, Networks: w.nets, SecurityGroups: newGroups(), Placement: w.place, ProviderID: providerOf, Log: log,
+	w.svc = New(Options{DB: db, Sagas: w.engine, Nodes: w.nodes, Images: w.images, Networks: w.nets, SecurityGroups: newGroups(), Placement: w.place, ProviderID: providerOf, Log: log,
 		BootTimeout: 10 * time.Second})
 	if err := db.Start(t.Context()); err != nil {
 		t.Fatal(err)
@@ -112,6 +115,11 @@ func (w *world) clean(t testing.TB) {
 	t.Helper()
 	var placed, ports, running []string
 	for _, v := range w.svc.servers.All() {
+		if v.Shelf != nil && v.DeletedAt == nil {
+			for _, n := range v.NICs {
+				ports = append(ports, n.PortID)
+			}
+		}
 		if v.DeletedAt != nil || v.Host == "" {
 			continue
 		}
@@ -121,7 +129,9 @@ func (w *world) clean(t testing.TB) {
 		}
 		running = append(running, v.ID)
 		for _, n := range v.NICs {
-			ports = append(ports, n.PortID)
+			if v.Shelf == nil {
+				ports = append(ports, n.PortID)
+			}
 		}
 	}
 	slices.Sort(ports)
@@ -151,10 +161,79 @@ func (w *world) clean(t testing.TB) {
 	equal("on the nodes", onNodes, running)
 }
 
-// fakeImages knows one image.
-type fakeImages struct{}
+// fakeImages knows one image, and those that servers make.
+type fakeImages struct {
+	mu   sync.Mutex
+	made map[string]*madeImage
+	next int
+}
 
-func (fakeImages) Image(_ context.Context, _ *policy.Credentials, id string) (*Image, error) {
+type madeImage struct {
+	NewImage
+	active bool
+	order  int
+}
+
+func newImages() *fakeImages { return &fakeImages{made: map[string]*madeImage{}} }
+
+func (f *fakeImages) Begin(_ context.Context, n NewImage) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.made[n.ID] == nil {
+		f.next++
+		f.made[n.ID] = &madeImage{NewImage: n, order: f.next}
+	}
+	return nil
+}
+
+func (f *fakeImages) Fill(_ context.Context, id string, data io.Reader) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	m := f.made[id]
+	if m == nil {
+		return errs.NotFoundf("no image %s", id)
+	}
+	if raw, err := io.ReadAll(data); err != nil || !strings.HasPrefix(string(raw), "QFI") {
+		return errs.Invalidf("no qcow2 image: %v", err)
+	}
+	m.active = true
+	return nil
+}
+
+func (f *fakeImages) Discard(_ context.Context, id string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.made, id)
+	return nil
+}
+
+func (f *fakeImages) Backups(project, server, kind string) []string {
+	var list []*madeImage
+	for _, m := range f.list() {
+		if p := m.Properties; m.active && m.ProjectID == project && p["image_type"] == "backup" && p["backup_type"] == kind && p["instance_uuid"] == server {
+			list = append(list, m)
+		}
+	}
+	slices.SortFunc(list, func(a, b *madeImage) int { return b.order - a.order })
+	var out []string
+	for _, m := range list {
+		out = append(out, m.ID)
+	}
+	return out
+}
+
+func (f *fakeImages) list() []*madeImage {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.SortedFunc(maps.Values(f.made), func(a, b *madeImage) int { return a.order - b.order })
+}
+
+func (f *fakeImages) Image(_ context.Context, _ *policy.Credentials, id string) (*Image, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if m := f.made[id]; m != nil && m.active {
+		return &Image{ID: id, Name: m.Name, Status: "active", Format: "qcow2", Size: 1 << 20, Virtual: 1 << 20, MinDisk: m.MinDisk, Properties: m.Properties}, nil
+	}
 	if id != imageID {
 		return nil, errs.NotFoundf("no image %s", id)
 	}

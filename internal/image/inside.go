@@ -58,3 +58,22 @@ func (s *Service) Find(c *policy.Credentials, name string) (*Image, error) {
 	}
 	return nil, errs.NotFoundf("No image found with name %s", name)
 }
+
+// Made lists the project's active images that have all the properties and are not
+// protected, newest first.
+func (s *Service) Made(project string, properties map[string]string) []string {
+	list := slices.DeleteFunc(slices.Clone(s.images.By("owner", project)), func(v *Image) bool {
+		for k, val := range properties {
+			if v.Properties[k] != val {
+				return true
+			}
+		}
+		return v.Status != Active || v.Protected
+	})
+	slices.SortFunc(list, func(a, b *Image) int { return b.Created.Compare(a.Created) })
+	ids := make([]string, len(list))
+	for i, v := range list {
+		ids[i] = v.ID
+	}
+	return ids
+}

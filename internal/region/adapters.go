@@ -2,6 +2,7 @@ package region
 
 import (
 	"context"
+	"io"
 
 	"github.com/strata-cloud/strata/internal/compute"
 	"github.com/strata-cloud/strata/internal/image"
@@ -30,6 +31,19 @@ func (s imagesForCompute) Image(ctx context.Context, c *policy.Credentials, id s
 		out.Virtual = *v.VirtualSize
 	}
 	return out, nil
+}
+
+func (s imagesForCompute) Begin(ctx context.Context, n compute.NewImage) error {
+	return s.EnsureRecord(ctx, image.Image{ID: n.ID, Name: &n.Name, DiskFormat: "qcow2", ContainerFormat: "bare", Visibility: image.Private,
+		Owner: n.ProjectID, MinDisk: int64(n.MinDisk), MinRAM: int64(n.MinRAM), Properties: n.Properties})
+}
+
+func (s imagesForCompute) Fill(ctx context.Context, id string, data io.Reader) error {
+	return s.TakeIn(ctx, id, data)
+}
+
+func (s imagesForCompute) Backups(project, server, kind string) []string {
+	return s.Made(project, map[string]string{"image_type": "backup", "backup_type": kind, "instance_uuid": server})
 }
 
 // placementForCompute shows compute the placement service.
