@@ -195,7 +195,7 @@ func TestTraitsClassesAggregates(t *testing.T) {
 		1.6 PUT /traits/CUSTOM_X => 204
 		1.6 GET /traits/CUSTOM_X => 204
 		1.6 GET /traits/CUSTOM_Y => 404
-		1.6 PUT `+p+`/traits {"traits":["CUSTOM_X","HW_CPU_X86_VMX"],"resource_provider_generation":1} => 409 placement.concurrent_update
+		1.6 PUT `+p+`/traits {"traits":["CUSTOM_X","HW_CPU_X86_VMX"],"resource_provider_generation":1} => 409
 		1.6 PUT `+p+`/traits {"traits":["CUSTOM_X","HW_CPU_X86_VMX"],"resource_provider_generation":0} => 200 "resource_provider_generation":1
 		1.6 PUT `+p+`/traits {"traits":["CUSTOM_Y"],"resource_provider_generation":1} => 400 No such trait
 		1.6 GET /traits?associated=true => 200 {"traits":["HW_CPU_X86_VMX","CUSTOM_X"]}
@@ -222,7 +222,7 @@ func TestTraitsClassesAggregates(t *testing.T) {
 		1.2 DELETE /resource_classes/CUSTOM_GOLD => 409 in use
 		1.1 PUT `+p+`/aggregates ["`+b+`"] => 200 {"aggregates":["`+b+`"]}
 		1.39 GET `+p+` => 200 "generation":3
-		1.19 PUT `+p+`/aggregates {"aggregates":["`+b+`","`+c+`"],"resource_provider_generation":2} => 409 placement.concurrent_update
+		1.19 PUT `+p+`/aggregates {"aggregates":["`+b+`","`+c+`"],"resource_provider_generation":2} => 409
 		1.19 PUT `+p+`/aggregates {"aggregates":["`+b+`","`+c+`"],"resource_provider_generation":3} => 200 "resource_provider_generation":4
 		1.39 GET /resource_providers?member_of=in:`+d+`,`+b+`&member_of=`+c+` => 200 one
 		1.39 GET /resource_providers?member_of=!`+b+` => 200 []

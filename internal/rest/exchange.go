@@ -22,6 +22,8 @@ type exchange struct {
 	api         *API
 	pattern     string
 	pathProject string
+	version     Version
+	outside     *Microversions // set when the version asked for is not supported
 	status      int
 	user        string
 	project     string
@@ -90,7 +92,7 @@ func (g *group) choose(x *exchange, req *Request) (*Route, error) {
 		if err != nil {
 			return nil, err
 		}
-		if len(body) > 0 && !jsonBody(req.HTTP) {
+		if len(body) > 0 && !jsonBody(req.HTTP, x.api.Family.JSONOnly) {
 			return nil, errs.New(errs.MediaType, "Unsupported Content-Type: use application/json.")
 		}
 		req.body = body
@@ -107,6 +109,9 @@ func (g *group) choose(x *exchange, req *Request) (*Route, error) {
 	if err := json.Unmarshal(req.body, &keys); err != nil {
 		return nil, errs.Invalidf("Malformed request body")
 	}
+	if len(keys) > 1 {
+		return nil, errs.Invalidf("Malformed request body")
+	}
 	for _, row := range g.rows {
 		if _, ok := keys[row.Action]; ok && req.Version.In(row.Min, row.Max) {
 			return row, nil
@@ -118,9 +123,9 @@ func (g *group) choose(x *exchange, req *Request) (*Route, error) {
 	return nil, errs.Invalidf("Malformed request body: no action is named")
 }
 
-func jsonBody(r *http.Request) bool {
+func jsonBody(r *http.Request, only bool) bool {
 	ct := r.Header.Get("Content-Type")
-	return ct == "" || strings.Contains(ct, "json") || strings.HasPrefix(ct, "text/plain")
+	return ct == "" || strings.Contains(ct, "json") || !only && strings.HasPrefix(ct, "text/plain")
 }
 
 // fail answers with the fault of err in the API's family.
@@ -134,6 +139,8 @@ func (x *exchange) fail(err error) {
 	}
 	if kind == errs.Unauthenticated {
 		x.w.Header().Set("WWW-Authenticate", fmt.Sprintf("Keystone uri=%q", base(x.r)+x.kit.AuthURL))
+	}
+	if kind == errs.Unauthenticated && !x.api.Family.PlainAuth {
 		f := IdentityFaults()
 		body, ct := f.Encode(Fault{Status: status, Message: text})
 		x.writeRaw(status, ct, body)
@@ -146,7 +153,12 @@ func (x *exchange) fail(err error) {
 }
 
 func (x *exchange) fault(status int, code, text string) *Response {
-	body, ct := x.api.Family.Encode(Fault{Status: status, Code: code, Message: text, RequestID: x.id})
+	return x.encoded(x.api.Family.Encode, status, code, text)
+}
+
+func (x *exchange) encoded(encode FaultEncoder, status int, code, text string) *Response {
+	body, ct := encode(Fault{Status: status, Code: code, Message: text, RequestID: x.id,
+		Accept: x.r.Header.Get("Accept"), Version: x.version, Range: x.outside})
 	return &Response{Status: status, Header: http.Header{"Content-Type": {ct}}, Stream: func(w http.ResponseWriter) error {
 		_, err := w.Write(body)
 		return err

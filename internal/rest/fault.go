@@ -2,10 +2,12 @@ package rest
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"html"
 	"net/http"
+	"strings"
 
 	"github.com/strata-cloud/strata/internal/errs"
 )
@@ -16,6 +18,9 @@ type Fault struct {
 	Code      string // upstream's name of the error, may be ""
 	Message   string
 	RequestID string
+	Accept    string         // the request's Accept header
+	Version   Version        // negotiated, zero before
+	Range     *Microversions // set when the asked version is outside it
 }
 
 // FaultEncoder gives the body and the content type of a fault in one API family.
@@ -26,6 +31,24 @@ type Family struct {
 	Encode FaultEncoder
 	// Status overrides the status of a kind where upstream differs.
 	Status map[errs.Kind]int
+	// Guarded families demand a token before they tell that a path is unknown,
+	// as keystonemiddleware sits before their routes.
+	Guarded bool
+	// NoHead families do not route HEAD.
+	NoHead bool
+	// Unrouted is the encoding of a 404 for a path that is no route, where the family's
+	// router answers in other words than its handlers; nil: Encode.
+	Unrouted FaultEncoder
+	// NoMethod is the status of a known path with another method; zero: 405.
+	NoMethod int
+	// Vary is added to every answer.
+	Vary string
+	// Echo families repeat in the version headers what was asked for, supported or not.
+	Echo bool
+	// PlainAuth families tell in their own envelope that a token is missing.
+	PlainAuth bool
+	// JSONOnly families refuse a body that says it is plain text.
+	JSONOnly bool
 }
 
 var statusOfKind = map[errs.Kind]int{
@@ -70,12 +93,12 @@ const jsonType = "application/json"
 func ComputeFaults() Family {
 	names := map[int]string{400: "badRequest", 401: "unauthorized", 403: "forbidden", 404: "itemNotFound", 405: "badMethod",
 		409: "conflictingRequest", 413: "overLimit", 415: "badMediaType", 429: "overLimit", 501: "notImplemented", 503: "serviceUnavailable"}
-	return Family{Encode: func(f Fault) ([]byte, string) {
+	return Family{Guarded: true, NoHead: true, Echo: true, NoMethod: http.StatusNotFound, Unrouted: webob, Encode: func(f Fault) ([]byte, string) {
 		name := names[f.Status]
 		if name == "" {
 			name = "computeFault"
 		}
-		return marshal(map[string]any{name: map[string]any{"code": f.Status, "message": f.Message}}), jsonType
+		return marshal(map[string]any{name: map[string]any{"code": f.Status, "message": f.Message}}), jsonType + "; charset=UTF-8"
 	}}
 }
 
@@ -88,7 +111,7 @@ func VolumeFaults() Family {
 
 // IdentityFaults is the envelope of identity (keystone/exception.py).
 func IdentityFaults() Family {
-	return Family{Encode: func(f Fault) ([]byte, string) {
+	return Family{Vary: "X-Auth-Token", JSONOnly: true, Status: map[errs.Kind]int{errs.MediaType: http.StatusBadRequest}, Encode: func(f Fault) ([]byte, string) {
 		return marshal(map[string]any{"error": map[string]any{"code": f.Status, "message": f.Message, "title": http.StatusText(f.Status)}}), jsonType
 	}}
 }
@@ -97,7 +120,7 @@ func IdentityFaults() Family {
 func NetworkFaults() Family {
 	generic := map[int]string{400: "HTTPBadRequest", 401: "HTTPUnauthorized", 403: "PolicyNotAuthorized", 404: "HTTPNotFound",
 		405: "HTTPMethodNotAllowed", 409: "Conflict", 412: "RevisionNumberConstraintFailed", 413: "HTTPRequestEntityTooLarge", 501: "HTTPNotImplemented", 503: "ServiceUnavailable"}
-	return Family{
+	return Family{Guarded: true, NoHead: true,
 		Status: map[errs.Kind]int{errs.QuotaExceeded: 409},
 		Encode: func(f Fault) ([]byte, string) {
 			if f.Code == "" {
@@ -111,25 +134,38 @@ func NetworkFaults() Family {
 	}
 }
 
-// PlacementFaults is the envelope of placement (placement/util.py, json_error_formatter).
+// PlacementFaults is the envelope of placement (placement/util.py, json_error_formatter):
+// codes are told from 1.23 on, and the supported versions to who asked for another.
 func PlacementFaults() Family {
-	return Family{Encode: func(f Fault) ([]byte, string) {
-		if f.Code == "" {
-			f.Code = "placement.undefined_code"
+	return Family{Guarded: true, NoHead: true, JSONOnly: true, Encode: func(f Fault) ([]byte, string) {
+		e := map[string]any{"status": f.Status, "title": http.StatusText(f.Status), "detail": f.Message, "request_id": f.RequestID}
+		if f.Version.AtLeast(V(1, 23)) {
+			e["code"] = cmp.Or(f.Code, "placement.undefined_code")
 		}
-		return marshal(map[string]any{"errors": []any{map[string]any{"status": f.Status, "title": http.StatusText(f.Status),
-			"detail": f.Message, "request_id": f.RequestID, "code": f.Code}}}), jsonType
+		if f.Range != nil {
+			e["min_version"], e["max_version"] = f.Range.Min.String(), f.Range.Max.String()
+		}
+		return marshal(map[string]any{"errors": []any{e}}), jsonType
 	}}
 }
 
-// ImageFaults is the HTML page that glance answers with (webob's default body).
+// ImageFaults is what glance answers with: errors as webob writes them.
 func ImageFaults() Family {
-	return Family{
-		Status: map[errs.Kind]int{errs.QuotaExceeded: 413},
-		Encode: func(f Fault) ([]byte, string) {
-			title := fmt.Sprintf("%d %s", f.Status, http.StatusText(f.Status))
-			return fmt.Appendf(nil, "<html>\n <head>\n  <title>%s</title>\n </head>\n <body>\n  <h1>%s</h1>\n  %s<br /><br />\n\n\n\n </body>\n</html>",
-				title, title, html.EscapeString(f.Message)), "text/html; charset=UTF-8"
-		},
+	return Family{Guarded: true, NoHead: true, PlainAuth: true, Status: map[errs.Kind]int{errs.QuotaExceeded: 413}, Encode: webob}
+}
+
+// webob is the library's own body of an error: a page for who takes any type or
+// HTML, an object for who takes JSON, text for who says nothing (webob/exc.py).
+func webob(f Fault) ([]byte, string) {
+	text := http.StatusText(f.Status)
+	title := fmt.Sprintf("%d %s", f.Status, text)
+	switch {
+	case strings.Contains(f.Accept, "*/*") || strings.Contains(f.Accept, "text/html"):
+	case strings.Contains(f.Accept, jsonType):
+		return marshal(map[string]any{"code": title, "title": text, "message": f.Message}), jsonType
+	default:
+		return fmt.Appendf(nil, "%s\n\n%s\n", title, f.Message), "text/plain; charset=UTF-8"
 	}
+	return fmt.Appendf(nil, "<html>\n <head>\n  <title>%s</title>\n </head>\n <body>\n  <h1>%s</h1>\n  %s<br /><br />\n\n\n\n </body>\n</html>",
+		title, title, html.EscapeString(f.Message)), "text/html; charset=UTF-8"
 }

@@ -82,8 +82,11 @@ func TestKit(t *testing.T) {
 		{"foreign project in path", "GET", "/" + strings.Repeat("a", 32) + "/things/7", "good", "", "", 400, "badRequest"},
 		{"no token", "GET", "/things/7", "", "", "", 401, `"title":"Unauthorized"`},
 		{"bad token", "GET", "/things/7", "bad", "", "", 401, `"code":401`},
-		{"unknown path", "GET", "/nothing", "good", "", "", 404, "itemNotFound"},
-		{"wrong method", "DELETE", "/things/7", "good", "", "", 405, "badMethod"},
+		{"unknown path", "GET", "/nothing", "good", "", "", 404, `"code":"404 Not Found"`},
+		{"wrong method", "DELETE", "/things/7", "good", "", "", 404, `"code":"404 Not Found"`},
+		{"HEAD is no route", "HEAD", "/things/7", "good", "", "", 404, ""},
+		{"unknown path without a token", "GET", "/nowhere", "", "", "", 401, "Unauthorized"},
+		{"two actions", "POST", "/things/7/action", "good", "", `{"go":null,"stop":null}`, 400, "Malformed"},
 		{"latest", "GET", "/things/7", "good", "latest", "", 200, `"version":"2.90"`},
 		{"too new a version", "GET", "/things/7", "good", "2.91", "", 406, "Minimum is 2.1 and maximum is 2.90"},
 		{"bad version", "GET", "/things/7", "good", "2.01", "", 400, "invalid format"},
@@ -108,6 +111,7 @@ func TestKit(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			req.Header.Set("Accept", "application/json")
 			if tc.token != "" {
 				req.Header.Set("X-Auth-Token", tc.token)
 			}
@@ -126,7 +130,7 @@ func TestKit(t *testing.T) {
 			if resp.StatusCode != tc.status || !strings.Contains(string(raw), tc.want) {
 				t.Errorf("got %d %s, want %d with %s", resp.StatusCode, raw, tc.status, tc.want)
 			}
-			if !strings.HasPrefix(resp.Header.Get("X-Openstack-Request-Id"), "req-") || !json.Valid(raw) {
+			if !strings.HasPrefix(resp.Header.Get("X-Openstack-Request-Id"), "req-") || tc.method != "HEAD" && !json.Valid(raw) {
 				t.Errorf("request id %q, body %s", resp.Header.Get("X-Openstack-Request-Id"), raw)
 			}
 		})
@@ -222,14 +226,23 @@ func TestFamilies(t *testing.T) {
 	}{
 		"identity":  {IdentityFaults(), `{"error":{"code":404,"message":"m","title":"Not Found"}}`},
 		"network":   {NetworkFaults(), `{"NeutronError":{"detail":"","message":"m","type":"HTTPNotFound"}}`},
-		"placement": {PlacementFaults(), `{"errors":[{"code":"placement.undefined_code","detail":"m","request_id":"r","status":404,"title":"Not Found"}]}`},
+		"placement": {PlacementFaults(), `{"errors":[{"code":"placement.undefined_code","detail":"m","max_version":"2.90","min_version":"2.1","request_id":"r","status":404,"title":"Not Found"}]}`},
 		"volume":    {VolumeFaults(), `{"itemNotFound":{"code":404,"message":"m"}}`},
 	} {
-		if body, _ := tc.f.Encode(Fault{Status: 404, Message: "m", RequestID: "r"}); string(body) != tc.want {
+		if body, _ := tc.f.Encode(Fault{Status: 404, Message: "m", RequestID: "r", Version: V(1, 23), Range: &Microversions{Min: V(2, 1), Max: V(2, 90)}}); string(body) != tc.want {
 			t.Errorf("%s: %s", name, body)
 		}
 	}
-	if body, ct := ImageFaults().Encode(Fault{Status: 404, Message: "<m>"}); !strings.Contains(string(body), "&lt;m&gt;") || !strings.HasPrefix(ct, "text/html") {
-		t.Errorf("image: %s %s", ct, body)
+	if body, _ := PlacementFaults().Encode(Fault{Status: 404, Message: "m", Version: V(1, 22)}); strings.Contains(string(body), "code") {
+		t.Errorf("placement tells its codes before 1.23: %s", body)
+	}
+	for accept, want := range map[string][2]string{
+		"*/*":              {"text/html", "&lt;m&gt;"},
+		"application/json": {"application/json", `"message":"<m>"`},
+		"":                 {"text/plain", "<m>"},
+	} {
+		if body, ct := ImageFaults().Encode(Fault{Status: 404, Message: "<m>", Accept: accept}); !strings.Contains(string(body), want[1]) || !strings.HasPrefix(ct, want[0]) {
+			t.Errorf("image to %q: %s %s", accept, ct, body)
+		}
 	}
 }

@@ -91,6 +91,7 @@ func (t *topLevel) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	for _, m := range t.apis {
 		if doc, ok := m.Discovery[clean]; ok {
 			x.api = m.API
+			x.describe(m, clean)
 			x.discover(doc)
 			return
 		}
@@ -104,10 +105,28 @@ func (t *topLevel) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x.fail(errs.NotFoundf("The resource could not be found."))
 }
 
+// describe sets the headers that every answer of the API has.
+func (x *exchange) describe(m *mounted, path string) {
+	if v := m.Family.Vary; v != "" {
+		x.w.Header().Add("Vary", v)
+	}
+	if strings.TrimSuffix(path, "/") == m.Prefix {
+		if m.RequestIDHeader != "" {
+			x.w.Header().Set(m.RequestIDHeader, x.id)
+		}
+		if m.Versions != nil {
+			m.Versions.announce(x.w.Header(), m.Versions.Min)
+		}
+	}
+}
+
 // serve routes below the prefix; the mux's own plain-text 404 and 405 never reach a client.
 func (m *mounted) serve(x *exchange, rest string) {
 	if m.RequestIDHeader != "" {
 		x.w.Header().Set(m.RequestIDHeader, x.id)
+	}
+	if v := m.Family.Vary; v != "" {
+		x.w.Header().Add("Vary", v)
 	}
 	if m.StrictSlash && rest != "" && strings.HasSuffix(x.r.URL.Path, "/") {
 		x.fail(errs.NotFoundf("The resource could not be found."))
@@ -124,7 +143,7 @@ func (m *mounted) serve(x *exchange, rest string) {
 	r := x.r.Clone(contextWith(x.r.Context(), x))
 	r.URL = &u
 	m.stripProject(x, r)
-	if _, pattern := m.mux.Handler(r); pattern == "" {
+	if _, pattern := m.mux.Handler(r); pattern == "" || r.Method == http.MethodHead && m.Family.NoHead {
 		x.refuseRoute(m, r)
 		return
 	}
@@ -156,16 +175,26 @@ func isProjectID(s string) bool {
 }
 
 func (x *exchange) refuseRoute(m *mounted, r *http.Request) {
+	if m.Family.Guarded {
+		if err := x.authenticate(&Request{HTTP: r, ID: x.id}, true); err != nil {
+			x.fail(err)
+			return
+		}
+	}
 	allowed := []string{}
 	for _, method := range []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"} {
 		probe := *r
 		probe.Method = method
-		if _, pattern := m.mux.Handler(&probe); pattern != "" {
+		if _, pattern := m.mux.Handler(&probe); pattern != "" && (method != http.MethodHead || !m.Family.NoHead) {
 			allowed = append(allowed, method)
 		}
 	}
-	if len(allowed) == 0 {
-		x.fail(errs.NotFoundf("The resource could not be found."))
+	if len(allowed) == 0 || m.Family.NoMethod == http.StatusNotFound {
+		encode := m.Family.Encode
+		if m.Family.Unrouted != nil {
+			encode = m.Family.Unrouted
+		}
+		x.write(x.encoded(encode, http.StatusNotFound, "", "The resource could not be found."))
 		return
 	}
 	x.w.Header().Set("Allow", strings.Join(allowed, ", "))
@@ -198,10 +227,15 @@ func (g *group) answer(x *exchange, r *http.Request) (*Response, error) {
 	if v := g.m.Versions; v != nil {
 		ver, err := v.negotiate(r.Header)
 		if err != nil {
-			v.announce(x.w.Header(), v.Min)
+			if errs.KindOf(err) == errs.Unsupported {
+				x.outside = v
+				if g.m.Family.Echo {
+					v.announce(x.w.Header(), ver)
+				}
+			}
 			return nil, err
 		}
-		req.Version = ver
+		req.Version, x.version = ver, ver
 		v.announce(x.w.Header(), ver)
 	}
 	row, err := g.choose(x, req)

@@ -36,7 +36,7 @@ func TestBadRequests(t *testing.T) {
 		{"flavor of a member", "compute", "POST", "flavors", `{"flavor":{"name":"f","vcpus":1,"ram":1,"disk":1}}`, 403, "Policy doesn't allow"},
 		{"key with garbage", "compute", "POST", "os-keypairs", `{"keypair":{"name":"k","public_key":"garbage"}}`, 400, ""},
 		{"key of the same name", "compute", "POST", "os-keypairs", `{"keypair":{"name":"own"}}`, 409, "already exists"},
-		{"unknown path", "compute", "GET", "nothing/here", "", 404, ""},
+		{"unknown server", "compute", "GET", "servers/nothing", "", 404, ""},
 
 		{"no JSON", "network", "POST", "networks", `{`, 400, ""},
 		{"another body", "network", "POST", "networks", `{"subnet":{}}`, 400, "Unable to find 'network' in request body"},

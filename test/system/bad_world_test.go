@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -34,6 +35,7 @@ func ask(t testing.TB, sc *gophercloud.ServiceClient, method, path, body string)
 	req := must[*http.Request](t)(http.NewRequestWithContext(t.Context(), method, sc.ServiceURL(strings.TrimPrefix(path, "/")), strings.NewReader(body)))
 	req.Header.Set("X-Auth-Token", sc.Token())
 	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("Accept", "application/json")
 	for k, v := range sc.MoreHeaders {
 		req.Header.Set(k, v)
 	}
@@ -49,10 +51,11 @@ func ask(t testing.TB, sc *gophercloud.ServiceClient, method, path, body string)
 func (a answer) said(t testing.TB, service string) string {
 	t.Helper()
 	if service == "image" {
-		if !bytes.HasPrefix(a.body, []byte("<html>")) {
-			t.Errorf("image faults are HTML, this is %s", a.body)
+		var fault struct{ Code, Title, Message string }
+		if err := json.Unmarshal(a.body, &fault); err != nil || !strings.HasPrefix(fault.Code, strconv.Itoa(a.status)+" ") || fault.Title == "" {
+			t.Errorf("the image envelope is %s (%v)", a.body, err)
 		}
-		return string(a.body)
+		return fault.Message
 	}
 	var v map[string]json.RawMessage
 	if err := json.Unmarshal(a.body, &v); err != nil || len(v) != 1 {
