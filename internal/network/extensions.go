@@ -48,7 +48,7 @@ func listExtensions(_ context.Context, r *rest.Request) (*rest.Response, error) 
 	out := []map[string]any{}
 	for _, e := range extensions {
 		if v := view(e); len(r.Query()["alias"]) == 0 || match(v["alias"], r.Query()["alias"]) {
-			out = append(out, rest.Fields(v, r.Query()["fields"]))
+			out = append(out, v)
 		}
 	}
 	return rest.JSON(http.StatusOK, map[string]any{"extensions": out}), nil

@@ -31,7 +31,7 @@ func (rs *resource[T]) list(_ context.Context, r *rest.Request) (*rest.Response,
 			items = append(items, v)
 		}
 	}
-	items, more, page, err := rs.page(c, items, q)
+	items, page, err := rs.page(c, items, q)
 	if err != nil {
 		return nil, err
 	}
@@ -45,7 +45,7 @@ func (rs *resource[T]) list(_ context.Context, r *rest.Request) (*rest.Response,
 		for _, v := range items {
 			ids = append(ids, rs.base(v).ID)
 		}
-		if links := pageLinks(r, q, ids, more, page); len(links) > 0 {
+		if links := pageLinks(r, q, ids, page); len(links) > 0 {
 			body[rs.plural+"_links"] = links
 		}
 	}
@@ -95,6 +95,11 @@ func (rs *resource[T]) tests(q url.Values) ([]test[T], error) {
 			out = append(out, t)
 			continue
 		}
+		if key == "fixed_ips" {
+			if i := slices.IndexFunc(wanted, func(w string) bool { return !strings.Contains(w, "=") }); i >= 0 {
+				return nil, invalid("'%s' is not of the form <key>=[value]", wanted[i])
+			}
+		}
 		if f := rs.filters[key]; f != nil {
 			out = append(out, func(c *call, v *T) bool { return f(c, v, wanted) })
 			continue
@@ -103,6 +108,13 @@ func (rs *resource[T]) tests(q url.Values) ([]test[T], error) {
 		if a == nil || a.Get == nil || a.NoFilter {
 			unknown = append(unknown, key)
 			continue
+		}
+		if _, ok := a.Default.(bool); ok {
+			for _, w := range wanted {
+				if _, err := attr.Bool(w); err != nil && w != "" {
+					return nil, err
+				}
+			}
 		}
 		out = append(out, func(c *call, v *T) bool {
 			if strings.Contains(a.Own, "get") && !c.allows("get_"+rs.name+":"+a.Name, rs.targetOf(c, v)) {
@@ -177,35 +189,36 @@ func (rs *resource[T]) tagTest(key string, wanted []string) test[T] {
 }
 
 // page sorts and cuts.
-func (rs *resource[T]) page(c *call, items []*T, q url.Values) ([]*T, bool, rest.Page, error) {
+func (rs *resource[T]) page(c *call, items []*T, q url.Values) ([]*T, rest.Page, error) {
 	page, err := rest.PageOf(q, 0)
 	if err != nil {
-		return nil, false, page, badRequest("%s", err.Error())
+		return nil, page, errsBad("BadRequest", "%s", err.Error())
 	}
 	if d := q["sort_dir"]; len(d) != len(q["sort_key"]) {
-		return nil, false, page, badRequest("The number of sort_keys and sort_dirs must be same")
+		return nil, page, badRequest("The number of sort_keys and sort_dirs must be same")
 	}
 	for _, s := range page.Sorts {
 		if a := rs.table.Find(s.Key); a == nil || a.Get == nil || a.NoSort {
-			return nil, false, page, badRequest("'%s' is an invalid attribute for sort key", s.Key)
+			return nil, page, badRequest("'%s' is an invalid attribute for sort key", s.Key)
 		}
 	}
 	if page.Marker != "" && !slices.ContainsFunc(items, func(v *T) bool { return rs.base(v).ID == page.Marker }) {
-		return nil, false, page, rs.notFound(page.Marker)
+		return nil, page, rs.notFound(page.Marker)
 	}
 	if len(page.Sorts) == 0 && page.Limit == 0 && page.Marker == "" {
 		slices.SortStableFunc(items, func(a, b *T) int {
 			return cmp.Or(rs.base(a).Created.Compare(rs.base(b).Created), cmp.Compare(rs.base(a).ID, rs.base(b).ID))
 		})
-		return items, false, page, nil
+		return items, page, nil
 	}
-	out, more, err := rest.Paginate(items, page, func(v *T) string { return rs.base(v).ID },
+	out, _, err := rest.Paginate(items, page, func(v *T) string { return rs.base(v).ID },
 		func(v *T, key string) (string, bool) { return text(rs.table.Find(key).Get(v, c)), true })
-	return out, more, page, err
+	return out, page, err
 }
 
 // pageLinks are the next and previous links (neutron/api/api_common.py, get_pagination_links).
-func pageLinks(r *rest.Request, q url.Values, ids []string, more bool, page rest.Page) []any {
+// A full page has both, as whether there is more is not known before it is asked for.
+func pageLinks(r *rest.Request, q url.Values, ids []string, page rest.Page) []any {
 	var links []any
 	link := func(rel, marker string, reverse bool) {
 		next := url.Values{}
@@ -229,10 +242,11 @@ func pageLinks(r *rest.Request, q url.Values, ids []string, more bool, page rest
 		return links
 	}
 	first, last := ids[0], ids[len(ids)-1]
-	if more && !page.Reverse || page.Reverse {
+	full := len(ids) >= page.Limit
+	if full || page.Reverse {
 		link("next", last, false)
 	}
-	if page.Marker != "" && !page.Reverse || page.Reverse && more {
+	if full || !page.Reverse {
 		link("previous", first, true)
 	}
 	return links

@@ -30,10 +30,11 @@ func Policies() []policy.Rule {
 		"get_port:binding:vif_type", "get_port:binding:vif_details", "get_port:binding:host_id", "get_port:binding:profile",
 		"create_router:external_gateway_info:enable_snat", "create_router:external_gateway_info:external_fixed_ips",
 		"update_router:external_gateway_info:enable_snat", "update_router:external_gateway_info:external_fixed_ips",
-		"create_floatingip:floating_ip_address", "create_rbac_policy:target_tenant", "update_rbac_policy:target_tenant",
+		"create_floatingip:floating_ip_address",
 		"create_subnetpool:shared", "create_subnetpool:is_default", "update_subnetpool:is_default",
 		"create_address_scope:shared", "update_address_scope:shared",
 		"update_quota", "delete_quota", "get_agent", "update_agent", "delete_agent", "get_network_ip_availability")
+	add(admin+" or not '*':%(target_tenant)s", "create_rbac_policy:target_tenant", "update_rbac_policy:target_tenant")
 	add(member,
 		"create_network", "update_network", "delete_network", "create_network:port_security_enabled", "update_network:port_security_enabled",
 		"create_port", "create_port:binding:vnic_type",

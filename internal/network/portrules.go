@@ -166,6 +166,9 @@ func (c *call) allocateAsked(p *Port, subnets []*Subnet, asked []map[string]any)
 		addr, _ := m["ip_address"].(netip.Addr)
 		id, _ := m["subnet_id"].(string)
 		s, err := pickSubnet(p, subnets, id, addr)
+		if _, gone := get(c, c.subnets, id); err != nil && id != "" && gone != nil {
+			return c.subnet.notFound(id)
+		}
 		if err != nil {
 			return err
 		}
@@ -181,6 +184,24 @@ func (c *call) allocateAsked(p *Port, subnets []*Subnet, asked []map[string]any)
 			addr = kept(had, p.FixedIPs, s.ID)
 		}
 		if err := c.take(p, s, addr); err != nil {
+			return err
+		}
+	}
+	return c.addAuto(p, subnets)
+}
+
+// addAuto gives the port what it will configure by itself anyway: an address on every
+// SLAAC subnet, whatever was asked for (neutron/db/ipam_pluggable_backend.py).
+func (c *call) addAuto(p *Port, subnets []*Subnet) error {
+	if legOfRouter(p.DeviceOwner) || p.DeviceOwner == ownerDHCP {
+		return nil
+	}
+	for _, s := range subnets {
+		has := slices.ContainsFunc(p.FixedIPs, func(f nodeapi.FixedIP) bool { return f.SubnetID == s.ID })
+		if !s.auto() || has {
+			continue
+		}
+		if err := c.take(p, s, netip.Addr{}); err != nil {
 			return err
 		}
 	}

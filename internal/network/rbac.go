@@ -4,6 +4,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/strata-cloud/strata/internal/network/attr"
+	"github.com/strata-cloud/strata/internal/policy"
 )
 
 // Actions and targets of RBAC records (neutron/db/rbac_db_models.py).
@@ -74,6 +75,7 @@ func rbacResource(s *Service) *resource[RBAC] {
 			target,
 		}),
 		hints:  map[string]string{"object_id": "object"},
+		target: func(_ *call, r *RBAC, t policy.Target) { t["target_tenant"] = r.Target },
 		create: createRBAC, update: updateRBAC, remove: removeRBAC,
 	}
 }

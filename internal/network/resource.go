@@ -247,8 +247,11 @@ func (c *call) matches(b *Base) error {
 		return nil
 	}
 	text, ok := strings.CutPrefix(h, "revision_number=")
+	if !ok {
+		return nil // the condition of another protocol, which upstream overlooks
+	}
 	n, err := strconv.Atoi(text)
-	if !ok || err != nil {
+	if err != nil {
 		return invalid("If-Match must be revision_number=N, not '%s'", h)
 	}
 	if n != b.Revision {

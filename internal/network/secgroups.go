@@ -209,6 +209,9 @@ func createRule(c *call, r *SecurityRule, _ attr.Values) error {
 	if err := checkRule(r); err != nil {
 		return err
 	}
+	if r.EtherType == ipv6 && (r.Protocol == "icmp" || r.Protocol == "icmpv6") {
+		r.Protocol = "ipv6-icmp"
+	}
 	for _, o := range by(c, c.rules, "group", g.ID) {
 		if sameRule(o, r) {
 			return conflict("SecurityGroupRuleExists", "Security group rule already exists. Rule id is %s.", o.ID)

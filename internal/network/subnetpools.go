@@ -126,7 +126,7 @@ func poolResource(s *Service) *resource[SubnetPool] {
 		},
 		remove: func(c *call, p *SubnetPool) error {
 			if len(by(c, c.subnets, "pool", p.ID)) > 0 {
-				return conflict("SubnetPoolDeleteError", "Unable to delete subnet pool: Subnet pool has existing allocations.")
+				return errsBad("SubnetPoolDeleteError", "Unable to delete subnet pool: Subnet pool has existing allocations.")
 			}
 			return c.forget(p.ID)
 		},

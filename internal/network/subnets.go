@@ -39,8 +39,8 @@ func subnetResource(s *Service) *resource[Subnet] {
 		table: attr.NewTable("subnet", common(base, true), []column[Subnet]{
 			{Name: "network_id", In: attr.Post, Required: true, Check: attr.UUID,
 				Get: func(s *Subnet, _ *call) any { return s.NetworkID }, Set: func(s *Subnet, x any) { s.NetworkID = x.(string) }},
-			{Name: "ip_version", In: attr.Post, Check: ipVersion, Get: func(s *Subnet, _ *call) any { return s.version() }},
-			{Name: "cidr", In: attr.Post, Check: attr.OrNone(attr.CIDR), Get: func(s *Subnet, _ *call) any { return s.CIDR.String() }},
+			{Name: "ip_version", In: attr.Post, Required: true, Check: ipVersion, Get: func(s *Subnet, _ *call) any { return s.version() }},
+			{Name: "cidr", In: attr.Post, Check: attr.OrNone(attr.Subnet), Get: func(s *Subnet, _ *call) any { return s.CIDR.String() }},
 			{Name: "gateway_ip", In: both, Check: attr.OrNone(attr.IP), Get: func(s *Subnet, _ *call) any { return addrOrNil(s.Gateway) }},
 			boolean("enable_dhcp", both, "", true, func(s *Subnet) *bool { return &s.DHCP }),
 			{Name: "allocation_pools", In: both, NoFilter: true, NoSort: true,

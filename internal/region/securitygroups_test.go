@@ -27,13 +27,17 @@ func TestGroupsForCompute(t *testing.T) {
 		t.Fatalf("%+v %v", g, err)
 	}
 	from, to := 22, 80
-	for _, n := range []securitygroup.NewRule{
-		{Group: g.ID, Protocol: "tcp", FromPort: &from, ToPort: &to, CIDR: "10.2.3.124/24"},
-		{Group: g.ID, Protocol: "icmp", CIDR: "2001:db8::/32"},
-		{Group: g.ID, RemoteGroup: g.ID},
+	for _, tc := range []struct {
+		n        securitygroup.NewRule
+		protocol string
+	}{
+		{securitygroup.NewRule{Group: g.ID, Protocol: "tcp", FromPort: &from, ToPort: &to, CIDR: "10.2.3.124/24"}, "tcp"},
+		{securitygroup.NewRule{Group: g.ID, Protocol: "icmp", CIDR: "2001:db8::/32"}, "ipv6-icmp"},
+		{securitygroup.NewRule{Group: g.ID, RemoteGroup: g.ID}, ""},
 	} {
+		n := tc.n
 		r, err := s.AddRule(t.Context(), nil, n)
-		if err != nil || r.Protocol != n.Protocol || r.CIDR != n.CIDR || (r.RemoteGroup == "web") != (n.RemoteGroup != "") {
+		if err != nil || r.Protocol != tc.protocol || r.CIDR != n.CIDR || (r.RemoteGroup == "web") != (n.RemoteGroup != "") {
 			t.Fatalf("%+v: %+v %v", n, r, err)
 		}
 		if n.FromPort != nil && (*r.FromPort != from || *r.ToPort != to) {

@@ -95,6 +95,12 @@ func NoneAs(value any, c Check) Check {
 	}
 }
 
+// unconverted is what upstream says of a value that it cannot convert, rather than
+// one that it finds invalid (neutron_lib/api/converters.py).
+func unconverted(format string, v any) error {
+	return errs.Coded(errs.Invalid, "InvalidInput", "Invalid input for operation: "+format, Text(v))
+}
+
 // Bool accepts booleans and what upstream's convert_to_boolean does.
 func Bool(v any) (any, error) {
 	switch x := v.(type) {
@@ -112,7 +118,7 @@ func Bool(v any) (any, error) {
 			return x == 1, nil
 		}
 	}
-	return nil, fmt.Errorf("'%s' cannot be converted to boolean", Text(v))
+	return nil, unconverted("'%s' cannot be converted to boolean.", v)
 }
 
 // Whole reads an integer written as a number or as text.
@@ -134,7 +140,7 @@ func Int(lo, hi int) Check {
 	return func(v any) (any, error) {
 		n, ok := Whole(v)
 		if !ok {
-			return nil, fmt.Errorf("'%s' is not an integer", Text(v))
+			return nil, unconverted("'%s' is not an integer.", v)
 		}
 		if n < lo {
 			return nil, fmt.Errorf("'%d' is too small - must be at least '%d'", n, lo)
@@ -177,6 +183,16 @@ func IP(v any) (any, error) {
 		}
 	}
 	return nil, fmt.Errorf("'%s' is not a valid IP address", Text(v))
+}
+
+// Subnet accepts a network and drops its host bits.
+func Subnet(v any) (any, error) {
+	if s, ok := v.(string); ok {
+		if p, err := netip.ParsePrefix(s); err == nil {
+			return p.Masked(), nil
+		}
+	}
+	return CIDR(v)
 }
 
 // CIDR accepts a network without host bits.
