@@ -18,7 +18,9 @@ func (r *request) appCredView(a *directory.AppCred) object {
 	roles := []object{}
 	for _, id := range a.RoleIDs {
 		if x, err := r.m.dir.Roles.Get(id); err == nil {
-			roles = append(roles, object{"id": x.ID, "name": x.Name, "domain_id": orNull(x.DomainID)})
+			v := r.roleView(x)
+			delete(v, "links")
+			roles = append(roles, v)
 		}
 	}
 	v := object{"id": a.ID, "name": a.Name, "description": nil, "project_id": a.ProjectID, "user_id": a.UserID, "roles": roles,

@@ -83,7 +83,7 @@ func (m *mount) listAssignments(_ context.Context, r *request) (*rest.Response, 
 		}
 	}
 	return rest.JSON(http.StatusOK, object{"role_assignments": views,
-		"links": object{"self": r.self("/role_assignments"), "previous": nil, "next": nil}}), nil
+		"links": object{"self": r.selfQuery(), "previous": nil, "next": nil}}), nil
 }
 
 func (s *Service) inDomain(h *held, domain string) bool {
@@ -112,6 +112,9 @@ func (s *Service) assignments(q *assignmentQuery) []held {
 			list = s.effective(list)
 		}
 		for _, h := range list {
+			if h.System && q.effective && !q.system {
+				continue // upstream tells system roles apart from effective ones
+			}
 			if (q.user == "" || h.UserID == q.user) && (q.group == "" || h.GroupID == q.group) && (q.role == "" || h.RoleID == q.role) &&
 				(q.project == "" || slices.Contains(projects, h.ProjectID)) && (q.domain == "" || h.DomainID == q.domain) && (!q.system || h.System) {
 				out = append(out, h)

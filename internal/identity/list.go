@@ -10,12 +10,21 @@ import (
 	"github.com/strata-cloud/strata/internal/rest"
 )
 
+// selfQuery is the link of a list to itself, with the query that asked for it.
+func (r *request) selfQuery() string {
+	self := r.self(r.selfPath())
+	if raw := r.HTTP.URL.RawQuery; raw != "" {
+		self += "?" + raw
+	}
+	return self
+}
+
 // list answers with a collection, filtered by the named attributes
 // (attribute=value and attribute__comparator=value, keystone/common/driver_hints.py)
 // and cut by limit and marker.
 func (r *request) list(key string, views []object, filters ...string) (*rest.Response, error) {
 	views = r.filter(views, filters)
-	links := object{"self": r.self(r.selfPath()), "previous": nil, "next": nil}
+	links := object{"self": r.selfQuery(), "previous": nil, "next": nil}
 	q := r.Query()
 	if q.Has("limit") || q.Has("marker") {
 		page, err := rest.PageOf(q, 0)

@@ -194,7 +194,7 @@ func (m *mount) listInferences(_ context.Context, r *request) (*rest.Response, e
 			out = append(out, r.inferences(x))
 		}
 	}
-	return rest.JSON(http.StatusOK, object{"role_inferences": out, "links": r.links("/role_inferences")}), nil
+	return rest.JSON(http.StatusOK, object{"role_inferences": out}), nil
 }
 
 // implied finds the two roles of a path.

@@ -19,12 +19,9 @@ func (r *request) trustView(t *directory.Trust, roles bool) object {
 	path := "/OS-TRUST/trusts/" + t.ID
 	v := object{"id": t.ID, "trustor_user_id": t.TrustorID, "trustee_user_id": t.TrusteeID, "project_id": orNull(t.ProjectID),
 		"impersonation": t.Impersonation, "expires_at": stampOrNull(t.ExpiresAt), "remaining_uses": nil, "deleted_at": nil,
-		"redelegation_count": t.RedelegationN, "links": r.links(path)}
+		"redelegation_count": t.RedelegationN, "redelegated_trust_id": orNull(t.RedelegatedID), "links": r.links(path)}
 	if t.RemainingUses != nil {
 		v["remaining_uses"] = *t.RemainingUses
-	}
-	if t.RedelegatedID != "" {
-		v["redelegated_trust_id"] = t.RedelegatedID
 	}
 	if roles {
 		v["roles"] = r.trustRoles(t)

@@ -280,7 +280,9 @@ func (m *mount) listUserGroups(_ context.Context, r *request) (*rest.Response, e
 	var views []object
 	for _, id := range m.dir.GroupsOf(r.Path("user_id")) {
 		if g, err := m.dir.Groups.Get(id); err == nil && (r.Creds.DomainID == "" || r.Creds.DomainID == g.DomainID) {
-			views = append(views, r.groupView(g))
+			v := r.groupView(g)
+			v["membership_expires_at"] = nil
+			views = append(views, v)
 		}
 	}
 	return r.list("groups", views, "name")
