@@ -38,11 +38,11 @@ func (c control) Networks(ctx context.Context) <-chan nodeapi.NetState {
 }
 
 func (c control) Report(ctx context.Context, s nodeapi.InstanceStatus) error {
-	return c.r.Nodes.Report(ctx, s)
+	return c.r.Nodes.Report(store.Freeing(ctx), s)
 }
 
 func (c control) ReportPorts(ctx context.Context, ports []nodeapi.PortStatus) error {
-	return c.r.Network.ReportPorts(ctx, ports)
+	return c.r.Network.ReportPorts(store.Freeing(ctx), ports)
 }
 
 func (c control) ReportNode(ctx context.Context, n nodeapi.NodeInfo) error {

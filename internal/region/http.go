@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/strata-cloud/strata/internal/rest"
+	"github.com/strata-cloud/strata/internal/store"
 )
 
 // listen opens the API's port before anything else is touched, so that a busy
@@ -62,8 +63,18 @@ func front(apis http.Handler, metrics *rest.Metrics) http.Handler {
 	})
 	mux.Handle("GET /metrics", loopbackOnly(metrics.Handler()))
 	mux.HandleFunc("GET /{$}", index)
-	mux.Handle("/", apis)
+	mux.Handle("/", deletable(apis))
 	return mux
+}
+
+// deletable lets deletions through on a full disk: what they write makes room.
+func deletable(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodDelete {
+			r = r.WithContext(store.Freeing(r.Context()))
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // loopbackOnly keeps the operator's figures from tenants.

@@ -206,7 +206,8 @@ func (e *Engine) Busy(resource string) bool {
 // Run resumes what is open, runs what begins, and returns when ctx ends and every
 // step under way has returned.
 func (e *Engine) Run(ctx context.Context) error {
-	ctx, stop := context.WithCancelCause(ctx)
+	// What was accepted is brought to its end, on a full disk too.
+	ctx, stop := context.WithCancelCause(store.Freeing(ctx))
 	defer stop(nil)
 	defer e.group.Wait()
 	for ev := range e.logs.Watch(ctx) {

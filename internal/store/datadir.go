@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -84,9 +85,22 @@ func endFirst(dir string) error {
 	return nil
 }
 
-// minFree is the space that must remain for writes: etcd dies when it cannot make
-// the next 64 MiB segment of its log, so writes are refused before.
-const minFree = 160 << 20
+// etcd dies when it cannot make the next 64 MiB segment of its log, so writes are
+// refused before: new data below minFree, and what makes room below leastFree.
+const (
+	minFree   = 160 << 20
+	leastFree = 96 << 20
+)
+
+type freeingKey struct{}
+
+// Freeing marks work that makes room in the end, such as a deletion, or that was
+// accepted before: it may still write when the disk is too full for new data.
+func Freeing(ctx context.Context) context.Context {
+	return context.WithValue(ctx, freeingKey{}, true)
+}
+
+func isFreeing(ctx context.Context) bool { return ctx.Value(freeingKey{}) != nil }
 
 // spaceGuard refuses new data on a full disk.
 type spaceGuard struct {
@@ -94,24 +108,24 @@ type spaceGuard struct {
 	free func(dir string) (uint64, error) // bytes
 	mu   sync.Mutex
 	at   time.Time
-	last error
+	left uint64
+	err  error
 }
 
 func newSpaceGuard(dir string) *spaceGuard { return &spaceGuard{dir: dir, free: freeSpace} }
 
-// check says whether there is room, looking at most once a second.
-func (g *spaceGuard) check() error {
+// check says whether so much room is left, looking at most once a second.
+func (g *spaceGuard) check(need uint64) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if time.Since(g.at) < time.Second {
-		return g.last
+	if time.Since(g.at) >= time.Second {
+		g.at = time.Now()
+		g.left, g.err = g.free(g.dir)
 	}
-	g.at, g.last = time.Now(), nil
-	free, err := g.free(g.dir)
-	if err == nil && free < minFree { // after an error the write itself will tell
-		g.last = errs.New(errs.Unavailable, "store: the disk of %s is full (%d MiB free, %d needed); free some space", g.dir, free>>20, minFree>>20)
+	if g.err != nil || g.left >= need { // after an error the write itself will tell
+		return nil
 	}
-	return g.last
+	return errs.New(errs.Unavailable, "store: the disk is full (%d MiB free, %d needed); free some space", g.left>>20, need>>20)
 }
 
 func freeSpace(dir string) (uint64, error) {
@@ -122,12 +136,16 @@ func freeSpace(dir string) (uint64, error) {
 	return st.Bavail * uint64(st.Bsize), nil
 }
 
-// admit lets deletions pass always.
-func (g *spaceGuard) admit(ops []Op) error {
+// admit lets plain deletions pass always.
+func (g *spaceGuard) admit(ctx context.Context, ops []Op) error {
 	for _, op := range ops {
-		if op.Value != nil {
-			return g.check()
+		if op.Value == nil {
+			continue
 		}
+		if isFreeing(ctx) {
+			return g.check(leastFree)
+		}
+		return g.check(minFree)
 	}
 	return nil
 }

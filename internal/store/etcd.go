@@ -70,7 +70,7 @@ func NewEtcd(ctx context.Context, opt EtcdOptions) (Backend, error) {
 }
 
 func (e *etcd) start(ctx context.Context, opt EtcdOptions) error {
-	if err := e.space.check(); err != nil {
+	if err := e.space.check(minFree); err != nil {
 		return err
 	}
 	cfg, err := etcdConfig(opt)
@@ -126,7 +126,7 @@ func etcdConfig(opt EtcdOptions) (*embed.Config, error) {
 }
 
 func (e *etcd) Txn(ctx context.Context, compares []Compare, ops []Op) (TxnResult, error) {
-	if err := e.space.admit(ops); err != nil {
+	if err := e.space.admit(ctx, ops); err != nil {
 		return TxnResult{}, err
 	}
 	cmps := make([]clientv3.Cmp, len(compares))

@@ -18,18 +18,26 @@ import (
 )
 
 func TestFullDisk(t *testing.T) {
-	free := uint64(minFree - 1)
-	g := &spaceGuard{dir: "/data", free: func(string) (uint64, error) { return free, nil }}
 	put, del := []Op{{Key: "a"}, {Key: "b", Value: []byte("x")}}, []Op{{Key: "a"}}
-	if err := g.admit(put); !errs.Is(err, errs.Unavailable) || !strings.Contains(err.Error(), "/data is full (159 MiB free") {
-		t.Errorf("a write to a full disk: %v", err)
-	}
-	if err := g.admit(del); err != nil {
-		t.Errorf("a deletion on a full disk: %v", err)
-	}
-	free, g.at = minFree, time.Time{}
-	if err := g.admit(put); err != nil {
-		t.Errorf("with space again: %v", err)
+	usual, freeing := t.Context(), Freeing(t.Context())
+	for _, c := range []struct {
+		what string
+		free uint64
+		ctx  context.Context
+		ops  []Op
+		said string
+	}{
+		{"a write", minFree, usual, put, ""},
+		{"a write to a full disk", minFree - 1, usual, put, "the disk is full (159 MiB free, 160 needed)"},
+		{"one that makes room", minFree - 1, freeing, put, ""},
+		{"one that makes room too late", leastFree - 1, freeing, put, "the disk is full (95 MiB free, 96 needed)"},
+		{"a deletion", 0, usual, del, ""},
+	} {
+		g := &spaceGuard{free: func(string) (uint64, error) { return c.free, nil }}
+		err := g.admit(c.ctx, c.ops)
+		if c.said == "" && err != nil || c.said != "" && (!errs.Is(err, errs.Unavailable) || !strings.Contains(err.Error(), c.said)) {
+			t.Errorf("%s: %v, want %q", c.what, err, c.said)
+		}
 	}
 }
 

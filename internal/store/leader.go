@@ -61,7 +61,7 @@ func (db *DB) take(ctx context.Context, may func(cur leaderRecord) bool) error {
 		if err != nil {
 			return fmt.Errorf("encoding the leader: %w", err)
 		}
-		res, err := db.backend.Txn(ctx, []Compare{{Key: leaderKey, ModRev: rev}}, []Op{{Key: leaderKey, Value: value}})
+		res, err := db.backend.Txn(Freeing(ctx), []Compare{{Key: leaderKey, ModRev: rev}}, []Op{{Key: leaderKey, Value: value}})
 		if err != nil {
 			return unavailable("taking leadership", err)
 		}

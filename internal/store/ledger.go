@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"runtime/debug"
+	"slices"
 
 	"github.com/strata-cloud/strata/internal/errs"
 )
@@ -102,7 +103,11 @@ func (l *Ledger) group(j *job) {
 	}
 	// An error may rest on the writes of a function before it, so it is told only
 	// after these are committed.
-	ok, err := l.commit(tx, fence)
+	ctx := l.db.ctx
+	if slices.ContainsFunc(jobs, func(j *job) bool { return isFreeing(j.ctx) }) {
+		ctx = Freeing(ctx)
+	}
+	ok, err := l.commit(ctx, tx, fence)
 	for _, j := range jobs {
 		switch {
 		case err != nil && len(jobs) > 1 && errs.KindOf(err) != errs.Unavailable:
@@ -143,8 +148,8 @@ func (l *Ledger) protect(fn func(tx *Tx) error, tx *Tx) (err error) {
 
 // commit writes the group. The writes belong to several callers, so that none of
 // their contexts governs it.
-func (l *Ledger) commit(tx *Tx, fence []Compare) (bool, error) {
-	ok, err := tx.commit(l.db.ctx, fence...)
+func (l *Ledger) commit(ctx context.Context, tx *Tx, fence []Compare) (bool, error) {
+	ok, err := tx.commit(ctx, fence...)
 	if ok || err != nil {
 		return ok, err
 	}

@@ -1,0 +1,81 @@
+package system
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/strata-cloud/strata/test/cloud"
+)
+
+// TestFullDisk keeps a cloud on a small disk and fills it.
+func TestFullDisk(t *testing.T) {
+	w := newWorldOn(t, 700)
+	filler := filepath.Join(w.c.Dir, "filler")
+	var fs syscall.Statfs_t
+	free := func() int64 {
+		if err := syscall.Statfs(w.c.Dir, &fs); err != nil {
+			t.Fatal(err)
+		}
+		return int64(fs.Bavail) * fs.Bsize
+	}
+	queued := w.emptyImage(t, "raw")
+	w.unchanged(t, func() {
+		a := w.upload(t, queued, bytes.Repeat([]byte("0123456789abcdef"), int(free()+8<<20)/16))
+		if said := a.said(t, "image"); a.status != 413 && a.status != 503 || !strings.Contains(said, "full") {
+			t.Errorf("an upload larger than the disk: %d %s", a.status, said)
+		}
+	})
+	if a := ask(t, w.user.image, "GET", "images/"+queued, ""); !bytes.Contains(a.body, []byte(`"status":"queued"`)) {
+		t.Errorf("afterwards the image is %s", a.body)
+	}
+	if a := ask(t, w.admin.compute, "POST", "flavors", `{"flavor":{"id":"open","name":"open","vcpus":1,"ram":64,"disk":0}}`); a.status != 200 {
+		t.Fatalf("making a flavor: %d %s", a.status, a.body)
+	}
+	small := strings.Replace(server(""), `"42"`, `"open"`, 1) // the disk has not one GiB
+	early := w.boot(t, small)
+	w.user.awaitServer(t, early, "ACTIVE")
+	if err := os.WriteFile(filler, make([]byte, free()-100<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "the full disk to be noticed", func() bool {
+		return ask(t, w.user.network, "POST", "networks", `{"network":{"name":"n"}}`).status == 503
+	})
+	w.refused(t, w.user, []bad{
+		{"server", "compute", "POST", "servers", server(""), 503, "is full"},
+		{"port", "network", "POST", "ports", `{"port":{"network_id":"$NETWORK"}}`, 503, "is full"},
+		{"image", "image", "POST", "images", `{"name":"i"}`, 503, "is full"},
+	})
+	w.remove(t, early) // deleting always works
+	if err := os.Remove(filler); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "the cloud to recover", func() bool {
+		return ask(t, w.user.network, "POST", "networks", `{"network":{"name":"n"}}`).status == 201
+	})
+	late := w.boot(t, small)
+	w.user.awaitServer(t, late, "ACTIVE")
+	w.remove(t, late)
+}
+
+// newWorldOn is newWorld on a disk of so many MiB.
+func newWorldOn(t *testing.T, size int) *world {
+	t.Helper()
+	c := cloud.Plan(t)
+	disk := filepath.Dir(c.Dir)
+	if err := syscall.Mount("tmpfs", disk, "tmpfs", 0, fmt.Sprintf("size=%dm,mode=711", size)); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		c.Reset()
+		if err := syscall.Unmount(disk, 0); err != nil {
+			t.Errorf("%v; unmounting it lazily: %v", err, syscall.Unmount(disk, syscall.MNT_DETACH))
+		}
+	})
+	c.Up()
+	return populate(t, c)
+}
