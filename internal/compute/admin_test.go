@@ -175,6 +175,9 @@ func TestHints(t *testing.T) {
 func TestQuotas(t *testing.T) {
 	c := newClient(t)
 	at := "/os-quota-sets/" + project1
+	c.do("admin", "GET", "/os-quota-sets/nowhere", "").want(400)
+	c.do("admin", "PUT", "/os-quota-sets/nowhere", `{"quota_set":{"cores":1}}`).want(400)
+	c.do("admin", "DELETE", "/os-quota-sets/nowhere", "").want(202)
 	c.do("other", "GET", at, "").want(403)
 	c.do("member", "GET", at, "").want(200).is(10, "quota_set", "instances").is(-1, "quota_set", "floating_ips").is(project1, "quota_set", "id")
 	for version, absent := range map[string]string{"2.36": "floating_ips", "2.57": "injected_files"} {

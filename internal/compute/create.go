@@ -133,6 +133,7 @@ func (s *Service) draft(ctx context.Context, r *rest.Request, b *createBody) (*S
 	for _, step := range []func() error{
 		func() error { return s.chooseImage(ctx, c, v, in.ImageRef, in.Devices) },
 		func() error { return s.chooseFlavor(c, v, wire.Text(in.FlavorRef)) },
+		func() error { return mayHaveNoDisk(r, v) },
 		func() error { return s.chooseKey(c, v, in.KeyName) },
 		func() error { return s.chooseZone(r, v, in.AZ, in.Host, in.Node) },
 		func() error { return s.chooseHints(c, v) },
@@ -145,6 +146,15 @@ func (s *Service) draft(ctx context.Context, r *rest.Request, b *createBody) (*S
 		}
 	}
 	return v, nil
+}
+
+// mayHaveNoDisk refuses flavors without a disk, whose servers would take as much as
+// their image says (os_compute_api:servers:create:zero_disk_flavor).
+func mayHaveNoDisk(r *rest.Request, v *Server) error {
+	if v.Flavor.Disk == 0 && !r.Allows("os_compute_api:servers:create:zero_disk_flavor", r.Own()) {
+		return errs.Forbiddenf("Only volume-backed servers are allowed for flavors with zero disk.")
+	}
+	return nil
 }
 
 // commitCreate writes the servers and their sagas in one transaction, if the quota allows at least least of them.

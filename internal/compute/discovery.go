@@ -18,7 +18,7 @@ func discovery() map[string]rest.Document {
 	one := func(entry func(string) map[string]any, number string) rest.Document {
 		return func(base string) *rest.Response {
 			e := entry(base)
-			e["links"] = append(e["links"].([]any), map[string]string{"rel": "describedby", "type": "text/html", "href": "https://docs.openstack.org/"})
+			e["links"] = append(e["links"].([]any), map[string]string{"rel": "describedby", "type": "text/html", "href": "http://docs.openstack.org/"})
 			e["media-types"] = []any{map[string]string{"base": "application/json", "type": "application/vnd.openstack.compute+json;version=" + number}}
 			return rest.JSON(200, map[string]any{"version": e})
 		}

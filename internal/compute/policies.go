@@ -33,7 +33,7 @@ func Policies() []policy.Rule {
 			"server-metadata:create", "server-metadata:update", "server-metadata:update_all", "server-metadata:delete",
 			"os-server-tags:update", "os-server-tags:update_all", "os-server-tags:delete", "os-server-tags:delete_all",
 			"os-server-groups:create", "os-server-groups:delete", "os-deferred-delete:force"},
-		admin: {"servers:index:get_all_tenants", "servers:detail:get_all_tenants", "servers:create:forced_host", "servers:show:host_status", "os-extended-server-attributes",
+		admin: {"servers:index:get_all_tenants", "servers:detail:get_all_tenants", "servers:create:forced_host", "servers:create:zero_disk_flavor", "servers:show:host_status", "os-extended-server-attributes",
 			"os-lock-server:unlock:unlock_override", "os-instance-actions:events",
 			"os-quota-sets:update", "os-quota-sets:delete", "os-quota-class-sets:show", "os-quota-class-sets:update", "limits:other_project",
 			"os-server-groups:index:all_projects", "os-simple-tenant-usage:list", "os-admin-actions:reset_state", "os-shelve:shelve_offload", "os-shelve:unshelve_to_host", "servers:allow_all_filters", "os-instance-actions:events:details"},

@@ -131,6 +131,8 @@ type Options struct {
 	ProviderID func(host string) string
 	// SecurityGroups may be nil.
 	SecurityGroups securitygroup.Groups
+	// HasProject tells whether identity has the project; nil trusts every id.
+	HasProject func(ctx context.Context, id string) bool
 	// Volumes may be nil: servers have no volumes then.
 	Volumes Volumes
 	Log     *slog.Logger
@@ -157,14 +159,22 @@ func New(o Options) *Service {
 		o.BootTimeout = 5 * time.Minute
 	}
 	s := &Service{Options: o, collections: register(o.DB), ledger: o.DB.Ledger("compute")}
-	s.flavors = flavor.New(o.DB)
-	s.quotas = quota.New(o.DB, s.used)
+	s.flavors = flavor.New(o.DB, s.knownProject)
+	s.quotas = quota.New(o.DB, s.used, s.knownProject)
 	s.keys = keypair.New(o.DB, s.ledger, func(c *policy.Credentials) int { return s.quotas.UserLimits(c.ProjectID, c.UserID)["key_pairs"] })
 	s.groups = servergroup.New(o.DB, s.ledger, s.members, func(project string) int { return s.quotas.Limits(project)["server_groups"] })
 	s.usages = usage.New(o.DB, s.liveUsage)
 	s.pool = pool.New(o.DB, o.Nodes, s.onHost, o.ProviderID)
 	s.registerSagas()
 	return s
+}
+
+// knownProject refuses ids that are no project's (nova/api/openstack/identity.py).
+func (s *Service) knownProject(ctx context.Context, id string) error {
+	if s.HasProject != nil && !s.HasProject(ctx, id) {
+		return errs.Invalidf("Project ID %s is not a valid project.", id)
+	}
+	return nil
 }
 
 // Seed makes the default flavors: the first start calls it.

@@ -114,7 +114,7 @@ func (r *Region) build() (err error) {
 	r.Volume = volume.New(volume.Options{DB: db, Sagas: r.Sagas, Nodes: r.Nodes, Log: log, Images: imagesForVolume{r.Image}})
 	r.Compute = compute.New(compute.Options{DB: db, Sagas: r.Sagas, Nodes: r.Nodes, Log: log,
 		Images: imagesForCompute{r.Image}, Networks: networksForCompute{r.Network}, Placement: placementForCompute{r.Placement}, ProviderID: placement.ProviderID,
-		SecurityGroups: groupsForCompute{r.Network}, Volumes: volumesForCompute{r.Volume}})
+		SecurityGroups: groupsForCompute{r.Network}, Volumes: volumesForCompute{r.Volume}, HasProject: r.hasProject})
 	if r.Policy, err = policy.New(r.cfg.path(policyFile), identity.Policies(), image.Policies(), placement.Policies(), network.Policies(), compute.Policies(), volume.Policies()); err != nil {
 		return err
 	}
@@ -122,6 +122,12 @@ func (r *Region) build() (err error) {
 	apis, err := kit.Handler(r.apis()...)
 	r.handler = front(apis, kit.Metrics)
 	return err
+}
+
+// hasProject tells compute whose quotas and flavor access there can be.
+func (r *Region) hasProject(ctx context.Context, id string) bool {
+	_, err := r.Identity.Project(ctx, id)
+	return err == nil
 }
 
 // apis are the tables of all services.

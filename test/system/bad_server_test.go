@@ -29,16 +29,18 @@ func TestImpossibleServers(t *testing.T) {
 	corrupt := append([]byte(nil), plain...)
 	binary.BigEndian.PutUint64(corrupt[40:], 0x12345) // the first table is not where a cluster begins
 	w.ids["CORRUPT"] = w.image(t, "qcow2", corrupt)
-	w.refused(t, w.user, []bad{{"image larger than the flavor", "compute", "POST", "servers", strings.Replace(on(`"none"`), "$IMAGE", "$LARGE", 1), 400, "Flavor's disk is too small for requested image"}})
 	of := func(flavor, image string) string {
 		return strings.NewReplacer(`"42"`, `"`+flavor+`"`, "$IMAGE", image).Replace(server(""))
 	}
+	w.refused(t, w.user, []bad{
+		{"image larger than the flavor", "compute", "POST", "servers", strings.Replace(on(`"none"`), "$IMAGE", "$LARGE", 1), 400, "Flavor's disk is too small for requested image"},
+		{"as much disk as an image of 4 EiB asks for", "compute", "POST", "servers", of("open", "$LARGE"), 403, "flavors with zero disk"},
+	})
 	w.unchanged(t, func() {
 		for _, x := range []struct{ name, body, fault string }{
 			{"memory", of("huge", "$IMAGE"), "No valid host was found"},
 			{"CPUs", of("wide", "$IMAGE"), "No valid host was found"},
 			{"disk", of("deep", "$IMAGE"), "No valid host was found"},
-			{"virtual size of 4 EiB", of("open", "$LARGE"), "disk"},
 			{"corrupt image", of("42", "$CORRUPT"), "disk"},
 			{"address of another network", on(`[{"uuid":"$NETWORK","fixed_ip":"192.0.2.9"}]`), "192.0.2.9"},
 		} {

@@ -116,6 +116,9 @@ func (s *Flavors) changeAccess(key string, add bool) rest.Handler {
 			return nil, err
 		}
 		project := b[key].Tenant
+		if err := s.knownProject(ctx, project); err != nil {
+			return nil, err
+		}
 		f, err := s.change(ctx, r, func(f *Flavor) error {
 			i := slices.Index(f.Projects, project)
 			switch {

@@ -35,11 +35,13 @@ type Flavor struct {
 type Flavors struct {
 	db  *store.DB
 	all *store.Collection[Flavor]
+	// knownProject refuses ids that are no project's.
+	knownProject func(ctx context.Context, id string) error
 }
 
 // New registers the collection: call it before db.Start.
-func New(db *store.DB) *Flavors {
-	return &Flavors{db: db, all: store.Register(db, store.Schema[Flavor]{Service: "compute", Kind: "flavor", Version: 1,
+func New(db *store.DB, knownProject func(ctx context.Context, id string) error) *Flavors {
+	return &Flavors{db: db, knownProject: knownProject, all: store.Register(db, store.Schema[Flavor]{Service: "compute", Kind: "flavor", Version: 1,
 		ID:     func(f *Flavor) string { return f.ID },
 		Unique: map[string]func(*Flavor) []string{"name": func(f *Flavor) []string { return []string{f.Name} }}})}
 }

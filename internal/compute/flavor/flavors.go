@@ -103,6 +103,9 @@ func filter(r *rest.Request) (func(*Flavor) bool, error) {
 		}
 	}
 	public := strings.ToLower(q.Get("is_public"))
+	if !slices.Contains([]string{"", "none", "true", "1", "t", "yes", "y", "on", "false", "0", "f", "no", "n", "off"}, public) && c.Admin() {
+		return nil, errs.Invalidf("Invalid is_public filter [%s]", q.Get("is_public"))
+	}
 	return func(f *Flavor) bool {
 		if f.RAM < least["minRam"] || f.Disk < least["minDisk"] {
 			return false
@@ -113,7 +116,7 @@ func filter(r *rest.Request) (func(*Flavor) bool, error) {
 		switch public {
 		case "none":
 			return true
-		case "false", "0", "f", "no", "off":
+		case "false", "0", "f", "no", "n", "off":
 			return !f.Public
 		case "":
 			return f.Public || slices.Contains(f.Projects, c.ProjectID)

@@ -23,10 +23,12 @@ func (s *Flavors) Routes() []rest.Route {
 	access := func(key string) []rest.Schema {
 		return wire.Body(key, `{"type":"object","properties":{"tenant":{"type":"string","minLength":1,"maxLength":255}},"required":["tenant"],"additionalProperties":false}`)
 	}
+	keys := `{"type":"object","properties":{"limit":{},"marker":{},"is_public":{},"minRam":{},"minDisk":{},"sort_key":{},"sort_dir":{}},"additionalProperties":`
+	query := []rest.Schema{rest.SchemaIn(rest.V(2, 1), rest.V(2, 74), keys+"true}"), rest.SchemaIn(rest.V(2, 75), rest.Version{}, keys+"false}")}
 	const manage, extra, acc = "os_compute_api:os-flavor-manage:", "os_compute_api:os-flavor-extra-specs:", "os_compute_api:os-flavor-access"
 	return []rest.Route{
-		{Method: "GET", Path: "/flavors", Policy: "os_compute_api:flavors", Handle: s.list(false)},
-		{Method: "GET", Path: "/flavors/detail", Policy: "os_compute_api:flavors", Handle: s.list(true)},
+		{Method: "GET", Path: "/flavors", Policy: "os_compute_api:flavors", Query: query, Handle: s.list(false)},
+		{Method: "GET", Path: "/flavors/detail", Policy: "os_compute_api:flavors", Query: query, Handle: s.list(true)},
 		{Method: "POST", Path: "/flavors", Policy: manage + "create", Handle: s.create, Body: []rest.Schema{
 			rest.SchemaIn(rest.V(2, 1), rest.V(2, 54), body(create)), rest.SchemaIn(rest.V(2, 55), rest.Version{}, body(described))}},
 		{Method: "GET", Path: "/flavors/{id}", Policy: "os_compute_api:flavors", Handle: s.show},

@@ -6,6 +6,8 @@
 package quota
 
 import (
+	"context"
+
 	"maps"
 
 	"github.com/strata-cloud/strata/internal/store"
@@ -33,12 +35,14 @@ type Quotas struct {
 	db      *store.DB
 	records *store.Collection[Quota]
 	used    func(project, user string) map[string]int
+	// knownProject refuses ids that are no project's.
+	knownProject func(ctx context.Context, id string) error
 }
 
 // New registers the collection: call it before db.Start. used counts, by resource,
 // what a project or (unless "") one user of it holds now.
-func New(db *store.DB, used func(project, user string) map[string]int) *Quotas {
-	return &Quotas{db: db, used: used, records: store.Register(db, store.Schema[Quota]{Service: "compute", Kind: "quota", Version: 1,
+func New(db *store.DB, used func(project, user string) map[string]int, knownProject func(ctx context.Context, id string) error) *Quotas {
+	return &Quotas{db: db, used: used, knownProject: knownProject, records: store.Register(db, store.Schema[Quota]{Service: "compute", Kind: "quota", Version: 1,
 		ID: func(q *Quota) string { return q.ProjectID }})}
 }
 

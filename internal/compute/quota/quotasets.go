@@ -83,10 +83,13 @@ func (q *Quotas) Routes() []rest.Route {
 	}
 }
 
-// quotaProject is the project of the path, if the caller may know its quota.
-func quotaProject(r *rest.Request) (string, error) {
+// project is the project of the path, if the caller may know its quota.
+func (q *Quotas) project(ctx context.Context, r *rest.Request) (string, error) {
 	id := r.Path("project")
-	return id, r.Enforce(policy.Target{"project_id": id})
+	if err := r.Enforce(policy.Target{"project_id": id}); err != nil {
+		return "", err
+	}
+	return id, q.knownProject(ctx, id)
 }
 
 func (q *Quotas) limitsFor(r *rest.Request, project string) map[string]int {
@@ -105,8 +108,8 @@ func pickQuotas(keys []string, limits map[string]int) map[string]any {
 }
 
 func (q *Quotas) showQuotas(detail bool) rest.Handler {
-	return func(_ context.Context, r *rest.Request) (*rest.Response, error) {
-		id, err := quotaProject(r)
+	return func(ctx context.Context, r *rest.Request) (*rest.Response, error) {
+		id, err := q.project(ctx, r)
 		if err != nil {
 			return nil, err
 		}
@@ -123,8 +126,8 @@ func (q *Quotas) showQuotas(detail bool) rest.Handler {
 	}
 }
 
-func (q *Quotas) defaultQuotas(_ context.Context, r *rest.Request) (*rest.Response, error) {
-	id, err := quotaProject(r)
+func (q *Quotas) defaultQuotas(ctx context.Context, r *rest.Request) (*rest.Response, error) {
+	id, err := q.project(ctx, r)
 	if err != nil {
 		return nil, err
 	}
@@ -154,7 +157,7 @@ func quotaValues(in map[string]any) (map[string]int, error) {
 }
 
 func (q *Quotas) updateQuotas(ctx context.Context, r *rest.Request) (*rest.Response, error) {
-	id, err := quotaProject(r)
+	id, err := q.project(ctx, r)
 	if err != nil {
 		return nil, err
 	}
@@ -213,8 +216,8 @@ func (q *Quotas) Set(ctx context.Context, key string, values map[string]int) err
 }
 
 func (q *Quotas) deleteQuotas(ctx context.Context, r *rest.Request) (*rest.Response, error) {
-	key, err := quotaProject(r)
-	if err != nil {
+	key := r.Path("project")
+	if err := r.Enforce(policy.Target{"project_id": key}); err != nil {
 		return nil, err
 	}
 	if u := r.Query().Get("user_id"); u != "" {
