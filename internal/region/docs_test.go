@@ -32,6 +32,35 @@ type absence struct {
 	Differences []string          `yaml:"differences"`
 }
 
+// difference is an entry of docs/compat-differences.yaml: how we answer otherwise
+// than upstream. Match is for test/compare, which finds differences.
+type difference struct {
+	API, What, Why string
+	Match          []string
+}
+
+// differences reads the file, which may speak of an API's name or of all.
+func differences(t *testing.T, apis []*rest.API) []difference {
+	t.Helper()
+	raw, err := os.ReadFile(filepath.Join(docsDir, "compat-differences.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []difference
+	dec := yaml.NewDecoder(bytes.NewReader(raw))
+	dec.KnownFields(true)
+	if err := dec.Decode(&out); err != nil {
+		t.Fatalf("compat-differences.yaml: %v", err)
+	}
+	for i, d := range out {
+		named := d.API == "all" || slices.ContainsFunc(apis, func(a *rest.API) bool { return a.Name == d.API })
+		if !named || d.What == "" || d.Why == "" || len(d.Match) == 0 {
+			t.Errorf("compat-differences.yaml: entry %d is incomplete or speaks of no API: %+v", i+1, d)
+		}
+	}
+	return out
+}
+
 // TestGeneratedDocs holds docs/compat.md and docs/policy.md to the code. make docs writes them.
 func TestGeneratedDocs(t *testing.T) {
 	r := tables(t)
@@ -46,7 +75,8 @@ func TestGeneratedDocs(t *testing.T) {
 		t.Fatalf("compat-absent.yaml: %v", err)
 	}
 	checkAbsent(t, r.apis(), absent)
-	for name, want := range map[string]string{"compat.md": compat(r.apis(), absent), "policy.md": policies(r)} {
+	diffs := differences(t, r.apis())
+	for name, want := range map[string]string{"compat.md": compat(r.apis(), absent, diffs), "policy.md": policies(r)} {
 		path := filepath.Join(docsDir, name)
 		if *update {
 			if err := os.WriteFile(path, []byte(want), 0o644); err != nil {
@@ -103,11 +133,11 @@ func checkAbsent(t *testing.T, apis []*rest.API, absent map[string]absence) {
 // docName is the API's heading: two APIs may have one name and different prefixes.
 func docName(a *rest.API) string { return a.Name + " " + a.Prefix }
 
-func compat(apis []*rest.API, absent map[string]absence) string {
+func compat(apis []*rest.API, absent map[string]absence, diffs []difference) string {
 	var b strings.Builder
 	b.WriteString("# Compatibility\n\nGenerated from the route tables by `make docs`; do not edit. " +
 		"What is listed behaves as upstream does; what is not listed is not there and answers 404. " +
-		"What is absent or different on purpose is kept in `compat-absent.yaml`.\n\n| API | path | routes | microversions |\n|---|---|---|---|\n")
+		"What is absent or different on purpose is kept in `compat-absent.yaml`; what differs in single answers is [listed last](#differences-from-upstream) and kept in `compat-differences.yaml`.\n\n| API | path | routes | microversions |\n|---|---|---|---|\n")
 	for _, a := range apis {
 		fmt.Fprintf(&b, "| [%s](#%s) | `%s` | %d | %s |\n", a.Name, anchor(docName(a)), a.Prefix, len(a.Routes), versions(a))
 	}
@@ -126,6 +156,10 @@ func compat(apis []*rest.API, absent map[string]absence) string {
 			fmt.Fprintf(&b, "| %s | `%s`%s | %s | %s |\n", r.Method, strings.ReplaceAll(r.Path, "{$}", ""), action(r), span(a, r), code(r.Policy))
 		}
 		listAbsent(&b, x)
+	}
+	b.WriteString("\n## Differences from upstream\n\nFound by `test/compare`, which sends the same requests to a real OpenStack and to Strata.\n\n| API | Strata | why |\n|---|---|---|\n")
+	for _, d := range diffs {
+		fmt.Fprintf(&b, "| %s | %s | %s |\n", d.API, d.What, d.Why)
 	}
 	return b.String()
 }
