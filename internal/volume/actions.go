@@ -2,6 +2,7 @@ package volume
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"slices"
 	"strings"
@@ -251,6 +252,10 @@ func (s *Service) upload(ctx context.Context, r *rest.Request) (*rest.Response, 
 	if in["force"] != nil && wire.Truthy(in["force"]) {
 		may = append(may, block.InUse)
 	}
+	// The answer names the image, so the record must be there by then.
+	if err := s.images.EnsureImage(ctx, img); err != nil {
+		return nil, err
+	}
 	err = s.begin(ctx, r, sagaUpload, "upload", img, func(_ *store.Tx, v *block.Volume) error {
 		if !v.In(may...) {
 			return wire.InvalidVolume("Volume %s status must be %s", v.ID, block.Words(may...))
@@ -259,7 +264,7 @@ func (s *Service) upload(ctx context.Context, r *rest.Request) (*rest.Response, 
 		return nil
 	})
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, s.images.Discard(ctx, img.ID))
 	}
 	out := map[string]any{"id": v.ID, "updated_at": wire.Stamp(wire.Now()), "status": "uploading", "display_description": v.Description, "size": v.SizeGiB,
 		"volume_type": map[string]any{"id": v.TypeID, "name": s.Types.Name(v.TypeID)}, "image_id": img.ID, "container_format": img.Container, "disk_format": img.Format, "image_name": img.Name}

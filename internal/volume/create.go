@@ -309,6 +309,9 @@ func (o *order) record(c *policy.Credentials) (*block.Volume, error) {
 	}
 	if o.backup != nil {
 		v.Bootable, v.ImageMetadata = o.backup.Bootable, maps.Clone(o.backup.ImageMeta)
+		if v.Metadata == nil {
+			v.Metadata = maps.Clone(o.backup.VolumeMeta)
+		}
 	}
 	if o.image != nil {
 		v.ImageMetadata = o.image.metadata()

@@ -15,7 +15,7 @@ var (
 
 // API is the volume API's table.
 func (s *Service) API() *rest.API {
-	return &rest.API{Name: "block-storage", Prefix: "/volume/v3", Family: rest.VolumeFaults(), ProjectInPath: true, Discovery: discovery(),
+	return &rest.API{Name: "block-storage", Prefix: "/volume/v3", Family: rest.VolumeFaults(), ProjectInPath: true, StrictSlash: true, Discovery: discovery(),
 		Versions: &rest.Microversions{Type: "volume", Min: minVersion, Max: maxVersion},
 		Routes:   slices.Concat(s.volumeRoutes(), s.actionRoutes(), s.attach.Routes(), s.snapshots.Routes(), s.backups.Routes(), s.transfers.Routes(), s.messages.Routes(), s.miscRoutes(), s.Types.Routes(), s.Quotas.Routes(), s.pools.Routes())}
 }

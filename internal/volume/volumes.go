@@ -132,7 +132,7 @@ func (s *Service) remove(ctx context.Context, requestID string, c *policy.Creden
 		if err != nil {
 			return wire.NotFound("Volume", id)
 		}
-		if v.Status == block.Deleting && force {
+		if v.Status == block.Deleting && force && s.Sagas.Busy(id) {
 			return nil
 		}
 		if err := s.mayGo(tx, c, v, cascade, force); err != nil {

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"text/template"
@@ -22,6 +23,7 @@ var sets = map[string]string{
 	"image":    `^tempest\.api\.image\.v2`,
 	"network":  `^tempest\.api\.network\.`,
 	"compute":  `^tempest\.api\.compute\.`,
+	"volume":   `^tempest\.api\.volume\.`,
 	"scenario": `^tempest\.scenario\.test_(network_basic_ops|server_basic_ops|server_multinode|minimum_basic|security_groups_basic_ops|server_advanced_server_ops)`,
 }
 
@@ -55,7 +57,7 @@ trust = true
 nova = true
 glance = true
 neutron = true
-cinder = false
+cinder = {{.Volumes}}
 swift = false
 horizon = false
 [compute]
@@ -81,6 +83,23 @@ personality = false
 metadata_service = true
 change_password = false
 swap_volume = false
+[volume]
+catalog_type = block-storage
+min_microversion = 3.0
+max_microversion = latest
+vendor_name = Strata
+storage_protocol = local
+disk_format = qcow2
+build_timeout = 60
+[volume-feature-enabled]
+backup = true
+snapshot = true
+clone = true
+manage_snapshot = false
+manage_volume = false
+multi_backend = false
+extend_attached_volume = true
+consistency_group = false
 [validation]
 run_validation = true
 connect_method = floating
@@ -130,7 +149,7 @@ func TestTempest(t *testing.T) {
 	command(t, c, dir, "tempest", "init", "ws")
 	ws := filepath.Join(dir, "ws")
 	var text bytes.Buffer
-	err := conf.Execute(&text, map[string]string{"Dir": ws, "URL": c.URL(), "Password": c.Auth("strata")["password"],
+	err := conf.Execute(&text, map[string]string{"Dir": ws, "Volumes": strconv.FormatBool(set == "volume"), "URL": c.URL(), "Password": c.Auth("strata")["password"],
 		"Image":  openstack(t, c, "image", "show", "tiny", "-f", "value", "-c", "id"),
 		"Public": openstack(t, c, "network", "show", "public", "-f", "value", "-c", "id"),
 		// A test of an extension that the cloud does not name is skipped.

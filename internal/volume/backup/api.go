@@ -156,7 +156,7 @@ func (s *Service) create(ctx context.Context, r *rest.Request) (*rest.Response, 
 	}
 	b := &block.Backup{ID: uuid.NewString(), Name: wire.Trim(in.Backup.Name), Description: wire.Trim(in.Backup.Description), ProjectID: r.Creds.ProjectID, UserID: r.Creds.UserID,
 		VolumeID: v.ID, SnapshotID: wire.Text(in.Backup.Snapshot), Container: wire.Text(in.Backup.Container), Status: block.Creating, SizeGiB: v.SizeGiB, Node: v.Node, AZ: v.AZ,
-		Metadata: in.Backup.Metadata, Bootable: v.Bootable, ImageMeta: v.ImageMetadata, TypeID: v.TypeID, Created: wire.Now()}
+		Metadata: in.Backup.Metadata, Bootable: v.Bootable, ImageMeta: v.ImageMetadata, TypeID: v.TypeID, VolumeMeta: v.Metadata, Created: wire.Now()}
 	b.DataTime = b.Created
 	if in.Backup.Incremental != nil && wire.Truthy(in.Backup.Incremental) {
 		if b.ParentID = s.latest(v.ID); b.ParentID == "" {

@@ -131,8 +131,9 @@ type Backup struct {
 	Metadata    map[string]string `json:"metadata,omitempty"`
 	Bootable    bool              `json:"bootable,omitempty"`
 	ImageMeta   map[string]string `json:"image_meta,omitempty"`
-	TypeID      string            `json:"type_id,omitempty"`    // of the volume
-	RestoreTo   string            `json:"restore_to,omitempty"` // volume being restored
+	TypeID      string            `json:"type_id,omitempty"`     // of the volume
+	VolumeMeta  map[string]string `json:"volume_meta,omitempty"` // of the volume, for one made from the backup
+	RestoreTo   string            `json:"restore_to,omitempty"`  // volume being restored
 	DataTime    time.Time         `json:"data_time"`
 	Created     time.Time         `json:"created"`
 	Updated     time.Time         `json:"updated,omitzero"`

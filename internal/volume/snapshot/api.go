@@ -19,7 +19,7 @@ import (
 // Routes are this package's part of the API.
 func (s *Service) Routes() []rest.Route {
 	fields := `"name":` + wire.Name + `,"description":` + wire.Name + `,"display_name":` + wire.Name + `,"display_description":` + wire.Name
-	create := wire.Body("snapshot", wire.Object(fields+`,"volume_id":`+wire.UUID+`,"force":{},"metadata":`+wire.OptSpecs, `"volume_id"`, "true"))
+	create := wire.Body("snapshot", wire.Object(fields+`,"volume_id":{"type":["string","null"],"maxLength":255},"force":{},"metadata":`+wire.OptSpecs, `"volume_id"`, "true"))
 	update := wire.Body("snapshot", wire.Object(fields, "", "false"))
 	meta, item := wire.Body("metadata", wire.Specs), wire.Body("meta", wire.Specs)
 	reset := wire.Body("os-reset_status", wire.Object(`"status":{"type":"string","enum":["available","AVAILABLE","creating","deleting","error","error_deleting"]}`, `"status"`, "false"))
@@ -38,6 +38,8 @@ func (s *Service) Routes() []rest.Route {
 		{Method: "PUT", Path: one + "/metadata/{key}", Policy: "volume:update_snapshot_metadata", Body: item, Handle: s.writeItem},
 		{Method: "DELETE", Path: one + "/metadata/{key}", Policy: "volume:delete_snapshot_metadata", Handle: s.deleteItem},
 		{Method: "POST", Path: one + "/action", Action: "os-reset_status", Policy: "volume_extension:snapshot_admin_actions:reset_status", Body: reset, Handle: s.reset},
+		{Method: "POST", Path: one + "/action", Action: "os-update_snapshot_status", Policy: "volume_extension:snapshot_actions:update_snapshot_status", Handle: s.declare,
+			Body: wire.Body("os-update_snapshot_status", wire.Object(`"status":{"type":"string"},"progress":{"type":["string","null"],"pattern":"^[0-9]{1,3}%$"}`, `"status"`, "false"))},
 		{Method: "POST", Path: one + "/action", Action: "os-force_delete", Policy: "volume_extension:snapshot_admin_actions:force_delete", Handle: s.remove(true)},
 	}
 }
@@ -146,7 +148,7 @@ func matches(r *rest.Request, q *wire.Query, x *block.Snapshot) (bool, error) {
 func (s *Service) create(ctx context.Context, r *rest.Request) (*rest.Response, error) {
 	var b struct {
 		Snapshot struct {
-			Volume      string            `json:"volume_id"`
+			Volume      *string           `json:"volume_id"`
 			Force       any               `json:"force"`
 			Name        *string           `json:"name"`
 			Description *string           `json:"description"`
@@ -165,7 +167,7 @@ func (s *Service) create(ctx context.Context, r *rest.Request) (*rest.Response, 
 		}
 		force = true
 	}
-	v, err := s.FindVolume(r.Creds, in.Volume)
+	v, err := s.FindVolume(r.Creds, wire.Text(in.Volume))
 	if err != nil {
 		return nil, err
 	}
@@ -252,6 +254,34 @@ func (s *Service) reset(ctx context.Context, r *rest.Request) (*rest.Response, e
 	}
 	_, err := s.change(ctx, r, func(x *block.Snapshot) error {
 		x.Status = block.Status(strings.ToLower(b["os-reset_status"].Status))
+		return nil
+	})
+	return rest.Empty(202), err
+}
+
+// declare is what drivers outside the service say of a snapshot: it ends what is
+// under way (cinder/api/contrib/snapshot_actions.py).
+func (s *Service) declare(ctx context.Context, r *rest.Request) (*rest.Response, error) {
+	var b map[string]struct {
+		Status   string  `json:"status"`
+		Progress *string `json:"progress"`
+	}
+	if err := r.Decode(&b); err != nil {
+		return nil, err
+	}
+	in := b["os-update_snapshot_status"]
+	_, err := s.change(ctx, r, func(x *block.Snapshot) error {
+		may := map[block.Status][]string{block.Creating: {"creating", "available", "error"}, block.Deleting: {"deleting", "error_deleting"}}[x.Status]
+		if len(may) == 0 {
+			return errs.Invalidf("Snapshot status %s not allowed for update_snapshot_status", x.Status)
+		}
+		if !slices.Contains(may, in.Status) {
+			return errs.Invalidf("Provided snapshot status %s not allowed for snapshot with status %s.", in.Status, x.Status)
+		}
+		x.Status = block.Status(in.Status)
+		if in.Progress != nil {
+			x.Progress = *in.Progress
+		}
 		return nil
 	})
 	return rest.Empty(202), err

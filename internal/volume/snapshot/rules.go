@@ -95,9 +95,6 @@ func (s *Service) Remove(ctx context.Context, who *policy.Credentials, request, 
 		if err != nil {
 			return wire.NotFound("Snapshot", id)
 		}
-		if snap.Status == block.Deleting && force {
-			return nil
-		}
 		if !force && !slices.Contains([]block.Status{block.Available, block.Errored}, snap.Status) || snap.GroupSnapshotID != "" {
 			return wire.InvalidSnapshot("Volume Snapshot status must be available or error, and must not be part of a group snapshot, but the status is %s.", snap.Status)
 		}

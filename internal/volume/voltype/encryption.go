@@ -111,7 +111,7 @@ func (s *Types) updateEncryption(ctx context.Context, r *rest.Request) (*rest.Re
 		if s.used(t.ID) > 0 {
 			return errs.Invalidf("Cannot update encryption specs. Volume type in use.")
 		}
-		if t.Encryption == nil || t.Encryption.ID != r.Path("key") {
+		if t.Encryption == nil {
 			return noEncryption(t.ID)
 		}
 		t.Encryption.Updated = wire.Now()
@@ -126,7 +126,7 @@ func (s *Types) updateEncryption(ctx context.Context, r *rest.Request) (*rest.Re
 
 func (s *Types) deleteEncryption(ctx context.Context, r *rest.Request) (*rest.Response, error) {
 	_, err := s.change(ctx, r, func(t *Type) error {
-		if t.Encryption == nil || t.Encryption.ID != r.Path("key") {
+		if t.Encryption == nil {
 			return noEncryption(t.ID)
 		}
 		if s.used(t.ID) > 0 {

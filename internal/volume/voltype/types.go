@@ -165,7 +165,18 @@ func (s *Types) create(ctx context.Context, r *rest.Request) (*rest.Response, er
 	if err := s.types.Create(ctx, t); err != nil {
 		return nil, nameTaken(err, t.Name)
 	}
-	return rest.JSON(200, map[string]any{"volume_type": s.view(r, t)}), nil
+	return s.written(r, t, true), nil
+}
+
+// written is the answer to a create or an update, which lack the QoS specs; an
+// update says once whether the type is public (cinder/api/contrib/types_manage.py).
+func (s *Types) written(r *rest.Request, t *Type, made bool) *rest.Response {
+	v := s.view(r, t)
+	delete(v, "qos_specs_id")
+	if !made {
+		delete(v, "os-volume-type-access:is_public")
+	}
+	return rest.JSON(200, map[string]any{"volume_type": v})
 }
 
 func nameTaken(err error, name string) error {
@@ -205,7 +216,7 @@ func (s *Types) update(ctx context.Context, r *rest.Request) (*rest.Response, er
 	if err != nil {
 		return nil, nameTaken(err, name)
 	}
-	return rest.JSON(200, map[string]any{"volume_type": s.view(r, t)}), nil
+	return s.written(r, t, false), nil
 }
 
 func (s *Types) remove(ctx context.Context, r *rest.Request) (*rest.Response, error) {
