@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"net/netip"
+	"strconv"
 	"testing"
 	"time"
 
@@ -165,7 +166,8 @@ func TestDHCPv6(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		conn, err := nclient6.NewIPv6UDPConn("eth0", dhcpv6.DefaultClientPort)
+		// By index: Go remembers names of interfaces across namespaces.
+		conn, err := net.ListenUDP("udp6", &net.UDPAddr{IP: net.ParseIP("fe80::f816:3eff:fe01:10a"), Port: dhcpv6.DefaultClientPort, Zone: strconv.Itoa(ifi.Index)})
 		if err != nil {
 			return err
 		}
