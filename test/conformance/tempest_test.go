@@ -149,7 +149,7 @@ func TestTempest(t *testing.T) {
 	command(t, c, dir, "tempest", "init", "ws")
 	ws := filepath.Join(dir, "ws")
 	var text bytes.Buffer
-	err := conf.Execute(&text, map[string]string{"Dir": ws, "Volumes": strconv.FormatBool(set == "volume"), "URL": c.URL(), "Password": c.Auth("strata")["password"],
+	err := conf.Execute(&text, map[string]string{"Dir": ws, "Volumes": strconv.FormatBool(strings.Contains(expr, "volume")), "URL": c.URL(), "Password": c.Auth("strata")["password"],
 		"Image":  openstack(t, c, "image", "show", "tiny", "-f", "value", "-c", "id"),
 		"Public": openstack(t, c, "network", "show", "public", "-f", "value", "-c", "id"),
 		// A test of an extension that the cloud does not name is skipped.
