@@ -5,6 +5,7 @@ import (
 
 	"github.com/strata-cloud/strata/internal/compute/flavor"
 	"github.com/strata-cloud/strata/internal/compute/keypair"
+	"github.com/strata-cloud/strata/internal/compute/migration"
 	"github.com/strata-cloud/strata/internal/compute/pool"
 	"github.com/strata-cloud/strata/internal/policy"
 )
@@ -43,5 +44,5 @@ func Policies() []policy.Rule {
 			rules = append(rules, policy.Rule{Name: "os_compute_api:" + n, Check: check})
 		}
 	}
-	return slices.Concat(rules, flavor.Policies(), keypair.Policies(), pool.Policies())
+	return slices.Concat(rules, flavor.Policies(), keypair.Policies(), pool.Policies(), migration.Policies())
 }

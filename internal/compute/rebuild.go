@@ -101,6 +101,7 @@ func (s *Service) rebuild(ctx context.Context, r *rest.Request) (*rest.Response,
 		return nil, err
 	}
 	view := s.updatedView(r, out)
+	delete(view, "OS-EXT-SRV-ATTR:user_data") // which goes by its plain name here
 	view["adminPass"] = next.AdminPass
 	if r.AtLeast(2, 54) {
 		view["key_name"] = wire.OrNull(out.keyName())

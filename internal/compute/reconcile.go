@@ -120,6 +120,9 @@ func (s *Service) purge(ctx context.Context, id string) error {
 		if err := s.Sagas.Forget(tx, id); err != nil {
 			return err
 		}
+		if err := s.moves.Forget(tx, id); err != nil {
+			return err
+		}
 		if u, ran := usageOf(v); ran {
 			if err := s.usages.Keep(tx, &u); err != nil {
 				return err

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 
+	"github.com/strata-cloud/strata/internal/compute/migration"
 	"github.com/strata-cloud/strata/internal/compute/wire"
 	"github.com/strata-cloud/strata/internal/errs"
 	"github.com/strata-cloud/strata/internal/nodeapi"
@@ -28,6 +29,8 @@ type remake struct {
 	// claim, release and undo move what placement holds, around the node's work.
 	claim, release, undo func(*Service, context.Context, *Server) error
 	keepRunning          bool // nothing of the machine changes
+	// moving and moved are the states of the resize's migration record; "" for none.
+	moving, moved string
 }
 
 // remakes follow the check_instance_state decorators of nova/compute/api.py.
@@ -37,11 +40,13 @@ func remakes(name string) remake {
 		return remake{name: name, log: name, from: []VMState{Active, Stopped, Errored}, task: Rebuilding, ends: rebuilt}
 	case "resize":
 		return remake{name: name, log: name, from: []VMState{Active, Stopped}, task: Resizing, ends: resized, fails: unresized,
-			claim: (*Service).claimBoth, undo: (*Service).claimOld}
+			claim: (*Service).claimBoth, undo: (*Service).claimOld, moving: migration.Migrating, moved: migration.Finished}
 	case "confirmResize":
-		return remake{name: name, log: name, from: []VMState{Resized}, ends: confirmed, release: (*Service).releaseOld, keepRunning: true}
+		return remake{name: name, log: name, from: []VMState{Resized}, ends: confirmed, release: (*Service).releaseOld, keepRunning: true,
+			moving: migration.Confirming, moved: migration.Confirmed}
 	case "revertResize":
-		return remake{name: name, log: name, from: []VMState{Resized}, task: Reverting, ends: confirmed, fails: unreverted, release: (*Service).releaseNew}
+		return remake{name: name, log: name, from: []VMState{Resized}, task: Reverting, ends: confirmed, fails: unreverted, release: (*Service).releaseNew,
+			moving: migration.Reverting, moved: migration.Reverted}
 	case "rescue":
 		return remake{name: name, log: name, from: []VMState{Active, Stopped, Errored}, task: Rescuing, ends: func(v *Server) { v.VMState = Rescued }}
 	case "unrescue":
@@ -107,16 +112,35 @@ func (s *Service) remakeOf(j *job) (*Server, remake, remakeArgs, error) {
 
 func (s *Service) remakeClaim(ctx context.Context, j *job) error {
 	v, m, _, err := s.remakeOf(j)
-	if err != nil || m.claim == nil {
+	if err != nil {
+		return err
+	}
+	if err := s.markMove(ctx, v, m.moving); err != nil || m.claim == nil {
 		return err
 	}
 	return m.claim(s, ctx, v)
 }
 
+// markMove writes the state of the server's resize into its migration record.
+func (s *Service) markMove(ctx context.Context, v *Server, status string) error {
+	if status == "" || v.Resize == nil {
+		return nil
+	}
+	return s.moves.Mark(ctx, v.Resize.ID, status)
+}
+
 func (s *Service) remakeUnclaim(ctx context.Context, j *job) error {
 	v, m, _, err := s.remakeOf(j)
-	if err != nil || m.undo == nil {
+	if err != nil {
 		return err
+	}
+	if m.moving != "" {
+		if err := s.markMove(ctx, v, migration.Failed); err != nil {
+			return err
+		}
+	}
+	if m.undo == nil {
+		return nil
 	}
 	return m.undo(s, ctx, v)
 }
@@ -172,6 +196,9 @@ func (s *Service) remakeFinish(ctx context.Context, j *job) error {
 		if err := m.release(s, ctx, v); err != nil {
 			return err
 		}
+	}
+	if err := s.markMove(ctx, v, m.moved); err != nil {
+		return err
 	}
 	return s.update(ctx, j.Server, func(v *Server) error {
 		v.VMState, v.Fault = Active, nil

@@ -147,11 +147,17 @@ func TestResize(t *testing.T) {
 	c.do("member@2.47", "GET", "/servers/"+id, "").want(200).is("VERIFY_RESIZE", "server", "status").is("m1.micro", "server", "flavor", "original_name").is("resized", "server", "OS-EXT-STS:vm_state")
 	c.clean(t)
 	c.act("member", id, `{"resize":{"flavorRef":"42"}}`).want(409)
+	c.do("member", "GET", "/os-migrations", "").want(403)
+	c.do("admin@2.80", "GET", "/os-migrations?instance_uuid="+id, "").want(200).count(1, "migrations").is("finished", "migrations", 0, "status").is("resize", "migrations", 0, "migration_type").is(project1, "migrations", 0, "project_id")
 	c.act("member", id, `{"revertResize":null}`).want(202)
 	c.do("member@2.47", "GET", "/servers/"+id, "").want(200).is("ACTIVE", "server", "status").is("m1.nano", "server", "flavor", "original_name")
 	c.clean(t)
+	c.do("admin", "GET", "/os-migrations?status=reverted", "").want(200).count(1, "migrations")
 	c.act("member", id, `{"os-stop":null}`).want(202)
 	c.act("member", id, `{"resize":{"flavorRef":"84"}}`).want(202)
+	c.do("admin@2.59", "GET", "/os-migrations?limit=1", "").want(200).count(1, "migrations").count(1, "migrations_links").is("finished", "migrations", 0, "status")
+	c.do("admin@2.59", "GET", "/os-migrations?changes-before=2020-01-01T00:00:00Z", "").want(400)
+	c.do("admin@2.66", "GET", "/os-migrations?changes-before=2020-01-01T00:00:00Z", "").want(200).count(0, "migrations")
 	if i, _ := c.nodes.Instances.Get(id); i.Power != nodeapi.PowerStopped || !slices.Equal(i.Kept, []string{"disk0"}) || i.Disks[0].CopyFrom != "disk0" {
 		t.Errorf("the node is to run %+v", i)
 	}

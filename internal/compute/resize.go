@@ -6,6 +6,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/strata-cloud/strata/internal/compute/flavor"
+	"github.com/strata-cloud/strata/internal/compute/migration"
 	"github.com/strata-cloud/strata/internal/compute/wire"
 	"github.com/strata-cloud/strata/internal/errs"
 	"github.com/strata-cloud/strata/internal/rest"
@@ -52,7 +53,8 @@ func (s *Service) resize(ctx context.Context, r *rest.Request) (*rest.Response, 
 		v.Resize = &Resize{ID: uuid.NewString(), Flavor: v.Flavor, DiskSet: v.DiskSet, Stopped: wasStopped(v)}
 		v.Flavor, v.DiskSet = *f, v.DiskSet+1
 		set(&v.DiskConfig, b.Resize.DiskConfig)
-		return nil
+		return s.moves.Begin(tx, migration.Migration{ID: v.Resize.ID, Server: v.ID, ProjectID: v.ProjectID, UserID: r.Creds.UserID, Kind: "resize",
+			Source: v.Host, Target: v.Host, OldFlavor: v.Resize.Flavor.ID, NewFlavor: f.ID})
 	})
 	return rest.Empty(202), err
 }

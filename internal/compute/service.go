@@ -9,6 +9,7 @@ import (
 
 	"github.com/strata-cloud/strata/internal/compute/flavor"
 	"github.com/strata-cloud/strata/internal/compute/keypair"
+	"github.com/strata-cloud/strata/internal/compute/migration"
 	"github.com/strata-cloud/strata/internal/compute/pool"
 	"github.com/strata-cloud/strata/internal/compute/quota"
 	"github.com/strata-cloud/strata/internal/compute/securitygroup"
@@ -151,6 +152,7 @@ type Service struct {
 	groups  *servergroup.Groups
 	quotas  *quota.Quotas
 	usages  *usage.Reports
+	moves   *migration.Migrations
 }
 
 // New registers the collections and sagas: call it before db.Start.
@@ -164,6 +166,7 @@ func New(o Options) *Service {
 	s.keys = keypair.New(o.DB, s.ledger, func(c *policy.Credentials) int { return s.quotas.UserLimits(c.ProjectID, c.UserID)["key_pairs"] })
 	s.groups = servergroup.New(o.DB, s.ledger, s.members, func(project string) int { return s.quotas.Limits(project)["server_groups"] })
 	s.usages = usage.New(o.DB, s.liveUsage)
+	s.moves = migration.New(o.DB)
 	s.pool = pool.New(o.DB, o.Nodes, s.onHost, o.ProviderID)
 	s.registerSagas()
 	return s

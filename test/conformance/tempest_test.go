@@ -69,12 +69,12 @@ min_compute_nodes = 1
 max_microversion = latest
 build_timeout = 120
 [compute-feature-enabled]
-resize = false
+resize = true
 cold_migration = false
 live_migration = false
-shelve = false
+shelve = true
 snapshot = false
-rescue = false
+rescue = true
 interface_attach = false
 attach_encrypted_volume = false
 vnc_console = false
