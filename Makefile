@@ -12,7 +12,7 @@ TEST_PACKAGES := $(RUN_PACKAGES) python3-openstackclient python3-osc-placement t
 
 export CGO_ENABLED := 0
 
-.PHONY: help up down reset build check test unit system conformance bench deps deps-test docs clean
+.PHONY: help up down reset build check test unit system conformance bench integrity deps deps-test docs clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ system: build ## a real cloud: QEMU, namespaces, kill -9, reset
 
 conformance: build ## clients and suites that others wrote; SET=smoke (default) or a regular expression
 	$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" CGO_ENABLED=0 'SET=$(or $(SET),smoke)' go test -count=1 -timeout 60m -v ./test/conformance/...
+
+integrity: ## no flushed byte of a volume is lost: SEQUENCES=1000 random ones, with kill -9
+	$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" CGO_ENABLED=0 STRATA_INTEGRITY=$(or $(SEQUENCES),1000) go test -count=1 -timeout 60m -v ./internal/blockdev/integrity
 
 bench: build ## Go benchmarks, then a whole cloud measured from outside
 	go test -run '^$$' -bench . -benchtime 1s ./internal/...

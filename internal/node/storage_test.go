@@ -55,7 +55,7 @@ func newStorageWorld(t *testing.T) *storageWorld {
 // restart begins as a new agent does.
 func (w *storageWorld) restart() {
 	w.Helper()
-	d, err := localdisk.New(filepath.Join(w.dir, "volumes"), qemu.Tools{UID: storageUID, GID: storageUID})
+	d, err := localdisk.New(w.Context(), filepath.Join(w.dir, "volumes"), qemu.Tools{UID: storageUID, GID: storageUID})
 	w.must(err)
 	files, err := vault.NewFiles(filepath.Join(w.dir, "backups"))
 	w.must(err)

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 
 	"github.com/strata-cloud/strata/internal/blockdev/export"
+	"github.com/strata-cloud/strata/internal/blockdev/qemu"
 	"github.com/strata-cloud/strata/internal/cgroup"
 	"github.com/strata-cloud/strata/internal/dataplane"
 	"github.com/strata-cloud/strata/internal/hypervisor"
@@ -76,8 +77,11 @@ func endServers(ctx context.Context, cfg *Config) error {
 	return nil
 }
 
-// endExports ends the storage daemons.
+// endExports ends the storage daemons, and programs that a crash left at work on volumes.
 func endExports(ctx context.Context, cfg *Config) error {
+	if err := qemu.EndWorkers(ctx, cfg.path(volumesDir)); err != nil {
+		return err
+	}
 	if _, err := os.Stat(cfg.path(exportsDir)); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}

@@ -132,7 +132,7 @@ func (w *world) interrupt(v nodeapi.VolumeRef, do, undo func(context.Context) er
 	defer cancel()
 	w.must(undo(ctx))
 	cut := 0
-	for pause := 500 * time.Microsecond; ; pause = pause*3/2 + time.Microsecond {
+	for pause := 500 * time.Microsecond; ; pause *= 2 {
 		part, stop := context.WithTimeout(ctx, pause)
 		err := do(part)
 		stop()

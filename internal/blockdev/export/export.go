@@ -123,7 +123,7 @@ func (m *Manager) want(id string) (*export, error) {
 
 // ensure starts the daemon unless it runs, and renews the links of its socket.
 func (m *Manager) ensure(ctx context.Context, e *export) error {
-	if len(workers(e.dir)) == 0 {
+	if len(qemu.Workers(e.dir)) == 0 {
 		if err := m.start(ctx, e); err != nil {
 			return err
 		}
@@ -367,7 +367,7 @@ func (m *Manager) revive(ctx context.Context, e *export) {
 	m.mu.Lock()
 	wanted := m.wanted[e.id] == e && e.driver != nil
 	m.mu.Unlock()
-	if !wanted || len(workers(e.dir)) > 0 {
+	if !wanted || len(qemu.Workers(e.dir)) > 0 {
 		return
 	}
 	m.Log.Warn("starting an export again that ended", "volume", e.id)

@@ -30,20 +30,20 @@ import (
 const testUID = 64397
 
 type world struct {
-	*testing.T
+	testing.TB
 	m      *Manager
 	driver volumes.Driver
 	ref    nodeapi.VolumeRef
 	at     string // a machine's directory
 }
 
-func newWorld(t *testing.T, key string) *world {
+func newWorld(t testing.TB, key string) *world {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root: the daemon runs as another user")
 	}
-	w := &world{T: t, at: t.TempDir(), ref: nodeapi.VolumeRef{ID: uuid.NewString(), Key: []byte(key)}}
+	w := &world{TB: t, at: t.TempDir(), ref: nodeapi.VolumeRef{ID: uuid.NewString(), Key: []byte(key)}}
 	tools := qemu.Tools{UID: testUID, GID: testUID}
-	d, err := local.New(filepath.Join(t.TempDir(), "volumes"), tools)
+	d, err := local.New(t.Context(), filepath.Join(t.TempDir(), "volumes"), tools)
 	w.must(err)
 	w.driver = d
 	w.must(d.Create(t.Context(), w.ref, 16<<20, volumes.Origin{}))

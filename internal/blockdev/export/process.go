@@ -3,65 +3,30 @@ package export
 import (
 	"context"
 	"errors"
-	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/strata-cloud/strata/internal/blockdev/qemu"
 	"github.com/strata-cloud/strata/internal/blockdev/volumes"
 	"github.com/strata-cloud/strata/internal/wait"
 )
 
-// workers are the processes that work in dir.
-func workers(dir string) []int {
-	links, err := filepath.Glob("/proc/[0-9]*/cwd")
-	if err != nil {
-		return nil // the pattern is right
-	}
-	var out []int
-	for _, l := range links {
-		if at, err := os.Readlink(l); err != nil || strings.TrimSuffix(at, " (deleted)") != dir {
-			continue // ended meanwhile, or another's; the dead work nowhere
-		}
-		if pid, err := strconv.Atoi(filepath.Base(filepath.Dir(l))); err == nil {
-			out = append(out, pid)
-		}
-	}
-	return out
-}
-
 // stop ends what works in the export's directory.
 func (e *export) stop(ctx context.Context) error {
-	if len(workers(e.dir)) > 0 {
+	if len(qemu.Workers(e.dir)) > 0 {
 		// It flushes and closes the volume; if it cannot, it is killed below.
 		_ = qemu.QMP(ctx, e.dir, monitor, qemu.Command{Execute: "quit"})
 	}
 	polite, cancel := context.WithTimeout(ctx, 2*time.Second)
-	err := e.awaitEnd(polite)
-	cancel()
-	if err == nil {
+	defer cancel()
+	if err := qemu.AwaitWorkers(polite, e.dir); err == nil {
 		return nil
 	}
-	for _, pid := range workers(e.dir) {
-		if err := unix.Kill(pid, unix.SIGKILL); err != nil && err != unix.ESRCH {
-			return err
-		}
-	}
-	return e.awaitEnd(ctx)
-}
-
-func (e *export) awaitEnd(ctx context.Context) error {
-	return wait.Until(ctx, "the storage daemon to end", 5*time.Millisecond, func(context.Context) (bool, error) {
-		return len(workers(e.dir)) == 0, nil
-	})
+	return qemu.EndWorkers(ctx, e.dir)
 }
 
 // PIDs are the processes of a volume's export.
-func (m *Manager) PIDs(id string) []int { return workers(filepath.Join(m.Dir, id)) }
+func (m *Manager) PIDs(id string) []int { return qemu.Workers(filepath.Join(m.Dir, id)) }
 
 // User gives who works on the volume while it is exported; nil: it is not.
 func (m *Manager) User(id string) volumes.User {

@@ -21,8 +21,8 @@ func (d *Driver) change(ctx context.Context, dir string, v nodeapi.VolumeRef, fn
 	mark := filepath.Join(dir, markFile)
 	switch _, err := os.Lstat(mark); {
 	case err == nil:
-		if _, err := d.tools.Img(ctx, dir, secrets(v), "check", "-q", "-r", "leaks", "--image-opts", options(v, file(v.ID))); err != nil {
-			return fmt.Errorf("giving back what an interrupted change took: %w", err)
+		if _, err := d.tools.Img(ctx, dir, secrets(v), "check", "-q", "-r", "all", "--image-opts", options(v, file(v.ID))); err != nil {
+			return fmt.Errorf("repairing what an interrupted change left: %w", err)
 		}
 	case errors.Is(err, fs.ErrNotExist):
 		if err := os.WriteFile(mark, nil, 0o600); err != nil {

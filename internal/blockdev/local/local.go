@@ -32,11 +32,18 @@ type Driver struct {
 
 var _ volumes.Driver = (*Driver)(nil)
 
-// New makes the driver and removes what an interrupted one left half made or half
-// removed.
-func New(dir string, tools qemu.Tools) (*Driver, error) {
+// New makes the driver, the only one there. It ends the programs of an interrupted
+// one, which would hold volumes, and removes what that left half made or half removed.
+func New(ctx context.Context, dir string, tools qemu.Tools) (*Driver, error) {
 	if err := os.MkdirAll(dir, 0o711); err != nil {
 		return nil, fmt.Errorf("making the volumes' directory: %w", err)
+	}
+	dir, err := filepath.EvalSymlinks(dir) // as /proc shows it
+	if err != nil {
+		return nil, err
+	}
+	if err := qemu.EndWorkers(ctx, dir); err != nil {
+		return nil, fmt.Errorf("ending what an earlier agent began: %w", err)
 	}
 	d := &Driver{dir: dir, tools: tools}
 	entries, err := os.ReadDir(dir)

@@ -14,7 +14,7 @@ const nobody = 65534
 
 func newDriver(t testing.TB, dir string) *Driver {
 	t.Helper()
-	d, err := New(dir, qemu.Tools{UID: nobody, GID: nobody})
+	d, err := New(t.Context(), dir, qemu.Tools{UID: nobody, GID: nobody})
 	if err != nil {
 		t.Fatal(err)
 	}
