@@ -2,6 +2,7 @@ package qemu
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -52,13 +53,20 @@ type Command struct {
 	Out       any    `json:"-"`
 }
 
+// run waits for the answer to this very command: the first answers on a connection
+// may be meant for a client before us that died.
 func run(conn net.Conn, dec *json.Decoder, c Command) error {
-	if err := json.NewEncoder(conn).Encode(c); err != nil {
+	id := rand.Text()
+	err := json.NewEncoder(conn).Encode(struct {
+		Command
+		ID string `json:"id"`
+	}{c, id})
+	if err != nil {
 		return err
 	}
 	for {
 		var rep struct {
-			Event  string          `json:"event"`
+			ID     string          `json:"id"`
 			Return json.RawMessage `json:"return"`
 			Error  *struct {
 				Desc string `json:"desc"`
@@ -68,7 +76,7 @@ func run(conn net.Conn, dec *json.Decoder, c Command) error {
 			return err
 		}
 		switch {
-		case rep.Event != "":
+		case rep.ID != id: // or an event
 		case rep.Error != nil:
 			return errors.New(rep.Error.Desc)
 		case c.Out != nil:
