@@ -159,21 +159,23 @@ func TestDHCPv6(t *testing.T) {
 	v6(&w.state, "dhcpv6-stateful", "fd00:1::10")
 	w.apply()
 	g := w.boot(portID(1, 1, 10))
-	w.eventually("a link-local address", func() bool { return g.has("fe80::f816:3eff:fe01:10a") })
 	var c *nclient6.Client
-	w.must(g.ns.Do(func() error {
-		ifi, err := net.InterfaceByName("eth0")
-		if err != nil {
+	// An address that is still being probed cannot be bound.
+	w.eventually("a link-local address", func() bool {
+		return g.ns.Do(func() error {
+			ifi, err := net.InterfaceByName("eth0")
+			if err != nil {
+				return err
+			}
+			// By index: Go remembers names of interfaces across namespaces.
+			conn, err := net.ListenUDP("udp6", &net.UDPAddr{IP: net.ParseIP("fe80::f816:3eff:fe01:10a"), Port: dhcpv6.DefaultClientPort, Zone: strconv.Itoa(ifi.Index)})
+			if err != nil {
+				return err
+			}
+			c, err = nclient6.NewWithConn(conn, ifi.HardwareAddr, nclient6.WithTimeout(time.Second))
 			return err
-		}
-		// By index: Go remembers names of interfaces across namespaces.
-		conn, err := net.ListenUDP("udp6", &net.UDPAddr{IP: net.ParseIP("fe80::f816:3eff:fe01:10a"), Port: dhcpv6.DefaultClientPort, Zone: strconv.Itoa(ifi.Index)})
-		if err != nil {
-			return err
-		}
-		c, err = nclient6.NewWithConn(conn, ifi.HardwareAddr, nclient6.WithTimeout(time.Second))
-		return err
-	}))
+		}) == nil
+	})
 	defer c.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
