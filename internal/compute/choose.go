@@ -3,7 +3,6 @@ package compute
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"strings"
 
 	"github.com/google/uuid"
@@ -14,17 +13,7 @@ import (
 	"github.com/strata-cloud/strata/internal/rest"
 )
 
-func (s *Service) chooseImage(ctx context.Context, c *policy.Credentials, v *Server, ref string, devices []blockDevice) error {
-	for _, d := range devices {
-		local := d.Destination == "" || d.Destination == "local"
-		if d.Source != "image" || !local || fmt.Sprint(d.BootIndex) != "0" || ref != "" && d.UUID != ref {
-			return errs.Invalidf("Block Device Mapping is Invalid: only the image itself on a local disk can be mapped here.")
-		}
-		ref = d.UUID
-	}
-	if ref == "" {
-		return errs.Invalidf("Invalid imageRef provided: an image is needed, as the server has no bootable volume.")
-	}
+func (s *Service) chooseImage(ctx context.Context, c *policy.Credentials, v *Server, ref string) error {
 	if i := strings.LastIndexByte(ref, '/'); i >= 0 {
 		ref = ref[i+1:] // older clients send the image's whole address
 	}
@@ -55,11 +44,22 @@ func (s *Service) chooseFlavor(c *policy.Credentials, v *Server, ref string) err
 	if f.Disabled && !c.Admin() {
 		return errs.NotFoundf("Flavor %s could not be found.", ref)
 	}
-	if err := v.Image.fits(f); err != nil {
+	if err := v.fits(f); err != nil {
 		return err
 	}
 	v.Flavor = *f
 	return nil
+}
+
+// fits checks that the flavor has room for what the server starts from: a root
+// volume has its own size.
+func (v *Server) fits(f *flavor.Flavor) error {
+	if v.volumeBacked() {
+		bare := *f
+		bare.Disk = 0
+		f = &bare
+	}
+	return v.Image.fits(f)
 }
 
 // fits checks that a server of the flavor can start from the image.

@@ -46,6 +46,7 @@ type createBody struct {
 		UserData string          `json:"user_data"`
 		Networks json.RawMessage `json:"networks"`
 		Devices  []blockDevice   `json:"block_device_mapping_v2"`
+		Legacy   []legacyDevice  `json:"block_device_mapping"`
 		Host     string          `json:"host"`
 		Node     string          `json:"hypervisor_hostname"`
 		Hints    map[string]any  `json:"os:scheduler_hints"`
@@ -53,13 +54,6 @@ type createBody struct {
 	} `json:"server"`
 	Hints    map[string]any `json:"os:scheduler_hints"`
 	HintsExt map[string]any `json:"OS-SCH-HNT:scheduler_hints"`
-}
-
-type blockDevice struct {
-	BootIndex   any    `json:"boot_index"`
-	UUID        string `json:"uuid"`
-	Source      string `json:"source_type"`
-	Destination string `json:"destination_type"`
 }
 
 // network is one entry of "networks".
@@ -131,8 +125,9 @@ func (s *Service) draft(ctx context.Context, r *rest.Request, b *createBody) (*S
 		}
 	}
 	for _, step := range []func() error{
-		func() error { return s.chooseImage(ctx, c, v, in.ImageRef, in.Devices) },
+		func() error { return s.chooseDevices(ctx, c, v, b) },
 		func() error { return s.chooseFlavor(c, v, wire.Text(in.FlavorRef)) },
+		func() error { return s.checkLocals(v) },
 		func() error { return mayHaveNoDisk(r, v) },
 		func() error { return s.chooseKey(c, v, in.KeyName) },
 		func() error { return s.chooseZone(r, v, in.AZ, in.Host, in.Node) },
@@ -197,6 +192,11 @@ func severalOf(v *Server, hostname string) error {
 			return errs.Invalidf("Failed to launch instances: max_count cannot be greater than 1 if an fixed_ip is specified.")
 		}
 	}
+	for _, d := range v.Devices {
+		if d.VolumeID != "" && d.New == nil {
+			return errs.Invalidf("Cannot attach one or more volumes to multiple instances")
+		}
+	}
 	return nil
 }
 
@@ -213,12 +213,27 @@ func copies(first *Server, lo, hi int) []*Server {
 				v.NICs[j].PortID = uuid.NewString()
 			}
 		}
+		v.Devices = ownDevices(base.Devices)
 		out = append(out, &v)
 	}
 	if hi > 1 {
 		for i, v := range out {
 			v.Name = fmt.Sprintf("%s-%d", base.Name, i+1)
 			v.Hostname = fmt.Sprintf("%s-%d", hostnameOf(base.Name, v.ID), i+1)
+		}
+	}
+	return out
+}
+
+// ownDevices are the same devices for another server: volumes of its own.
+func ownDevices(list []Device) []Device {
+	out := append([]Device(nil), list...)
+	for i := range out {
+		d := &out[i]
+		if d.ID = uuid.NewString(); d.New != nil {
+			fresh := *d.New
+			fresh.ID = uuid.NewString()
+			d.VolumeID, d.New = fresh.ID, &fresh
 		}
 	}
 	return out

@@ -5,7 +5,6 @@ import (
 	"encoding/base64"
 	"maps"
 	"reflect"
-	"strconv"
 	"strings"
 
 	"github.com/strata-cloud/strata/internal/errs"
@@ -36,7 +35,7 @@ func (s *Service) describe(v *Server, i *nodeapi.Instance) error {
 	return s.describeGuest(v, i, ports)
 }
 
-// disks are the server's local disks, in boot order.
+// disks are the server's disks, in boot order.
 func (v *Server) disks() []nodeapi.Disk {
 	out := v.ownDisks(v.DiskSet)
 	if v.Resize != nil && v.Resize.DiskSet != v.DiskSet {
@@ -47,6 +46,7 @@ func (v *Server) disks() []nodeapi.Disk {
 			}
 		}
 	}
+	out = v.withVolumes(out)
 	if v.Rescue == nil {
 		return out
 	}
@@ -86,22 +86,17 @@ func (v *Server) ownDisks(set int) []nodeapi.Disk {
 	if size == 0 { // a flavor without a disk gets one as large as the image
 		size = from.wholeGiB()
 	}
-	out := []nodeapi.Disk{{Role: "root", SizeGiB: size, ImageID: from.ID, Format: from.Format, Bus: bus}}
-	if from.Format == "iso" {
-		out[0] = nodeapi.Disk{Role: "root", ImageID: from.ID, Format: "iso", ReadOnly: true}
-		out = append(out, nodeapi.Disk{Role: "ephemeral", SizeGiB: size, Bus: bus})
+	var out []nodeapi.Disk
+	switch {
+	case v.volumeBacked():
+	case from.Format == "iso":
+		out = []nodeapi.Disk{{Role: "root", ImageID: from.ID, Format: "iso", ReadOnly: true, Boot: 1}, {Role: "ephemeral", SizeGiB: size, Bus: bus}}
+	default:
+		out = []nodeapi.Disk{{Role: "root", SizeGiB: size, ImageID: from.ID, Format: from.Format, Bus: bus, Boot: 1}}
 	}
-	if v.Flavor.Ephemeral > 0 {
-		out = append(out, nodeapi.Disk{Role: "ephemeral", SizeGiB: v.Flavor.Ephemeral, Bus: bus})
-	}
-	if v.Flavor.Swap > 0 {
-		out = append(out, nodeapi.Disk{Role: "swap", SizeMiB: v.Flavor.Swap, Bus: bus})
-	}
-	out[0].Boot = 1
+	out = append(out, v.localDisks(bus)...)
 	for i := range out {
-		if out[i].Name = "disk" + strconv.Itoa(i); set > 0 {
-			out[i].Name += "-" + strconv.Itoa(set)
-		}
+		out[i].Name = diskName(i, set)
 	}
 	return out
 }

@@ -115,10 +115,16 @@ func (s *Service) rebuild(ctx context.Context, r *rest.Request) (*rest.Response,
 // rebuildDraft checks what a rebuild names and gives a copy of the server that has it.
 func (s *Service) rebuildDraft(ctx context.Context, r *rest.Request, v *Server, b *rebuildBody) (*Server, error) {
 	next, in := *v, &b.Rebuild
-	if err := s.chooseImage(ctx, r.Creds, &next, in.Image, nil); err != nil {
+	if err := s.chooseImage(ctx, r.Creds, &next, in.Image); err != nil {
 		return nil, err
 	}
-	if err := next.Image.fits(&next.Flavor); err != nil {
+	if root := v.rootVolume(); root != nil {
+		if next.Image.ID != root.Image {
+			return nil, errs.Invalidf("Unable to rebuild with a different image for a volume-backed server.")
+		}
+		next.Image = v.Image // the volume stays as it is
+	}
+	if err := next.fits(&next.Flavor); err != nil {
 		return nil, err
 	}
 	if wire.Truthy(in.Preserve) {

@@ -45,6 +45,9 @@ func (s *Service) rescue(ctx context.Context, r *rest.Request) (*rest.Response, 
 	if pass == "" {
 		pass = randomText(12)
 	}
+	if v.volumeBacked() && (image == "" || !r.AtLeast(2, 87)) {
+		return nil, errs.Invalidf("Instance %s cannot be rescued: Cannot rescue a volume-backed instance", v.ID)
+	}
 	from, err := s.rescueFrom(ctx, r, image)
 	if err != nil {
 		return nil, err

@@ -72,7 +72,7 @@ func (s *Service) resizeTo(r *rest.Request, v *Server, id string) (*flavor.Flavo
 		// Upstream finds this out on the host, after it has accepted the request.
 		return nil, errs.Invalidf("Server disk was unable to be resized because: Unable to resize disk down.")
 	}
-	return f, v.Image.fits(f)
+	return f, v.fits(f)
 }
 
 // fitGrowth checks the quota of what the flavor has more. It runs in the ledger.

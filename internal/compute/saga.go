@@ -21,6 +21,8 @@ const (
 	sagaDelete = "compute.server.delete"
 	sagaPower  = "compute.server.power"
 	sagaRemake = "compute.server.remake"
+	sagaAttach = "compute.server.attach"
+	sagaDetach = "compute.server.detach"
 	sagaImage  = "compute.server.image"
 	sagaShelve = "compute.server.shelve"
 	sagaReturn = "compute.server.unshelve"
@@ -53,12 +55,14 @@ func (s *Service) registerSagas() {
 	saga.Register(s.Sagas, saga.Definition[job]{Kind: sagaCreate, Failed: s.createFailed, Steps: []saga.Step[job]{
 		{Name: "schedule", Do: s.schedule, Undo: s.unschedule},
 		{Name: "networks", Do: s.plug, Undo: s.unplug},
+		{Name: "volumes", Do: s.mapVolumes, Undo: s.unmapVolumes},
 		{Name: "spawn", Do: s.spawn, Undo: s.destroy},
 		{Name: "running", Do: s.awaitRunning},
 	}})
 	saga.Register(s.Sagas, saga.Definition[job]{Kind: sagaDelete, Insist: true, Steps: []saga.Step[job]{
 		{Name: "destroy", Do: s.destroy},
 		{Name: "networks", Do: s.unplug},
+		{Name: "volumes", Do: s.unmapVolumes},
 		{Name: "release", Do: s.unschedule},
 		{Name: "forget", Do: s.markDeleted},
 	}})
@@ -69,6 +73,7 @@ func (s *Service) registerSagas() {
 	s.registerRemake()
 	s.registerSnapshot()
 	s.registerShelve()
+	s.registerVolumes()
 }
 
 // update changes a server's record; a server that is gone is no error to sagas.
@@ -225,6 +230,9 @@ func (s *Service) awaitRunning(ctx context.Context, j *job) error {
 	if _, err := s.Nodes.Reached(ctx, j.Server, j.Gen); err != nil {
 		return err
 	}
+	if err := s.completeVolumes(ctx, j); err != nil {
+		return err
+	}
 	return s.update(ctx, j.Server, func(v *Server) error {
 		t := wire.Now()
 		v.VMState, v.Launched, v.AdminPass = Active, &t, ""
@@ -290,6 +298,9 @@ func (s *Service) markDeleted(ctx context.Context, j *job) error {
 
 func (v *Server) resources() Resources {
 	r := Resources{VCPU: v.Flavor.VCPUs, MemoryMiB: v.Flavor.RAM, DiskGiB: v.Flavor.Disk + v.Flavor.Ephemeral + (v.Flavor.Swap+1023)/1024}
+	if v.volumeBacked() {
+		r.DiskGiB -= v.Flavor.Disk
+	}
 	for k, val := range v.Flavor.ExtraSpecs {
 		if len(k) > 6 && k[:6] == "trait:" {
 			if val == "required" {

@@ -23,9 +23,6 @@ const (
 	ipv4Schema     = `{"anyOf":[{"type":"string","format":"ipv4"},{"type":"string","maxLength":0}]}`
 	ipv6Schema     = `{"anyOf":[{"type":"string","format":"ipv6"},{"type":"string","maxLength":0}]}`
 	networkItem    = `{"type":"object","properties":{"fixed_ip":{"type":"string","anyOf":[{"format":"ipv4"},{"format":"ipv6"}]},"port":{"anyOf":[` + uuidSchema + `,{"type":"null"}]},"uuid":` + uuidSchema + `TAG},"additionalProperties":false}`
-	deviceItem     = `{"type":"object","properties":{"boot_index":{"type":["integer","string","null"],"pattern":"^-?[0-9]+$"},"uuid":{"type":["string","null"],"maxLength":36},"source_type":{"enum":["volume","image","snapshot","blank"]},
-	 "destination_type":{"enum":["local","volume"]},"guest_format":{"type":["string","null"],"maxLength":255},"volume_size":{"type":["integer","string","null"],"pattern":"^[0-9]*$"},"device_type":{"type":["string","null"],"maxLength":255},"disk_bus":{"type":["string","null"],"maxLength":255},
-	 "device_name":{"type":["string","null"],"maxLength":255},"delete_on_termination":` + wire.Bool + `,"no_device":{},"tag":{"type":"string","maxLength":60},"volume_type":{"type":["string","null"]}},"required":["source_type"],"additionalProperties":false}`
 )
 
 // createFields are the properties of "server" in a create, with the version that brought each.
@@ -37,7 +34,7 @@ var createFields = []struct {
 	  "metadata":` + metadataSchema + `,"OS-DCF:diskConfig":{"enum":["AUTO","MANUAL"]},"accessIPv4":` + ipv4Schema + `,"accessIPv6":` + ipv6Schema + `,"availability_zone":{"type":"string","minLength":1,"maxLength":255},
 	  "config_drive":{"anyOf":[` + wire.Bool + `,{"type":"null"},{"type":"string","maxLength":0}]},"key_name":{"type":"string","minLength":1,"maxLength":255},"min_count":` + countSchema + `,"max_count":` + countSchema + `,"return_reservation_id":` + wire.Bool + `,
 	  "security_groups":{"type":"array","items":{"type":"object","properties":{"name":{"type":"string","minLength":1,"maxLength":255}},"additionalProperties":false}},"user_data":{"type":"string","maxLength":65535},
-	  "block_device_mapping_v2":{"type":"array","items":` + deviceItem + `},"os:scheduler_hints":` + hintsSchema + `,"OS-SCH-HNT:scheduler_hints":` + hintsSchema},
+	  "block_device_mapping":{"type":"array","items":` + legacyItem + `},"os:scheduler_hints":` + hintsSchema + `,"OS-SCH-HNT:scheduler_hints":` + hintsSchema},
 	{rest.V(2, 19), rest.Version{}, `"description":` + descSchema},
 	{rest.V(2, 52), rest.Version{}, `"tags":` + tagsSchema},
 	{rest.V(2, 63), rest.Version{}, `"trusted_image_certificates":{"type":"null"}`},
@@ -47,7 +44,7 @@ var createFields = []struct {
 
 // createSchemas is one schema per version at which the create body changed.
 func createSchemas() []rest.Schema {
-	cuts := []rest.Version{rest.V(2, 1), rest.V(2, 19), rest.V(2, 32), rest.V(2, 33), rest.V(2, 37), rest.V(2, 42), rest.V(2, 52), rest.V(2, 63), rest.V(2, 74), rest.V(2, 90), rest.V(2, 94)}
+	cuts := []rest.Version{rest.V(2, 1), rest.V(2, 19), rest.V(2, 32), rest.V(2, 33), rest.V(2, 37), rest.V(2, 42), rest.V(2, 52), rest.V(2, 63), rest.V(2, 67), rest.V(2, 74), rest.V(2, 90), rest.V(2, 94)}
 	var out []rest.Schema
 	for i, lo := range cuts {
 		hi := rest.Version{}
@@ -71,7 +68,7 @@ func createSchemas() []rest.Schema {
 			nets = `{"oneOf":[` + nets + `,{"type":"string","enum":["none","auto"]}]}`
 			required += `,"networks"`
 		}
-		fields = append(fields, `"networks":`+nets)
+		fields = append(fields, `"networks":`+nets, `"block_device_mapping_v2":{"type":"array","items":`+deviceSchema(lo)+`}`)
 		if lo.AtLeast(rest.V(2, 94)) {
 			fields = append(fields, `"hostname":`+fqdnSchema)
 		}

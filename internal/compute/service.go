@@ -39,9 +39,10 @@ type Images interface {
 	Backups(project, server, kind string) []string
 }
 
-// NewImage is an image that is made of a server, in qcow2. MinDisk is in GiB, MinRAM in MiB.
+// NewImage is an image that is made of a server. MinDisk is in GiB, MinRAM in MiB.
 type NewImage struct {
 	ID, Name, ProjectID string
+	Format              string // qcow2 (default) or raw
 	MinDisk, MinRAM     int
 	Properties          map[string]string
 }

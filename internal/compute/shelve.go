@@ -47,6 +47,7 @@ func (s *Service) registerShelve() {
 	saga.Register(s.Sagas, saga.Definition[job]{Kind: sagaReturn, Failed: s.unshelveFailed, Steps: []saga.Step[job]{
 		{Name: "schedule", Do: s.schedule, Undo: s.unschedule},
 		{Name: "networks", Do: s.plug},
+		{Name: "volumes", Do: s.mapVolumes},
 		{Name: "spawn", Do: s.respawn, Undo: s.destroy},
 		{Name: "running", Do: s.returned},
 	}})
@@ -63,7 +64,9 @@ func (s *Service) shelve(ctx context.Context, r *rest.Request) (*rest.Response, 
 			if err := v.allows("shelve", []VMState{Active, Stopped, Paused, Suspended}, nil); err != nil {
 				return err
 			}
-			a.Image = imageOf(v, v.Name+"-shelved", v.ProjectID, v.UserID, "snapshot", nil)
+			if !v.volumeBacked() { // a root volume keeps by itself
+				a.Image = imageOf(v, v.Name+"-shelved", v.ProjectID, v.UserID, "snapshot", nil)
+			}
 			v.TaskState, v.Updated = Shelving, wire.Now()
 			return nil
 		})
@@ -98,7 +101,7 @@ func (s *Service) unshelve(ctx context.Context, r *rest.Request) (*rest.Response
 			if err := v.allows("unshelve", []VMState{ShelvedOffloaded}, nil); err != nil {
 				return err
 			}
-			if v.Shelf == nil {
+			if v.Shelf == nil && !v.volumeBacked() {
 				return errs.Conflictf("Instance %s has no image to come back from", v.ID)
 			}
 			if zone.Set {
@@ -111,7 +114,7 @@ func (s *Service) unshelve(ctx context.Context, r *rest.Request) (*rest.Response
 		if err != nil {
 			return err
 		}
-		return s.begin(tx, r.ID, r.Creds, sagaReturn, "unshelve", v, returnArgs{v.Shelf.ID})
+		return s.begin(tx, r.ID, r.Creds, sagaReturn, "unshelve", v, returnArgs{v.shelfID()})
 	})
 	return rest.Empty(202), err
 }
@@ -144,6 +147,18 @@ func (s *Service) unshelveTo(r *rest.Request, v *Server) (zone optional[string],
 	return b.To.Zone, b.To.Host, nil
 }
 
+// onItsWay tells whether a server that is being shelved has passed the point of no return.
+func (v *Server) onItsWay() bool {
+	return v.Shelf != nil || v.TaskState == Offloading || v.VMState == ShelvedOffloaded
+}
+
+func (v *Server) shelfID() string {
+	if v.Shelf == nil {
+		return ""
+	}
+	return v.Shelf.ID
+}
+
 func (s *Service) shelveStop(ctx context.Context, j *job) (err error) {
 	if j.Gen, err = s.order(ctx, j.Server, func(_ *Server, i *nodeapi.Instance) error { i.Power = nodeapi.PowerStopped; return nil }); err != nil {
 		return err
@@ -154,7 +169,7 @@ func (s *Service) shelveStop(ctx context.Context, j *job) (err error) {
 // shelveResume lets a server that ran go on, unless it is shelved already.
 func (s *Service) shelveResume(ctx context.Context, j *job) error {
 	v, err := s.servers.Get(j.Server)
-	if err != nil || v.Shelf != nil || v.TaskState == Deleting || v.VMState == Stopped {
+	if err != nil || v.onItsWay() || v.TaskState == Deleting || v.VMState == Stopped {
 		return err
 	}
 	_, err = s.order(ctx, j.Server, func(_ *Server, i *nodeapi.Instance) error { i.Power = nodeapi.PowerRunning; return nil })
@@ -162,7 +177,7 @@ func (s *Service) shelveResume(ctx context.Context, j *job) error {
 }
 
 func (s *Service) shelveDiscard(ctx context.Context, j *job) error {
-	if v, err := s.servers.Get(j.Server); err != nil || v.Shelf != nil {
+	if v, err := s.servers.Get(j.Server); err != nil || v.onItsWay() {
 		return err
 	}
 	return s.imageDiscard(ctx, j)
@@ -180,14 +195,16 @@ func (s *Service) shelveKeep(ctx context.Context, j *job) error {
 		return err
 	}
 	owner := &policy.Credentials{UserID: v.UserID, ProjectID: v.ProjectID}
-	img, err := s.Images.Image(ctx, owner, a.Image.ID)
-	if err != nil {
-		return err
+	var img *Image
+	if a.Image.ID != "" {
+		if img, err = s.Images.Image(ctx, owner, a.Image.ID); err != nil {
+			return err
+		}
 	}
 	return s.DB.Txn(ctx, func(tx *store.Tx) error {
 		begun := false
 		v, err := s.servers.TxUpdate(tx, j.Server, func(v *Server) error {
-			begun = v.Shelf != nil || v.TaskState == Deleting
+			begun = v.onItsWay() || v.TaskState == Deleting
 			if !begun {
 				v.Shelf, v.TaskState, v.Updated = img, Offloading, wire.Now()
 			}
@@ -203,8 +220,8 @@ func (s *Service) shelveKeep(ctx context.Context, j *job) error {
 // shelveFailed leaves a server that could not be shelved as it was.
 func (s *Service) shelveFailed(ctx context.Context, j *job, _ error) error {
 	return s.update(ctx, j.Server, func(v *Server) error {
-		if v.Shelf != nil {
-			return nil // it is on its way
+		if v.onItsWay() {
+			return nil
 		}
 		if v.VMState != Stopped && v.VMState != Errored {
 			v.VMState = Active // what it had in memory is on its disk
@@ -221,6 +238,9 @@ func (s *Service) offloaded(ctx context.Context, j *job) error {
 	}
 	return s.update(ctx, j.Server, func(v *Server) error {
 		v.VMState, v.Host, v.DiskSet, v.AskedHost = ShelvedOffloaded, "", 0, ""
+		for i := range v.Devices {
+			v.Devices[i].Source = nil
+		}
 		v.doing("")
 		return nil
 	})
@@ -256,6 +276,9 @@ func (s *Service) returned(ctx context.Context, j *job) error {
 	}); err != nil {
 		return err
 	}
+	if a.Image == "" {
+		return nil
+	}
 	if err := s.Images.Discard(ctx, a.Image); err != nil {
 		// The server runs: an image that stays is no reason to take that back.
 		s.Log.Warn("the image of a shelved server stays", "server", j.Server, "err", err)
@@ -270,7 +293,7 @@ func (s *Service) unshelveFailed(ctx context.Context, j *job, cause error) error
 			return nil
 		}
 		v.TaskState, v.Fault = "", &Fault{Code: 500, Message: cause.Error(), Created: wire.Now()}
-		if v.VMState = ShelvedOffloaded; v.Shelf == nil {
+		if v.VMState = ShelvedOffloaded; v.Shelf == nil && !v.volumeBacked() {
 			v.VMState = Errored
 		}
 		return nil

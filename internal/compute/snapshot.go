@@ -34,6 +34,8 @@ type imageArgs struct {
 	Image    NewImage `json:"image"`
 	Backup   string   `json:"backup,omitempty"` // kind of the backup; "": none
 	Rotation int      `json:"rotation"`         // how many backups of the kind stay
+	// Snapshots are of a volume-backed server's volumes: the image is made of them.
+	Snapshots []NewSnapshot `json:"snapshots,omitempty"`
 }
 
 func (s *Service) registerSnapshot() {
@@ -124,6 +126,14 @@ func (s *Service) beginImage(ctx context.Context, r *rest.Request, name string, 
 			if a, err = args(v); err != nil {
 				return err
 			}
+			if v.volumeBacked() {
+				if name == "createBackup" {
+					return errs.Invalidf("It is not possible to back up a volume-backed instance.")
+				}
+				if err := v.imageOfVolumes(&a); err != nil {
+					return err
+				}
+			}
 			v.TaskState, v.Updated = task, wire.Now()
 			return nil
 		})
@@ -162,12 +172,15 @@ func (s *Service) imageRecord(ctx context.Context, j *job) error {
 	if err != nil {
 		return err
 	}
+	if a.Image.ID == "" {
+		return nil
+	}
 	return s.Images.Begin(ctx, a.Image)
 }
 
 func (s *Service) imageDiscard(ctx context.Context, j *job) error {
 	a, err := imageArgsOf(j)
-	if err != nil {
+	if err != nil || a.Image.ID == "" {
 		return err
 	}
 	return s.Images.Discard(ctx, a.Image.ID)
@@ -176,7 +189,7 @@ func (s *Service) imageDiscard(ctx context.Context, j *job) error {
 // imageFill copies the root disk, as it is at one moment, into the image.
 func (s *Service) imageFill(ctx context.Context, j *job) error {
 	a, err := imageArgsOf(j)
-	if err != nil {
+	if err != nil || a.Image.ID == "" {
 		return err
 	}
 	v, err := s.servers.Get(j.Server)
@@ -190,6 +203,9 @@ func (s *Service) imageFill(ctx context.Context, j *job) error {
 		return nil
 	}); err != nil {
 		return err
+	}
+	if len(a.Snapshots) > 0 {
+		return s.snapVolumes(ctx, v, &a)
 	}
 	return s.fillFrom(ctx, v, a.Image.ID)
 }

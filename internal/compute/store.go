@@ -30,6 +30,7 @@ const (
 
 	Scheduling    TaskState = "scheduling"
 	Networking    TaskState = "networking"
+	Mapping       TaskState = "block_device_mapping"
 	Spawning      TaskState = "spawning"
 	Deleting      TaskState = "deleting"
 	PoweringOff   TaskState = "powering-off"
@@ -67,6 +68,7 @@ type Server struct {
 	Fault         *Fault            `json:"fault,omitempty"`
 	Flavor        flavor.Flavor     `json:"flavor"` // as it was at create
 	Image         Image             `json:"image"`
+	Devices       []Device          `json:"devices,omitempty"` // that the user gave it
 	Key           *keypair.Key      `json:"key,omitempty"`
 	Metadata      map[string]string `json:"metadata,omitempty"`
 	Tags          []string          `json:"tags,omitempty"`

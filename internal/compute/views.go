@@ -79,7 +79,7 @@ func (s *Service) serverView(r *rest.Request, v *Server, listed bool) map[string
 		"OS-DCF:diskConfig": v.DiskConfig, "OS-EXT-AZ:availability_zone": s.zoneOf(v), "config_drive": configDriveText(v), "key_name": wire.OrNull(v.keyName()),
 		"OS-SRV-USG:launched_at": wire.Stamp(v.Launched), "OS-SRV-USG:terminated_at": wire.Stamp(v.DeletedAt),
 		"OS-EXT-STS:task_state": wire.OrNull(string(v.TaskState)), "OS-EXT-STS:vm_state": string(v.VMState), "OS-EXT-STS:power_state": powerState(v),
-		"os-extended-volumes:volumes_attached": []any{},
+		"os-extended-volumes:volumes_attached": attachedView(r, v),
 	}
 	if st := view["status"]; st == "ACTIVE" || st == "BUILD" {
 		view["progress"] = 0
@@ -162,7 +162,7 @@ func addAdminAttributes(r *rest.Request, v *Server, view map[string]any) {
 		view["OS-EXT-SRV-ATTR:launch_index"] = v.LaunchIndex
 		view["OS-EXT-SRV-ATTR:kernel_id"] = v.Image.Properties["kernel_id"]
 		view["OS-EXT-SRV-ATTR:ramdisk_id"] = v.Image.Properties["ramdisk_id"]
-		view["OS-EXT-SRV-ATTR:root_device_name"] = "/dev/vda"
+		view["OS-EXT-SRV-ATTR:root_device_name"] = v.rootName()
 		view["OS-EXT-SRV-ATTR:user_data"] = wire.OrNull(v.UserData)
 	}
 }
@@ -176,7 +176,11 @@ func flavorInServer(r *rest.Request, v *Server) any {
 		"extra_specs": emptyMap(f.ExtraSpecs)}
 }
 
+// imageView is empty text for a server that no image was named for.
 func imageView(r *rest.Request, v *Server) any {
+	if v.Image.ID == "" {
+		return ""
+	}
 	view := map[string]any{"id": v.Image.ID, "links": bookmark(r.Base(), "images", v.Image.ID)}
 	return view
 }

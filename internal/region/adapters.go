@@ -34,7 +34,11 @@ func (s imagesForCompute) Image(ctx context.Context, c *policy.Credentials, id s
 }
 
 func (s imagesForCompute) Begin(ctx context.Context, n compute.NewImage) error {
-	return s.EnsureRecord(ctx, image.Image{ID: n.ID, Name: &n.Name, DiskFormat: "qcow2", ContainerFormat: "bare", Visibility: image.Private,
+	format := "qcow2"
+	if n.Format != "" {
+		format = n.Format
+	}
+	return s.EnsureRecord(ctx, image.Image{ID: n.ID, Name: &n.Name, DiskFormat: format, ContainerFormat: "bare", Visibility: image.Private,
 		Owner: n.ProjectID, MinDisk: int64(n.MinDisk), MinRAM: int64(n.MinRAM), Properties: n.Properties})
 }
 
