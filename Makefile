@@ -9,10 +9,11 @@ STRATA  := $(SUDO) bin/strata --data-dir $(DATA)
 # Programs from the distribution: what a cloud runs on, and what its tests run besides.
 RUN_PACKAGES  := qemu-system-x86 qemu-utils ovmf iproute2 nftables openssh-client e2fsprogs util-linux
 TEST_PACKAGES := $(RUN_PACKAGES) python3-openstackclient python3-osc-placement tempest jq curl iputils-ping
+CEPH_PACKAGES := $(RUN_PACKAGES) ceph-mon ceph-osd ceph-common qemu-block-extra
 
 export CGO_ENABLED := 0
 
-.PHONY: help up down reset build check test unit system conformance bench integrity deps deps-test docs clean
+.PHONY: help up down reset build check test unit system conformance bench integrity ceph-test deps deps-test docs clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +50,10 @@ conformance: build ## clients and suites that others wrote; SET=smoke (default) 
 
 integrity: ## no flushed byte of a volume is lost: SEQUENCES=1000 random ones, with kill -9
 	$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" CGO_ENABLED=0 STRATA_INTEGRITY=$(or $(SEQUENCES),1000) go test -count=1 -timeout 60m -v ./internal/blockdev/integrity
+
+ceph-test: ## install Ceph and test the driver rbd against a cluster of one node on loopback
+	@$(MAKE) --no-print-directory deps RUN_PACKAGES='$(CEPH_PACKAGES)'
+	$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" CGO_ENABLED=0 STRATA_CEPH=1 go test -count=1 -timeout 15m -v ./internal/blockdev/rbd
 
 bench: build ## Go benchmarks, then a whole cloud measured from outside
 	go test -run '^$$' -bench . -benchtime 1s ./internal/...

@@ -99,7 +99,7 @@ func (s *Storage) adoptExports(ctx context.Context) error {
 			dirs, err = append(dirs, dir), errors.Join(err, e)
 		}
 		if err == nil && len(dirs) > 0 {
-			err = s.Exports.Adopt(s.Drivers[localdisk.Name], v, dirs...)
+			err = s.Exports.Adopt(ctx, s.Drivers[localdisk.Name], v, dirs...)
 		}
 		if err != nil {
 			return fmt.Errorf("export of volume %s: %w", id, err)

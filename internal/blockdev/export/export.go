@@ -268,7 +268,7 @@ func (m *Manager) writePSK(e *export) error {
 // Adopt knows again an export that an earlier manager began, and keeps it up: with
 // the directories that have its socket. Without v's key an encrypted volume's daemon
 // that ends stays down until the next Ensure.
-func (m *Manager) Adopt(d volumes.Driver, v nodeapi.VolumeRef, dirs ...string) error {
+func (m *Manager) Adopt(ctx context.Context, d volumes.Driver, v nodeapi.VolumeRef, dirs ...string) error {
 	e, err := m.want(v.ID)
 	if err != nil {
 		return err
@@ -279,7 +279,10 @@ func (m *Manager) Adopt(d volumes.Driver, v nodeapi.VolumeRef, dirs ...string) e
 	for _, dir := range dirs {
 		e.links[dir] = true
 	}
-	return nil
+	if len(qemu.Workers(e.dir)) == 0 {
+		return nil // Run starts it
+	}
+	return serve(ctx, e.dir) // a crash may have come while it grew
 }
 
 // List names the volumes that have an export, running or not.

@@ -42,17 +42,50 @@ type user struct{ dir string }
 // Resize ends the export for the moment in which its node grows: a client learns of
 // a size when it connects, which clients do again by themselves.
 func (u user) Resize(ctx context.Context, size int64) error {
-	err := qemu.QMP(ctx, u.dir, monitor, qemu.Command{Execute: "block-export-del", Arguments: map[string]string{"id": exportID, "mode": "hard"}})
-	if err == nil {
-		err = wait.Until(ctx, "the export to end", 5*time.Millisecond, func(ctx context.Context) (bool, error) {
-			n, err := exports(ctx, u.dir)
-			return n == 0, err
-		})
+	now, err := nodeSize(ctx, u.dir)
+	if err != nil {
+		return err
 	}
-	if err == nil {
-		err = qemu.QMP(ctx, u.dir, monitor, qemu.Command{Execute: "block_resize", Arguments: map[string]any{"node-name": node, "size": size}})
+	if now < size {
+		err = u.grow(ctx, size)
 	}
-	return errors.Join(err, serve(context.WithoutCancel(ctx), u.dir))
+	return errors.Join(err, serve(context.WithoutCancel(ctx), u.dir)) // also if a crash came before
+}
+
+func (u user) grow(ctx context.Context, size int64) error {
+	if n, err := exports(ctx, u.dir); err != nil {
+		return err
+	} else if n > 0 {
+		err := qemu.QMP(ctx, u.dir, monitor, qemu.Command{Execute: "block-export-del", Arguments: map[string]string{"id": exportID, "mode": "hard"}})
+		if err != nil {
+			return err
+		}
+	}
+	err := wait.Until(ctx, "the export to end", 5*time.Millisecond, func(ctx context.Context) (bool, error) {
+		n, err := exports(ctx, u.dir)
+		return n == 0, err
+	})
+	if err != nil {
+		return err
+	}
+	return qemu.QMP(ctx, u.dir, monitor, qemu.Command{Execute: "block_resize", Arguments: map[string]any{"node-name": node, "size": size}})
+}
+
+// nodeSize is the size of what the daemon in dir serves, in bytes.
+func nodeSize(ctx context.Context, dir string) (int64, error) {
+	var nodes []struct {
+		Name  string `json:"node-name"`
+		Image struct {
+			Size int64 `json:"virtual-size"`
+		} `json:"image"`
+	}
+	err := qemu.QMP(ctx, dir, monitor, qemu.Command{Execute: "query-named-block-nodes", Arguments: map[string]bool{"flat": true}, Out: &nodes})
+	for _, n := range nodes {
+		if n.Name == node {
+			return n.Image.Size, nil
+		}
+	}
+	return 0, errors.Join(err, errors.New("the storage daemon does not have the volume open"))
 }
 
 // exports counts what the daemon in dir serves.

@@ -140,6 +140,8 @@ func (c *client) kill() error {
 			return err
 		}
 	}
-	c.Client.Close()
+	if c.Client != nil {
+		c.Client.Close()
+	}
 	return errors.Join(c.exports.Unlink(c.id, c.dir), c.exports.End(context.Background(), c.id))
 }

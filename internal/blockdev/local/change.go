@@ -52,8 +52,10 @@ func (d *Driver) work(ctx context.Context, dir string, v nodeapi.VolumeRef, u vo
 func (d *Driver) Extend(ctx context.Context, v nodeapi.VolumeRef, size int64, u volumes.User) error {
 	dir, h, err := d.volume(v)
 	switch {
-	case err != nil || h.size == size:
+	case err != nil:
 		return err
+	case h.size == size && u == nil:
+		return nil
 	case h.size > size:
 		return errs.Invalidf("volume %s has %d bytes and cannot be made smaller", v.ID, h.size)
 	case u != nil:
