@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"maps"
 	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/strata-cloud/strata/internal/errs"
@@ -24,14 +25,7 @@ func (s *Service) describe(v *Server, i *nodeapi.Instance) error {
 		i.Kept = append(i.Kept, d.Name)
 	}
 	ports := s.portsOf(v)
-	i.NICs = nil
-	for _, n := range v.NICs {
-		p, ok := ports[n.PortID]
-		if !ok {
-			return errs.Conflictf("port %s is gone", n.PortID)
-		}
-		i.NICs = append(i.NICs, nodeapi.NIC{PortID: p.ID, MAC: p.MAC, MTU: p.MTU, Model: props["hw_vif_model"], Tag: n.Tag})
-	}
+	i.NICs = v.nics(ports)
 	return s.describeGuest(v, i, ports)
 }
 
@@ -155,14 +149,37 @@ func (s *Service) refreshGuest(ctx context.Context, id string) error {
 		if err != nil {
 			return err
 		}
-		network := s.describeNetwork(v, s.portsOf(v))
+		ports := s.portsOf(v)
+		if v, err = s.forgetPorts(tx, v, inst, ports); err != nil {
+			return err
+		}
+		network := s.describeNetwork(v, ports)
 		if maps.Equal(inst.Guest.Metadata, v.Metadata) && reflect.DeepEqual(inst.Guest.Network, network) {
 			return nil
 		}
 		_, err = s.orderTx(tx, id, func(v *Server, i *nodeapi.Instance) error {
 			i.Guest.Metadata, i.Guest.Network = v.Metadata, network
+			i.NICs = slices.DeleteFunc(i.NICs, func(n nodeapi.NIC) bool { _, ok := ports[n.PortID]; return !ok })
 			return nil
 		})
 		return err
+	})
+}
+
+// forgetPorts drops the interfaces whose ports were deleted, or given away, in the
+// network service.
+func (s *Service) forgetPorts(tx *store.Tx, v *Server, inst *nodeapi.Instance, ports map[string]Port) (*Server, error) {
+	gone := map[string]bool{}
+	for _, n := range inst.NICs {
+		if _, ok := ports[n.PortID]; !ok {
+			gone[n.PortID] = true
+		}
+	}
+	if len(gone) == 0 {
+		return v, nil
+	}
+	return s.servers.TxUpdate(tx, v.ID, func(v *Server) error {
+		v.NICs = slices.DeleteFunc(v.NICs, func(n NIC) bool { return gone[n.PortID] })
+		return nil
 	})
 }

@@ -23,6 +23,8 @@ const (
 	sagaRemake = "compute.server.remake"
 	sagaAttach = "compute.server.attach"
 	sagaDetach = "compute.server.detach"
+	sagaPlug   = "compute.server.plug"
+	sagaUnplug = "compute.server.unplug"
 	sagaImage  = "compute.server.image"
 	sagaShelve = "compute.server.shelve"
 	sagaReturn = "compute.server.unshelve"
@@ -74,6 +76,7 @@ func (s *Service) registerSagas() {
 	s.registerSnapshot()
 	s.registerShelve()
 	s.registerVolumes()
+	s.registerInterfaces()
 }
 
 // update changes a server's record; a server that is gone is no error to sagas.

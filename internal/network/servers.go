@@ -133,7 +133,7 @@ func (s *Service) Ports(server string) []ServerPort {
 }
 
 // Readdressed streams the ids of servers whose ports, fixed or floating addresses
-// have changed, until ctx ends.
+// have changed or gone, until ctx ends.
 func (s *Service) Readdressed(ctx context.Context) <-chan string {
 	out := make(chan string)
 	send := func(device string) {
@@ -147,6 +147,9 @@ func (s *Service) Readdressed(ctx context.Context) <-chan string {
 		for ev := range s.ports.Watch(ctx) {
 			if ev.Old != nil && ev.New != nil && ev.New.DeviceID != "" && !slices.Equal(ev.Old.FixedIPs, ev.New.FixedIPs) {
 				send(ev.New.DeviceID)
+			}
+			if ev.Old != nil && ev.Old.DeviceID != "" && (ev.New == nil || ev.New.DeviceID != ev.Old.DeviceID) {
+				send(ev.Old.DeviceID)
 			}
 		}
 	})
