@@ -14,7 +14,7 @@ import (
 
 // TestFullDisk keeps a cloud on a small disk and fills it.
 func TestFullDisk(t *testing.T) {
-	w := newWorldOn(t, 700)
+	w := newWorldOn(t, 2600) // room for a root disk of one GiB, on paper
 	filler := filepath.Join(w.c.Dir, "filler")
 	var fs syscall.Statfs_t
 	free := func() int64 {
@@ -23,6 +23,7 @@ func TestFullDisk(t *testing.T) {
 		}
 		return int64(fs.Bavail) * fs.Bsize
 	}
+	fill(t, filler, free()-600<<20)
 	queued := w.emptyImage(t, "raw")
 	w.unchanged(t, func() {
 		a := w.upload(t, queued, bytes.Repeat([]byte("0123456789abcdef"), int(free()+8<<20)/16))
@@ -33,15 +34,9 @@ func TestFullDisk(t *testing.T) {
 	if a := ask(t, w.user.image, "GET", "images/"+queued, ""); !bytes.Contains(a.body, []byte(`"status":"queued"`)) {
 		t.Errorf("afterwards the image is %s", a.body)
 	}
-	if a := ask(t, w.admin.compute, "POST", "flavors", `{"flavor":{"id":"open","name":"open","vcpus":1,"ram":64,"disk":0}}`); a.status != 200 {
-		t.Fatalf("making a flavor: %d %s", a.status, a.body)
-	}
-	small := strings.Replace(server(""), `"42"`, `"open"`, 1) // the disk has not one GiB
-	early := w.boot(t, small)
+	early := w.boot(t, server(""))
 	w.user.awaitServer(t, early, "ACTIVE")
-	if err := os.WriteFile(filler, make([]byte, free()-100<<20), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	fill(t, filler, free()-100<<20)
 	await(t, "the full disk to be noticed", func() bool {
 		return ask(t, w.user.network, "POST", "networks", `{"network":{"name":"n"}}`).status == 503
 	})
@@ -57,9 +52,26 @@ func TestFullDisk(t *testing.T) {
 	await(t, "the cloud to recover", func() bool {
 		return ask(t, w.user.network, "POST", "networks", `{"network":{"name":"n"}}`).status == 201
 	})
-	late := w.boot(t, small)
+	late := w.boot(t, server(""))
 	w.user.awaitServer(t, late, "ACTIVE")
 	w.remove(t, late)
+}
+
+// fill makes the file larger by so many bytes.
+func fill(t *testing.T, file string, bytes int64) {
+	t.Helper()
+	f, err := os.OpenFile(file, os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	old, err := f.Stat()
+	if err == nil {
+		err = syscall.Fallocate(int(f.Fd()), 0, old.Size(), bytes)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 // newWorldOn is newWorld on a disk of so many MiB.
