@@ -28,9 +28,13 @@ func (s *Service) Run(ctx context.Context) {
 	forget := reconcile.New("compute.usage", s.Log, s.usages.Forget)
 	forget.Resync = purgeEvery
 	forget.List = func() []string { return s.usages.Expired(time.Now()) }
+	tokens := reconcile.New("compute.consoles", s.Log, func(ctx context.Context, _ string) error { return s.consoles.Sweep(ctx) })
+	tokens.Resync = purgeEvery
+	tokens.List = func() []string { return []string{"tokens"} }
 	guests := reconcile.New("compute.guests", s.Log, s.refreshGuest)
 	var group sync.WaitGroup
 	group.Go(func() { forget.Run(ctx) })
+	group.Go(func() { tokens.Run(ctx) })
 	group.Go(func() { guests.Run(ctx) })
 	group.Go(func() {
 		for id := range s.Networks.Readdressed(ctx) {

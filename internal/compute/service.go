@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/strata-cloud/strata/internal/compute/console"
 	"github.com/strata-cloud/strata/internal/compute/flavor"
 	"github.com/strata-cloud/strata/internal/compute/keypair"
 	"github.com/strata-cloud/strata/internal/compute/migration"
@@ -138,6 +139,8 @@ type Options struct {
 	// Volumes may be nil: servers have no volumes then.
 	Volumes Volumes
 	Log     *slog.Logger
+	// PublicURL is where clients reach the consoles, scheme://host:port.
+	PublicURL string
 	// BootTimeout bounds the wait for a node to start a server. Default 5 min.
 	BootTimeout time.Duration
 }
@@ -146,14 +149,15 @@ type Options struct {
 type Service struct {
 	Options
 	collections
-	ledger  *store.Ledger
-	flavors *flavor.Flavors
-	keys    *keypair.Pairs
-	pool    *pool.Pool
-	groups  *servergroup.Groups
-	quotas  *quota.Quotas
-	usages  *usage.Reports
-	moves   *migration.Migrations
+	ledger   *store.Ledger
+	flavors  *flavor.Flavors
+	keys     *keypair.Pairs
+	pool     *pool.Pool
+	groups   *servergroup.Groups
+	quotas   *quota.Quotas
+	usages   *usage.Reports
+	moves    *migration.Migrations
+	consoles *console.Consoles
 }
 
 // New registers the collections and sagas: call it before db.Start.

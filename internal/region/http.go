@@ -38,6 +38,7 @@ func listen(cfg *Config) (net.Listener, error) {
 func (r *Region) serve(ctx context.Context, l net.Listener, ready func()) error {
 	srv := &http.Server{Handler: r.handler, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
 		BaseContext: func(net.Listener) context.Context { return context.WithoutCancel(ctx) }}
+	srv.RegisterOnShutdown(r.Compute.Consoles().Close) // the server does not know of them
 	failed := make(chan error, 1)
 	go func() { failed <- srv.Serve(l) }()
 	ready()
@@ -54,8 +55,8 @@ func (r *Region) serve(ctx context.Context, l net.Listener, ready func()) error 
 	return nil
 }
 
-// front answers what is not an API: health, metrics and the index.
-func front(apis http.Handler, metrics *rest.Metrics) http.Handler {
+// front answers what is not an API: health, metrics, consoles and the index.
+func front(apis, consoles http.Handler, metrics *rest.Metrics) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("X-Strata-Pid", strconv.Itoa(os.Getpid()))
