@@ -44,6 +44,7 @@ func TestCommandLine(t *testing.T) {
 		{"launch a b", 2, "strata launch NAME"},
 		{"launch demo", 1, "start one with strata up"},
 		{"ssh", 2, "strata ssh NAME"},
+		{"console", 2, "strata console SERVER"},
 		{"ssh demo", 1, "start one with strata up"},
 		{"env", 1, "start one with strata up"},
 		{"backup", 2, "strata backup FILE"},

@@ -32,7 +32,7 @@ func (a *app) launch() *cobra.Command {
 	f.StringVar(&o.user, "user", "", "log-in user (default: the image's os_admin_user)")
 	f.StringVar(&o.userData, "user-data", "", "file with user data: a script or cloud-config")
 	f.BoolVar(&o.noFloating, "no-floating-ip", false, "give the server no floating IP and do not wait for SSH")
-	f.BoolVar(&o.reuse, "reuse", false, "when there is a server of this name, only check and show it")
+	f.BoolVar(&o.reuse, "reuse", false, "when there is a server of this name, wake it up if need be, check and show it")
 	f.DurationVar(&o.timeout, "timeout", 5*time.Minute, "how long the server may take to answer on SSH")
 	return c
 }
@@ -111,11 +111,21 @@ func (l *launching) run(ctx context.Context) error {
 // reuse wakes up the server that is there.
 func (l *launching) reuse(ctx context.Context) error {
 	l.progress("server %s is there (%s)", l.name, l.server.Status)
-	if l.server.Status == "SHUTOFF" {
-		l.progress("starting it")
-		if err := servers.Start(ctx, l.computeAPI, l.server.ID).ExtractErr(); err != nil {
-			return fmt.Errorf("starting server %s: %w", l.name, err)
-		}
+	var doing string
+	var err error
+	switch api, id := l.computeAPI, l.server.ID; l.server.Status {
+	case "SHUTOFF":
+		doing, err = "starting", servers.Start(ctx, api, id).ExtractErr()
+	case "PAUSED":
+		doing, err = "unpausing", servers.Unpause(ctx, api, id).ExtractErr()
+	case "SUSPENDED":
+		doing, err = "resuming", servers.Resume(ctx, api, id).ExtractErr()
+	}
+	if err != nil {
+		return fmt.Errorf("%s server %s: %w", doing, l.name, err)
+	}
+	if doing != "" {
+		l.progress("%s it", doing)
 	}
 	return l.settle(ctx)
 }

@@ -43,17 +43,10 @@ func (a *app) sshCommand(ctx context.Context, cloud, name, key, user string) ([]
 	if err != nil {
 		return nil, err
 	}
-	list, err := c.serversNamed(ctx, name)
+	server, err := a.oneServer(ctx, c, cloud, name)
 	if err != nil {
 		return nil, err
 	}
-	if len(list) == 0 {
-		return nil, usageError{fmt.Errorf("there is no server %s in the project of %s: see openstack server list, or make it with %s launch %s", name, cloud, a.self(), name)}
-	}
-	if len(list) > 1 {
-		return nil, usageError{fmt.Errorf("%d servers are called %s in the project of %s: give the id of one", len(list), name, cloud)}
-	}
-	server := &list[0]
 	if server.Status != "ACTIVE" {
 		return nil, fmt.Errorf("server %s is %s: start it with openstack server start %s", name, server.Status, server.ID)
 	}

@@ -172,6 +172,7 @@ func New(o Options) *Service {
 	s.groups = servergroup.New(o.DB, s.ledger, s.members, func(project string) int { return s.quotas.Limits(project)["server_groups"] })
 	s.usages = usage.New(o.DB, s.liveUsage)
 	s.moves = migration.New(o.DB)
+	s.consoles = s.newConsoles()
 	s.pool = pool.New(o.DB, o.Nodes, s.onHost, o.ProviderID)
 	s.registerSagas()
 	return s
