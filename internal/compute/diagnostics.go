@@ -76,7 +76,7 @@ func oldDiagnostics(d *nodeapi.Diagnostics) map[string]any {
 		out["cpu"+strconv.Itoa(c.ID)+"_time"] = c.TimeNS
 	}
 	for i, k := range d.Disks {
-		at := diskName(i)
+		at := guestDisk(i)
 		out[at+"_read"], out[at+"_read_req"], out[at+"_write"], out[at+"_write_req"], out[at+"_errors"] = k.ReadBytes, k.ReadRequests, k.WriteBytes, k.WriteRequests, k.Errors
 	}
 	for i, n := range d.NICs {
@@ -87,12 +87,12 @@ func oldDiagnostics(d *nodeapi.Diagnostics) map[string]any {
 	return out
 }
 
-// diskName counts as a guest does: vda, ..., vdz, vdaa.
-func diskName(i int) string {
+// guestDisk counts as a guest does: vda, ..., vdz, vdaa.
+func guestDisk(i int) string {
 	if i < 26 {
 		return "vd" + string(rune('a'+i))
 	}
-	return diskName(i/26-1) + string(rune('a'+i%26))
+	return guestDisk(i/26-1) + string(rune('a'+i%26))
 }
 
 // topology is that of a server without NUMA nodes of its own, which all are.
