@@ -13,6 +13,7 @@ func (s *Service) adminRoutes() []rest.Route {
 		{Method: "POST", Path: "/servers/{id}/action", Action: "os-resetState", Policy: "os_compute_api:os-admin-actions:reset_state", Handle: s.resetState,
 			Body: wire.Body("os-resetState", `{"type":"object","properties":{"state":{"enum":["active","error"]}},"required":["state"],"additionalProperties":false}`)},
 		{Method: "POST", Path: "/servers/{id}/action", Action: "forceDelete", Policy: "os_compute_api:os-deferred-delete:force", Handle: s.forceDelete},
+		{Method: "POST", Path: "/servers/{id}/action", Action: "restore", Policy: "os_compute_api:os-deferred-delete:restore", Handle: s.restore},
 	}
 }
 
@@ -52,4 +53,14 @@ func (s *Service) forceDelete(ctx context.Context, r *rest.Request) (*rest.Respo
 		return nil, err
 	}
 	return rest.Empty(202), s.remove(ctx, r.ID, r.Creds, v.ID)
+}
+
+// restore brings back nothing, since a delete is at once final; what it says of a
+// server that lives is what upstream says, whose default defers no delete either.
+func (s *Service) restore(_ context.Context, r *rest.Request) (*rest.Response, error) {
+	v, err := s.authorized(r)
+	if err != nil {
+		return nil, err
+	}
+	return nil, errs.Conflictf("Cannot 'restore' instance %s while it is in vm_state %s", v.ID, v.VMState)
 }

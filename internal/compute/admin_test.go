@@ -242,6 +242,8 @@ func TestResetStateAndForceDelete(t *testing.T) {
 	c.do("member", "GET", "/servers/"+id, "").want(200).is("ERROR", "server", "status")
 	c.act("member", id, `{"reboot":{"type":"HARD"}}`).want(202)
 	c.do("member", "GET", "/servers/"+id, "").want(200).is("ACTIVE", "server", "status")
+	c.act("member", id, `{"restore":null}`).want(409)
+	c.act("member", "99999999-9999-4999-8999-999999999999", `{"restore":null}`).want(404)
 	c.act("member", id, `{"forceDelete":null}`).want(202)
 	c.do("member", "GET", "/servers/"+id, "").want(404)
 	c.clean(t)
