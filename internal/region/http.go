@@ -64,6 +64,7 @@ func front(apis, consoles http.Handler, metrics *rest.Metrics) http.Handler {
 	})
 	mux.Handle("GET /metrics", loopbackOnly(metrics.Handler()))
 	mux.HandleFunc("GET /{$}", index)
+	mux.Handle("/console/", consoles)
 	mux.Handle("/", deletable(apis))
 	return mux
 }
