@@ -36,7 +36,7 @@ system_info:
 }
 
 // debianArgs is the kernel command line of the Debian guest.
-const debianArgs = "root=LABEL=" + rootLabel + " ro console=tty0 console=ttyS0,115200 net.ifnames=0"
+const debianArgs = "root=LABEL=" + rootLabel + " ro console=tty0 console=ttyS0,115200 net.ifnames=0 no_timer_check"
 
 // debian builds the Debian guest.
 func (b *builder) debian(ctx context.Context) error {

@@ -21,8 +21,9 @@ const (
 )
 
 // KernelArgs is the kernel command line of the tiny guest; use it for direct
-// kernel boot too.
-const KernelArgs = "root=LABEL=strata-root console=tty0 console=ttyS0,115200 quiet loglevel=4 net.ifnames=0 panic=10"
+// kernel boot too. An emulated timer that a busy host serves late must not be taken
+// for a broken one (no_timer_check): the kernel panics then.
+const KernelArgs = "root=LABEL=strata-root console=tty0 console=ttyS0,115200 quiet loglevel=4 net.ifnames=0 no_timer_check panic=10"
 
 // User is the log-in user of the images.
 const User = "strata"
