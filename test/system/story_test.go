@@ -55,6 +55,7 @@ type stack struct {
 	image, kernel, ramdisk                      string
 	network, subnet, router, group, fip, server string
 	address                                     string
+	taken                                       []string // images of the server
 }
 
 // TestStory is the main job from beginning to end, twice: what the first round
@@ -239,7 +240,7 @@ func (s *stack) destroy(t *testing.T) {
 	check("router", routers.Delete(ctx, n, s.router).ExtractErr())
 	check("subnet", subnets.Delete(ctx, n, s.subnet).ExtractErr())
 	check("network", networks.Delete(ctx, n, s.network).ExtractErr())
-	for _, id := range []string{s.image, s.kernel, s.ramdisk} {
+	for _, id := range append([]string{s.image, s.kernel, s.ramdisk}, s.taken...) {
 		check("image", images.Delete(ctx, s.clients.image, id).ExtractErr())
 	}
 }
