@@ -253,6 +253,12 @@ func (s *Service) updateAttachment(ctx context.Context, r *rest.Request) (*rest.
 		if v.device(id) == nil {
 			return nil, notAttached(v, id)
 		}
+		// An unknown one is a bad request here (nova/api/openstack/compute/volumes.py, _update_volume_swap).
+		if _, err := s.Volumes.Volume(ctx, r.Creds, in.Volume); errs.Is(err, errs.NotFound) {
+			return nil, errs.Invalidf("Volume %s could not be found.", in.Volume)
+		} else if err != nil {
+			return nil, err
+		}
 		return nil, errs.Conflictf("volume %s is not migrating; this API should only be called by Cinder", id)
 	}
 	_, err = s.servers.Update(ctx, v.ID, func(v *Server) error {

@@ -25,10 +25,39 @@ func actionView(r *rest.Request, l *saga.Record) map[string]any {
 	return v
 }
 
-// eventView is one step of a saga; all is for those who may see everything.
-func eventView(r *rest.Request, v *Server, l *saga.Record, st saga.StepLog, all bool) map[string]any {
-	e := map[string]any{"event": "compute_" + l.Action + "_" + st.Name, "start_time": st.Started.Format(microseconds),
-		"finish_time": st.Finished.Format(microseconds), "result": "Success"}
+// managerEvents are upstream's names of the event that ends an action, where they
+// are not the action's own: the methods of its compute manager that are wrapped
+// by wrap_instance_event (nova/compute/manager.py).
+var managerEvents = map[string]string{
+	"create": "_do_build_and_run_instance", "delete": "terminate_instance", "start": "start_instance", "stop": "stop_instance", "reboot": "reboot_instance",
+	"pause": "pause_instance", "unpause": "unpause_instance", "suspend": "suspend_instance", "resume": "resume_instance",
+	"rebuild": "rebuild_instance", "rescue": "rescue_instance", "unrescue": "unrescue_instance", "resize": "finish_resize", "migrate": "finish_resize",
+	"confirmResize": "confirm_resize", "revertResize": "finish_revert_resize", "shelve": "shelve_instance", "shelveOffload": "shelve_offload_instance",
+	"unshelve": "unshelve_instance", "createImage": "snapshot_instance", "createBackup": "backup_instance",
+}
+
+// events are the steps of a saga as events, the newest first. One that is over
+// begins with the event that clients wait for.
+func events(r *rest.Request, v *Server, l *saga.Record, all bool) []any {
+	out := make([]any, 0, len(l.Steps)+1)
+	prefix := "compute_" + l.Action
+	if l.Finished() {
+		whole := saga.StepLog{Name: prefix, Started: l.Started, Finished: l.Updated, Error: l.Error}
+		if name := managerEvents[l.Action]; name != "" {
+			whole.Name = "compute_" + name
+		}
+		out = append(out, eventView(r, v, whole, all))
+	}
+	for _, st := range slices.Backward(l.Steps) {
+		st.Name = prefix + "_" + st.Name
+		out = append(out, eventView(r, v, st, all))
+	}
+	return out
+}
+
+// eventView is one event; all is for those who may see everything.
+func eventView(r *rest.Request, v *Server, st saga.StepLog, all bool) map[string]any {
+	e := map[string]any{"event": st.Name, "start_time": st.Started.Format(microseconds), "finish_time": st.Finished.Format(microseconds), "result": "Success"}
 	if st.Error != "" {
 		e["result"] = "Error"
 	}
@@ -120,11 +149,7 @@ func (s *Service) showAction(_ context.Context, r *rest.Request) (*rest.Response
 		}
 		view := actionView(r, l)
 		if all || r.AtLeast(2, 51) {
-			events := make([]any, 0, len(l.Steps))
-			for i := len(l.Steps) - 1; i >= 0; i-- {
-				events = append(events, eventView(r, v, l, l.Steps[i], all))
-			}
-			view["events"] = events
+			view["events"] = events(r, v, l, all)
 		}
 		return rest.JSON(200, map[string]any{"instanceAction": view}), nil
 	}

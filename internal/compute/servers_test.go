@@ -42,6 +42,8 @@ func TestServerLife(t *testing.T) {
 	c.do("member", "DELETE", "/servers/"+id, "").want(404)
 	c.clean(t)
 	c.do("member@2.96", "GET", "/servers/"+id+"/os-instance-actions", "").want(200).is("delete", "instanceActions", 0, "action").is("create", "instanceActions", 1, "action")
+	made := fmt.Sprint(c.do("member@2.96", "GET", "/servers/"+id+"/os-instance-actions", "").at("instanceActions", 1, "request_id"))
+	c.do("member@2.96", "GET", "/servers/"+id+"/os-instance-actions/"+made, "").want(200).is("compute__do_build_and_run_instance", "instanceAction", "events", 0, "event").is("Success", "instanceAction", "events", 0, "result")
 	c.do("member@2.20", "GET", "/servers/"+id+"/os-instance-actions", "").want(404)
 	c.do("admin", "GET", "/servers/detail?deleted=true&all_tenants=1", "").want(200).is("DELETED", "servers", 0, "status")
 	c.do("member", "GET", "/servers/detail?changes-since="+time.Now().Add(-time.Hour).UTC().Format("2006-01-02T15:04:05Z"), "").want(200).count(1, "servers")

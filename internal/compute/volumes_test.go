@@ -161,6 +161,7 @@ func TestAttachments(t *testing.T) {
 	c.do("member", "POST", at, fmt.Sprintf(`{"volumeAttachment":{"volumeId":%q}}`, uuid.NewString())).want(404)
 	c.do("member", "POST", at, `{"volumeAttachment":{"volumeId":"x"}}`).want(400)
 	c.do("member", "POST", at, fmt.Sprintf(`{"volumeAttachment":{"volumeId":%q,"tag":"early"}}`, vol)).want(400)
+	c.do("admin", "PUT", at+"/"+vol, fmt.Sprintf(`{"volumeAttachment":{"volumeId":%q}}`, uuid.NewString())).want(400) // to swap with
 	if list := c.do("member", "GET", at, "").want(200).body["volumeAttachments"].([]any); len(list) != 1 {
 		t.Errorf("listed %v", list)
 	}
