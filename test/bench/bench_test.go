@@ -6,10 +6,9 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
-	"io"
 	"net/http"
 	"os"
-	"slices"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -17,7 +16,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/strata-cloud/strata/internal/wait"
 	"github.com/strata-cloud/strata/test/cloud"
 )
 
@@ -26,25 +24,14 @@ func TestFigures(t *testing.T) {
 	c := cloud.Plan(t)
 	c.Quiet = true
 	c.Up()
-	b := &bench{T: t, c: c, client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 32}}}
+	b := newBench(t, c)
 	b.starts()
-	b.token = b.login()
 	b.identity()
 	b.networks()
 	b.images()
 	b.memory()
 	b.servers()
-}
-
-type bench struct {
-	*testing.T
-	c      *cloud.Cloud
-	client *http.Client
-	token  string
-}
-
-func (b *bench) row(what, format string, args ...any) {
-	b.Logf("%-52s %s", what, fmt.Sprintf(format, args...))
+	b.attachments()
 }
 
 // starts stops and starts the cloud several times.
@@ -57,51 +44,6 @@ func (b *bench) starts() {
 		took = append(took, time.Since(begin))
 	}
 	b.row("cold start to API ready (median of 5)", "%s", median(took).Round(time.Millisecond))
-}
-
-func median(d []time.Duration) time.Duration {
-	slices.Sort(d)
-	return d[len(d)/2]
-}
-
-func (b *bench) passwordBody() string {
-	a := b.c.Auth("strata")
-	return fmt.Sprintf(`{"auth":{"identity":{"methods":["password"],"password":{"user":{"name":%q,"domain":{"name":"Default"},"password":%q}}},"scope":{"project":{"name":"admin","domain":{"name":"Default"}}}}}`, a["username"], a["password"])
-}
-
-func (b *bench) login() string {
-	resp, err := b.client.Post(b.c.URL()+"/identity/v3/auth/tokens", "application/json", strings.NewReader(b.passwordBody()))
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer resp.Body.Close()
-	return resp.Header.Get("X-Subject-Token")
-}
-
-// do sends a request and gives the status and the body.
-func (b *bench) do(ctx context.Context, method, path string, body io.Reader, header ...string) (int, []byte) {
-	req, err := http.NewRequestWithContext(ctx, method, b.c.URL()+path, body)
-	if err != nil {
-		b.Fatal(err)
-	}
-	req.Header.Set("X-Auth-Token", b.token)
-	req.Header.Set("Content-Type", "application/json")
-	for i := 0; i+1 < len(header); i += 2 {
-		req.Header.Set(header[i], header[i+1])
-	}
-	resp, err := b.client.Do(req)
-	if err != nil {
-		if ctx.Err() != nil {
-			return 0, nil
-		}
-		b.Fatal(err)
-	}
-	defer resp.Body.Close()
-	raw, err := io.ReadAll(resp.Body)
-	if err != nil && ctx.Err() == nil {
-		b.Fatal(err)
-	}
-	return resp.StatusCode, raw
 }
 
 // rate runs fn on n clients for d and gives calls per second.
@@ -171,16 +113,6 @@ func (b *bench) networks() {
 	b.row("port create (median of 100)", "%s", took.Round(10*time.Microsecond))
 }
 
-// field finds the text of a key in JSON whose other keys do not repeat it.
-func field(raw []byte, key string) string {
-	i := bytes.Index(raw, []byte(key+":"))
-	if i < 0 {
-		return ""
-	}
-	rest := raw[i+len(key)+1:]
-	return strings.Trim(string(rest[:bytes.IndexAny(rest, ",}")]), `" `)
-}
-
 func (b *bench) images() {
 	const size = 256 << 20
 	data := make([]byte, size)
@@ -226,37 +158,51 @@ func (b *bench) memory() {
 	}
 }
 
+// tiny is the image that the program itself made.
+func (b *bench) tiny() string {
+	b.c.Must("image", "build", "tiny")
+	_, raw := b.do(b.Context(), "GET", "/image/v2/images?name=tiny", nil)
+	return field(raw, `"id"`)
+}
+
 // servers times real guests: from the request to ACTIVE, and to a log-in over SSH.
 func (b *bench) servers() {
-	ctx := b.Context()
-	b.c.Must("image", "build", "tiny")
 	b.token = b.login()
-	_, raw := b.do(ctx, "GET", "/image/v2/images?name=tiny", nil)
-	image := field(raw, `"id"`)
+	image := b.tiny()
 	var ids []string
 	took := b.each(5, func(i int) {
-		status, raw := b.do(ctx, "POST", "/compute/v2.1/servers", strings.NewReader(fmt.Sprintf(`{"server":{"name":"b%d","flavorRef":"42","imageRef":%q,"networks":"none"}}`, i, image)), "X-OpenStack-Nova-API-Version", "2.79")
-		if status != 202 {
-			b.Fatalf("server: %d %s", status, raw)
-		}
-		id := field(raw, `"id"`)
-		ids = append(ids, id)
-		err := wait.Until(ctx, "ACTIVE", time.Millisecond, func(ctx context.Context) (bool, error) {
-			_, raw := b.do(ctx, "GET", "/compute/v2.1/servers/"+id, nil)
-			if bytes.Contains(raw, []byte(`"status":"ERROR"`)) {
-				return false, fmt.Errorf("server: %s", raw)
-			}
-			return bytes.Contains(raw, []byte(`"status":"ACTIVE"`)), nil
-		})
-		if err != nil {
-			b.Fatal(err)
-		}
+		ids = append(ids, b.boot(fmt.Sprintf(`{"server":{"name":"b%d","flavorRef":"42","imageRef":%q,"networks":"none"}}`, i, image)))
 	})
 	b.row("server request to ACTIVE, QEMU running (median of 5)", "%s", took.Round(time.Millisecond))
 	for _, id := range ids {
-		b.do(ctx, "DELETE", "/compute/v2.1/servers/"+id, nil)
+		b.remove(id)
 	}
 	begin := time.Now()
 	b.c.Must("launch", "bench")
 	b.row("strata launch: request to SSH log-in", "%s", time.Since(begin).Round(10*time.Millisecond))
+}
+
+// attachments times a volume's way into a running server and out of it.
+func (b *bench) attachments() {
+	server := b.boot(fmt.Sprintf(`{"server":{"name":"a","flavorRef":"42","imageRef":%q,"networks":"none"}}`, b.tiny()))
+	console := filepath.Join(b.c.Dir, "instances", server, "console.log")
+	b.await("the guest to be up", func() bool { // a guest that boots lets go of nothing
+		raw, err := os.ReadFile(console)
+		return err == nil && bytes.Contains(raw, []byte("login:"))
+	})
+	volume := b.volume(`{"volume":{"size":1}}`)
+	var in, out []time.Duration
+	for range 10 {
+		begin := time.Now()
+		b.post("/compute/v2.1/servers/"+server+"/os-volume_attachments", http.StatusOK, `{"volumeAttachment":{"volumeId":"`+volume+`"}}`)
+		b.awaitStatus("/volume/v3/volumes/"+volume, "in-use")
+		in = append(in, time.Since(begin))
+		begin = time.Now()
+		b.do(b.Context(), "DELETE", "/compute/v2.1/servers/"+server+"/os-volume_attachments/"+volume, nil)
+		b.awaitStatus("/volume/v3/volumes/"+volume, "available")
+		out = append(out, time.Since(begin))
+	}
+	b.row("volume attach, request to in-use (median of 10)", "%s", median(in).Round(time.Millisecond))
+	b.row("volume detach, request to available (median of 10)", "%s", median(out).Round(time.Millisecond))
+	b.remove(server)
 }
