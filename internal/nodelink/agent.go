@@ -1,0 +1,258 @@
+package nodelink
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"reflect"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/credentials"
+
+	"github.com/strata-cloud/strata/internal/node"
+	"github.com/strata-cloud/strata/internal/nodeapi"
+	"github.com/strata-cloud/strata/internal/nodes"
+)
+
+// Upstream is the control plane as an agent on another machine calls it, for its own node.
+type Upstream interface {
+	// Instances and Networks are node.Control's.
+	Instances(ctx context.Context) <-chan node.InstanceEvent
+	Networks(ctx context.Context) <-chan nodeapi.NetState
+	Report(ctx context.Context, s nodeapi.InstanceStatus) error
+	ReportPorts(ctx context.Context, ports []nodeapi.PortStatus) error
+	ReportNode(ctx context.Context, n nodeapi.NodeInfo) error
+	// ImageFormat gives the disk format of an image, OpenImage its data.
+	ImageFormat(ctx context.Context, id string) (string, error)
+	OpenImage(ctx context.Context, id string) (io.ReadCloser, error)
+	// Renew answers a certificate request for the same node with a certificate (both DER).
+	Renew(ctx context.Context, csr []byte) ([]byte, error)
+}
+
+// Client is the agent's end: the control plane, as node.Control has it.
+type Client struct {
+	stub   Stub
+	conn   *grpc.ClientConn
+	addr   string
+	conf   *tls.Config
+	images string // directory of downloaded images
+	log    *slog.Logger
+	locks  sync.Map // of images under way, by id
+}
+
+var _ node.Control = (*Client)(nil)
+
+// Dial makes the agent's end. conf presents the node's certificate and trusts the
+// cluster's authority; images is where downloaded images are kept.
+func Dial(addr string, conf *tls.Config, images string, log *slog.Logger) (*Client, error) {
+	if err := os.MkdirAll(images, 0o711); err != nil {
+		return nil, err
+	}
+	forward := conf.Clone()
+	forward.NextProtos = []string{Forward}
+	conn, err := grpc.NewClient("dns:///"+addr, grpc.WithTransportCredentials(credentials.NewTLS(forward)), grpc.WithKeepaliveParams(alive), grpc.WithIdleTimeout(0), callOptions(),
+		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 5 * time.Second}, MinConnectTimeout: 5 * time.Second}))
+	if err != nil {
+		return nil, fmt.Errorf("control plane at %s: %w", addr, err)
+	}
+	return &Client{stub: Stub{conn}, conn: conn, addr: addr, conf: conf, images: images, log: log}, nil
+}
+
+// Close ends the connection.
+func (c *Client) Close() error { return c.conn.Close() }
+
+// redial is how long a broken connection is left alone.
+const redial = time.Second
+
+// Serve lets the control plane call impl, the agent, until ctx ends.
+func (c *Client) Serve(ctx context.Context, impl any) {
+	e := NewExport(impl, reflect.TypeFor[nodes.Conn](), reflect.TypeFor[nodes.Storage]())
+	conf := c.conf.Clone()
+	conf.NextProtos = []string{Reverse}
+	c.again(ctx, "being called by the control plane", func() error {
+		raw, err := (&tls.Dialer{Config: conf, NetDialer: &net.Dialer{Timeout: handshakeTimeout}}).DialContext(ctx, "tcp", c.addr)
+		if err != nil {
+			return err
+		}
+		c.log.Info("the control plane can call this node", "addr", c.addr)
+		return serveOne(ctx, raw, e)
+	})
+}
+
+// serveOne answers calls on a connection until it breaks or ctx ends.
+func serveOne(ctx context.Context, raw net.Conn, e *Export) error {
+	q, ended := newQueue(raw.LocalAddr()), make(chan struct{})
+	s := newServer(func(context.Context) (*Export, error) { return e, nil }, grpc.KeepaliveParams(aliveServer), grpc.KeepaliveEnforcementPolicy(aliveAllowed))
+	var group sync.WaitGroup
+	group.Go(func() { _ = s.Serve(q) }) // until Stop
+	q.put(ctx, &closing{Conn: raw, ended: ended})
+	select {
+	case <-ended:
+	case <-ctx.Done():
+	}
+	s.Stop()
+	group.Wait()
+	return context.Cause(ctx)
+}
+
+// again does something until ctx ends, with a pause after each time.
+func (c *Client) again(ctx context.Context, what string, fn func() error) {
+	for ctx.Err() == nil {
+		if err := fn(); err != nil && ctx.Err() == nil {
+			c.log.Warn(what+" is interrupted", "err", err)
+		}
+		select {
+		case <-time.After(redial):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// Instances implements node.Control. What a new connection does not name any more
+// is wanted no more.
+func (c *Client) Instances(ctx context.Context) <-chan node.InstanceEvent {
+	out := make(chan node.InstanceEvent)
+	go func() {
+		defer close(out)
+		known := map[string]bool{}
+		c.again(ctx, "following what this node should run", func() error {
+			seen := map[string]bool{}
+			return follow(ctx, c.stub, "Instances", func(e node.InstanceEvent) bool {
+				for _, x := range changes(e, known, &seen) {
+					select {
+					case out <- x:
+					case <-ctx.Done():
+						return false
+					}
+				}
+				return true
+			})
+		})
+	}()
+	return out
+}
+
+// changes are what an event of a connection means: at Synced also the end of what
+// was known before and has not been named since. seen is nil from then on.
+func changes(e node.InstanceEvent, known map[string]bool, seen *map[string]bool) []node.InstanceEvent {
+	switch {
+	case e.Synced:
+		var out []node.InstanceEvent
+		for id := range known {
+			if *seen != nil && !(*seen)[id] {
+				delete(known, id)
+				out = append(out, node.InstanceEvent{ID: id})
+			}
+		}
+		*seen = nil
+		return append(out, e)
+	case e.Instance == nil:
+		delete(known, e.ID)
+	default:
+		known[e.ID] = true
+		if *seen != nil {
+			(*seen)[e.ID] = true
+		}
+	}
+	return []node.InstanceEvent{e}
+}
+
+// Networks implements node.Control.
+func (c *Client) Networks(ctx context.Context) <-chan nodeapi.NetState {
+	out := make(chan nodeapi.NetState)
+	go func() {
+		defer close(out)
+		c.again(ctx, "following the state of networks", func() error {
+			return follow(ctx, c.stub, "Networks", func(s nodeapi.NetState) bool {
+				select {
+				case out <- s:
+					return true
+				case <-ctx.Done():
+					return false
+				}
+			})
+		})
+	}()
+	return out
+}
+
+// Report implements node.Control.
+func (c *Client) Report(ctx context.Context, s nodeapi.InstanceStatus) error {
+	return c.stub.call(ctx, nil, "Report", s)
+}
+
+// ReportPorts implements node.Control; it insists, for nobody would report them again.
+func (c *Client) ReportPorts(ctx context.Context, ports []nodeapi.PortStatus) error {
+	err := c.stub.call(ctx, nil, "ReportPorts", ports)
+	for ; err != nil && ctx.Err() == nil; err = c.stub.call(ctx, nil, "ReportPorts", ports) {
+		select {
+		case <-time.After(redial):
+		case <-ctx.Done():
+		}
+	}
+	return err
+}
+
+// ReportNode implements node.Control.
+func (c *Client) ReportNode(ctx context.Context, n nodeapi.NodeInfo) error {
+	return c.stub.call(ctx, nil, "ReportNode", n)
+}
+
+// Renew asks for a new certificate.
+func (c *Client) Renew(ctx context.Context, csr []byte) ([]byte, error) {
+	return ask[[]byte](ctx, c.stub, "Renew", csr)
+}
+
+// Image implements node.Control: the data is fetched once and kept.
+func (c *Client) Image(ctx context.Context, id string) (path, format string, err error) {
+	if id != filepath.Base(id) {
+		return "", "", fmt.Errorf("%q is no image id", id)
+	}
+	lock, _ := c.locks.LoadOrStore(id, &sync.Mutex{})
+	lock.(*sync.Mutex).Lock()
+	defer lock.(*sync.Mutex).Unlock()
+	if format, err = ask[string](ctx, c.stub, "ImageFormat", id); err != nil {
+		return "", "", err
+	}
+	path = filepath.Join(c.images, id)
+	if _, err := os.Stat(path); err == nil {
+		return path, format, nil
+	}
+	return path, format, c.fetch(ctx, id, path)
+}
+
+// fetch downloads an image; it has its name only when it is complete.
+func (c *Client) fetch(ctx context.Context, id, path string) error {
+	r, err := c.stub.reader(ctx, "OpenImage", id)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	f, err := os.CreateTemp(c.images, id+".new-")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name())
+	_, err = io.Copy(f, r)
+	if err == nil {
+		err = f.Sync()
+	}
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		return fmt.Errorf("fetching image %s: %w", id, err)
+	}
+	if err := os.Chmod(f.Name(), 0o644); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), path)
+}

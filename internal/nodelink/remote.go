@@ -1,0 +1,98 @@
+package nodelink
+
+import (
+	"context"
+	"io"
+	"net"
+
+	"github.com/strata-cloud/strata/internal/nodeapi"
+	"github.com/strata-cloud/strata/internal/nodes"
+)
+
+// Remote is a node's agent as the control plane calls it.
+type Remote struct{ Stub }
+
+var (
+	_ nodes.Conn    = Remote{}
+	_ nodes.Storage = Remote{}
+)
+
+// ConsoleLog implements nodes.Conn.
+func (r Remote) ConsoleLog(ctx context.Context, instance string, lines int) ([]byte, error) {
+	return ask[[]byte](ctx, r.Stub, "ConsoleLog", instance, lines)
+}
+
+// Console implements nodes.Conn.
+func (r Remote) Console(ctx context.Context, instance, kind string) (net.Conn, error) {
+	return r.dialled(ctx, "Console", instance, kind)
+}
+
+// Diagnostics implements nodes.Conn.
+func (r Remote) Diagnostics(ctx context.Context, instance string) (*nodeapi.Diagnostics, error) {
+	return ask[*nodeapi.Diagnostics](ctx, r.Stub, "Diagnostics", instance)
+}
+
+// Interrupt implements nodes.Conn.
+func (r Remote) Interrupt(ctx context.Context, instance string) error {
+	return r.call(ctx, nil, "Interrupt", instance)
+}
+
+// ReadDisk implements nodes.Conn.
+func (r Remote) ReadDisk(ctx context.Context, instance, disk string) (io.ReadCloser, error) {
+	return r.reader(ctx, "ReadDisk", instance, disk)
+}
+
+// Pools implements nodes.Storage.
+func (r Remote) Pools(ctx context.Context) ([]nodeapi.Pool, error) {
+	return ask[[]nodeapi.Pool](ctx, r.Stub, "Pools")
+}
+
+// EnsureVolume implements nodes.Storage.
+func (r Remote) EnsureVolume(ctx context.Context, v nodeapi.Volume) error {
+	return r.call(ctx, nil, "EnsureVolume", v)
+}
+
+// DeleteVolume implements nodes.Storage.
+func (r Remote) DeleteVolume(ctx context.Context, v nodeapi.VolumeRef) error {
+	return r.call(ctx, nil, "DeleteVolume", v)
+}
+
+// ExtendVolume implements nodes.Storage.
+func (r Remote) ExtendVolume(ctx context.Context, v nodeapi.VolumeRef, sizeGiB int) error {
+	return r.call(ctx, nil, "ExtendVolume", v, sizeGiB)
+}
+
+// EnsureSnapshot implements nodes.Storage.
+func (r Remote) EnsureSnapshot(ctx context.Context, v nodeapi.VolumeRef, snapshot string) error {
+	return r.call(ctx, nil, "EnsureSnapshot", v, snapshot)
+}
+
+// DeleteSnapshot implements nodes.Storage.
+func (r Remote) DeleteSnapshot(ctx context.Context, v nodeapi.VolumeRef, snapshot string) error {
+	return r.call(ctx, nil, "DeleteSnapshot", v, snapshot)
+}
+
+// RevertVolume implements nodes.Storage.
+func (r Remote) RevertVolume(ctx context.Context, v nodeapi.VolumeRef, snapshot string) error {
+	return r.call(ctx, nil, "RevertVolume", v, snapshot)
+}
+
+// ReadVolume implements nodes.Storage.
+func (r Remote) ReadVolume(ctx context.Context, v nodeapi.VolumeRef, snapshot, format string) (io.ReadCloser, error) {
+	return r.reader(ctx, "ReadVolume", v, snapshot, format)
+}
+
+// MakeBackup implements nodes.Storage.
+func (r Remote) MakeBackup(ctx context.Context, b nodeapi.Backup) (nodeapi.BackupResult, error) {
+	return ask[nodeapi.BackupResult](ctx, r.Stub, "MakeBackup", b)
+}
+
+// Restore implements nodes.Storage.
+func (r Remote) Restore(ctx context.Context, backup string, v nodeapi.VolumeRef) error {
+	return r.call(ctx, nil, "Restore", backup, v)
+}
+
+// DeleteBackup implements nodes.Storage.
+func (r Remote) DeleteBackup(ctx context.Context, backup string) error {
+	return r.call(ctx, nil, "DeleteBackup", backup)
+}
