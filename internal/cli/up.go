@@ -31,6 +31,9 @@ func (a *app) up() *cobra.Command {
 			if os.Geteuid() != 0 {
 				return fmt.Errorf("starting a cloud needs root, for network namespaces and QEMU's users: try sudo strata up")
 			}
+			if node, err := joined(&cfg); node || err != nil {
+				return cmp.Or(err, a.runNode(cmd.Context(), cfg, detach, verbose))
+			}
 			if detach {
 				return a.upDetached(cmd.Context(), &cfg, verbose)
 			}
@@ -44,6 +47,8 @@ func (a *app) up() *cobra.Command {
 		}}
 	c.Flags().StringVar(&cfg.Listen, "listen", region.DefaultListen, "address of the APIs, HOST:PORT; TLS off loopback")
 	c.Flags().StringVar(&cfg.PublicCIDR, "public-cidr", region.DefaultPublicCIDR, "addresses of the external network; the first is this machine's")
+	c.Flags().StringVar(&cfg.Cluster, "cluster-listen", "", "address where other machines join, ADDRESS:PORT; none can without")
+	c.Flags().StringVar(&cfg.Node, "name", "", "this machine's name in the cloud; default: its host name")
 	c.Flags().BoolVarP(&detach, "detach", "d", false, "return when the cloud is ready and leave it running")
 	c.Flags().BoolVarP(&verbose, "verbose", "v", false, "log every request and step")
 	return c
@@ -74,20 +79,34 @@ func (a *app) upDetached(ctx context.Context, cfg *region.Config, verbose bool) 
 	if err := os.MkdirAll(a.dataDir, 0o711); err != nil {
 		return fmt.Errorf("making the data directory: %w; choose another with --data-dir", err)
 	}
-	log, err := os.OpenFile(a.path("strata.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	args := []string{"up", "--data-dir", a.dataDir, "--listen", cfg.Listen, "--public-cidr", cfg.PublicCIDR, "--cluster-listen", cfg.Cluster, "--name", cfg.Node}
+	client := region.HealthClient(cfg)
+	pid, took, err := a.spawn(ctx, args, verbose, "the cloud to answer at "+cfg.Listen, func(ctx context.Context, pid int) bool {
+		return healthy(ctx, client, region.URLOf(cfg), pid)
+	})
 	if err != nil {
 		return err
+	}
+	a.progress("Strata is ready at %s (%s, pid %d); its log is %s", region.URLOf(cfg), took, pid, a.path("strata.log"))
+	return nil
+}
+
+// spawn starts this program again in a session of its own, with strata.log as its
+// output, and waits until it is ready.
+func (a *app) spawn(ctx context.Context, args []string, verbose bool, what string, ready func(ctx context.Context, pid int) bool) (pid int, took time.Duration, err error) {
+	log, err := os.OpenFile(a.path("strata.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return 0, 0, err
 	}
 	defer log.Close()
 	from, err := log.Seek(0, 2)
 	if err != nil {
-		return err
+		return 0, 0, err
 	}
 	self, err := os.Executable()
 	if err != nil {
-		return err
+		return 0, 0, err
 	}
-	args := []string{"up", "--data-dir", a.dataDir, "--listen", cfg.Listen, "--public-cidr", cfg.PublicCIDR}
 	if verbose {
 		args = append(args, "--verbose")
 	}
@@ -95,26 +114,21 @@ func (a *app) upDetached(ctx context.Context, cfg *region.Config, verbose bool) 
 	cmd.Stdout, cmd.Stderr, cmd.SysProcAttr = log, log, &syscall.SysProcAttr{Setsid: true}
 	start := time.Now()
 	if err := cmd.Start(); err != nil {
-		return err
+		return 0, 0, err
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	client := region.HealthClient(cfg)
-	err = wait.Until(ctx, "the cloud to answer at "+cfg.Listen, 10*time.Millisecond, func(ctx context.Context) (bool, error) {
+	err = wait.Until(ctx, what, 10*time.Millisecond, func(ctx context.Context) (bool, error) {
 		select {
 		case <-ended:
-			return false, fmt.Errorf("the cloud did not start: %s", a.lastError(from))
+			return false, fmt.Errorf("it did not start: %s", a.lastError(from))
 		default:
-			return healthy(ctx, client, region.URLOf(cfg), cmd.Process.Pid), nil
+			return ready(ctx, cmd.Process.Pid), nil
 		}
 	})
-	if err != nil {
-		return err
-	}
-	a.progress("Strata is ready at %s (%s, pid %d); its log is %s", region.URLOf(cfg), time.Since(start).Round(time.Millisecond), cmd.Process.Pid, a.path("strata.log"))
-	return nil
+	return cmd.Process.Pid, time.Since(start).Round(time.Millisecond), err
 }
 
 // runsAlready gives the pid of a cloud that answers, or 0 when none runs. A process

@@ -154,7 +154,7 @@ func TestServerPath(t *testing.T) {
 			t.Errorf("%+v", n)
 		}
 	}
-	if err := w.s.ReportPorts(ctx, []nodeapi.PortStatus{{PortID: absent, Up: true}, {PortID: "gone", Up: true}}); err != nil {
+	if err := w.s.ReportPorts(ctx, "n1", []nodeapi.PortStatus{{PortID: absent, Up: true}, {PortID: "gone", Up: true}}); err != nil {
 		t.Fatal(err)
 	}
 	if got := w.s.Ports("s1"); len(got) != 1 || got[0].Status != "ACTIVE" || len(got[0].Floating) != 1 {

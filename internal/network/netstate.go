@@ -215,7 +215,7 @@ func (s *Service) Watch(ctx context.Context, node string) <-chan nodeapi.NetStat
 }
 
 // ReportPorts writes what a node says of its ports. Ports that are gone are fine.
-func (s *Service) ReportPorts(ctx context.Context, list []nodeapi.PortStatus) error {
+func (s *Service) ReportPorts(ctx context.Context, node string, list []nodeapi.PortStatus) error {
 	return s.do(ctx, nil, func(c *call) error {
 		for _, st := range list {
 			p, err := get(c, c.ports, st.PortID)
@@ -223,6 +223,9 @@ func (s *Service) ReportPorts(ctx context.Context, list []nodeapi.PortStatus) er
 				continue
 			} else if err != nil {
 				return err
+			}
+			if p.Host != "" && p.Host != node {
+				continue // it has gone elsewhere
 			}
 			now := *p
 			now.Status = statusDown

@@ -34,7 +34,7 @@ func TestWatch(t *testing.T) {
 	until("the port", func(st nodeapi.NetState) bool {
 		return len(st.Ports) == 1 && st.Ports[0].Local && len(st.SecurityGroups) == 1
 	})
-	if err := w.s.ReportPorts(ctx, []nodeapi.PortStatus{{PortID: absent, Up: true}}); err != nil {
+	if err := w.s.ReportPorts(ctx, "n1", []nodeapi.PortStatus{{PortID: absent, Up: true}}); err != nil {
 		t.Fatal(err)
 	}
 	g := w.s.groups.By("project", "p1")[0].ID

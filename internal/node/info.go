@@ -18,13 +18,9 @@ import (
 
 var versionRE = regexp.MustCompile(`version (\d+(?:\.\d+)+)`)
 
-// Describe tells what this machine has and is. Disk is the size of the file
-// system that holds dir.
-func Describe(ctx context.Context, accel, dir string) (nodeapi.NodeInfo, error) {
-	name, err := os.Hostname()
-	if err != nil {
-		return nodeapi.NodeInfo{}, err
-	}
+// Describe tells what this machine, a node of that name and address, has and is.
+// Disk is the size of the file system that holds dir.
+func Describe(ctx context.Context, name, addr, accel, dir string) (nodeapi.NodeInfo, error) {
 	var sys unix.Sysinfo_t
 	if err := unix.Sysinfo(&sys); err != nil {
 		return nodeapi.NodeInfo{}, fmt.Errorf("reading the machine's memory: %w", err)
@@ -37,7 +33,7 @@ func Describe(ctx context.Context, accel, dir string) (nodeapi.NodeInfo, error) 
 	if err != nil {
 		return nodeapi.NodeInfo{}, fmt.Errorf("asking QEMU for its version: %w", err)
 	}
-	n := nodeapi.NodeInfo{ID: name, Host: name, Addr: "127.0.0.1", VCPUs: runtime.NumCPU(), MemoryMiB: int(sys.Totalram * uint64(sys.Unit) >> 20),
+	n := nodeapi.NodeInfo{ID: name, Host: name, Addr: addr, VCPUs: runtime.NumCPU(), MemoryMiB: int(sys.Totalram * uint64(sys.Unit) >> 20),
 		DiskGiB: int(fs.Blocks * uint64(fs.Bsize) >> 30), Accelerator: accel, Hypervisor: "QEMU", CPUArch: "x86_64",
 		BootedAt: time.Now().Add(-time.Duration(sys.Uptime) * time.Second).UTC().Truncate(time.Second), SeenAt: time.Now().UTC()}
 	if m := versionRE.FindSubmatch(out); m != nil {

@@ -3,7 +3,8 @@
 //
 // Three kinds of records, one writer each: Info and Status are written by a
 // node's agent (through this package), Instance by the compute service. An agent
-// sees only its own node's instances.
+// sees only its own node's instances. Members are the machines that joined, by way
+// of Tokens; whoever is none is not let in.
 package nodes
 
 import (
@@ -23,6 +24,8 @@ type Registry struct {
 	Infos     *store.Collection[nodeapi.NodeInfo]
 	Instances *store.Collection[nodeapi.Instance]
 	Statuses  *store.Collection[nodeapi.InstanceStatus]
+	Members   *store.Collection[Member]
+	Tokens    *store.Collection[Token]
 
 	db    *store.DB
 	mu    sync.Mutex
@@ -57,6 +60,8 @@ func New(db *store.DB) *Registry {
 		Statuses: store.Register(db, store.Schema[nodeapi.InstanceStatus]{Service: "node", Kind: "status", Version: 1,
 			ID:    func(s *nodeapi.InstanceStatus) string { return s.ID },
 			Index: map[string]func(*nodeapi.InstanceStatus) []string{"node": func(s *nodeapi.InstanceStatus) []string { return []string{s.Node} }}}),
+		Members: store.Register(db, store.Schema[Member]{Service: "node", Kind: "member", Version: 1, ID: func(m *Member) string { return m.ID }}),
+		Tokens:  store.Register(db, store.Schema[Token]{Service: "node", Kind: "token", Version: 1, ID: func(t *Token) string { return t.ID }}),
 	}
 }
 

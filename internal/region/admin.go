@@ -1,6 +1,7 @@
 package region
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -15,6 +16,7 @@ import (
 	"time"
 
 	"github.com/strata-cloud/strata/internal/dataplane"
+	"github.com/strata-cloud/strata/internal/errs"
 )
 
 // AdminSocket is where in the data directory the operator's commands reach the
@@ -53,17 +55,19 @@ func listenAdmin(dataDir string) (net.Listener, error) {
 }
 
 // runAdmin serves the operator's commands until ctx ends.
-func (r *Region) runAdmin(ctx context.Context) {
-	l, err := listenAdmin(r.cfg.DataDir)
+func (r *Region) runAdmin(ctx context.Context) { serveAdmin(ctx, &r.cfg, r.adminRoutes()) }
+
+func serveAdmin(ctx context.Context, cfg *Config, routes http.Handler) {
+	l, err := listenAdmin(cfg.DataDir)
 	if err != nil {
-		r.cfg.Log.Error("strata status, doctor and backup will not work", "err", err)
+		cfg.Log.Error("strata status, doctor and backup will not work", "err", err)
 		return
 	}
-	srv := &http.Server{Handler: r.adminRoutes(), ReadHeaderTimeout: 5 * time.Second, BaseContext: func(net.Listener) context.Context { return ctx }}
+	srv := &http.Server{Handler: routes, ReadHeaderTimeout: 5 * time.Second, BaseContext: func(net.Listener) context.Context { return ctx }}
 	stop := context.AfterFunc(ctx, func() { _ = srv.Close() })
 	defer stop()
 	if err := srv.Serve(l); err != nil && !errors.Is(err, http.ErrServerClosed) {
-		r.cfg.Log.Error("admin socket", "err", err)
+		cfg.Log.Error("admin socket", "err", err)
 	}
 }
 
@@ -73,8 +77,18 @@ func (r *Region) adminRoutes() http.Handler {
 		s, err := r.Status(q.Context())
 		answer(w, s, err)
 	})
-	mux.HandleFunc("GET /trace", func(w http.ResponseWriter, q *http.Request) {
-		answer(w, r.host.plane.Trace(q.Context(), q.FormValue("port")), nil)
+	mux.HandleFunc("GET /trace", traceRoute(r.host))
+	mux.HandleFunc("POST /tokens", func(w http.ResponseWriter, q *http.Request) {
+		var in TokenRequest
+		err := decode(q, &in)
+		var out Token
+		if err == nil {
+			out, err = r.newToken(q.Context(), in.Life)
+		}
+		answer(w, out, err)
+	})
+	mux.HandleFunc("DELETE /nodes/{node}", func(w http.ResponseWriter, q *http.Request) {
+		answer(w, struct{}{}, r.removeNode(q.Context(), q.PathValue("node")))
 	})
 	mux.HandleFunc("GET /snapshot", func(w http.ResponseWriter, q *http.Request) {
 		// A copy that breaks off must not look whole: the connection is cut.
@@ -89,10 +103,26 @@ func (r *Region) adminRoutes() http.Handler {
 func answer(w http.ResponseWriter, body any, err error) {
 	w.Header().Set("Content-Type", "application/json")
 	if err != nil {
-		w.WriteHeader(http.StatusInternalServerError)
+		w.WriteHeader(statusOf(errs.KindOf(err)))
 		body = map[string]string{"message": err.Error()}
 	}
 	_ = json.NewEncoder(w).Encode(body)
+}
+
+func statusOf(k errs.Kind) int {
+	switch k {
+	case errs.Invalid:
+		return http.StatusBadRequest
+	case errs.Unauthenticated:
+		return http.StatusUnauthorized
+	case errs.Forbidden:
+		return http.StatusForbidden
+	case errs.NotFound:
+		return http.StatusNotFound
+	case errs.Conflict:
+		return http.StatusConflict
+	}
+	return http.StatusInternalServerError
 }
 
 // Admin speaks to the process that runs the region of a data directory.
@@ -132,8 +162,27 @@ func (a *Admin) Snapshot(ctx context.Context, w io.Writer) error {
 	return errors.Join(err, body.Close())
 }
 
+// NewToken asks for a token for machines that join, good for that long.
+func (a *Admin) NewToken(ctx context.Context, life time.Duration) (*Token, error) {
+	raw, err := json.Marshal(TokenRequest{life})
+	if err != nil {
+		return nil, err
+	}
+	var t Token
+	return &t, a.decode(ctx, http.MethodPost, "/tokens", bytes.NewReader(raw), &t)
+}
+
+// RemoveNode takes a machine out of the pool.
+func (a *Admin) RemoveNode(ctx context.Context, node string) error {
+	return a.decode(ctx, http.MethodDelete, "/nodes/"+url.PathEscape(node), nil, &struct{}{})
+}
+
 func (a *Admin) json(ctx context.Context, path string, to any) error {
-	body, err := a.get(ctx, path)
+	return a.decode(ctx, http.MethodGet, path, nil, to)
+}
+
+func (a *Admin) decode(ctx context.Context, method, path string, in io.Reader, to any) error {
+	body, err := a.ask(ctx, method, path, in)
 	if err != nil {
 		return err
 	}
@@ -141,7 +190,11 @@ func (a *Admin) json(ctx context.Context, path string, to any) error {
 }
 
 func (a *Admin) get(ctx context.Context, path string) (io.ReadCloser, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://strata"+path, nil)
+	return a.ask(ctx, http.MethodGet, path, nil)
+}
+
+func (a *Admin) ask(ctx context.Context, method, path string, in io.Reader) (io.ReadCloser, error) {
+	req, err := http.NewRequestWithContext(ctx, method, "http://strata"+path, in)
 	if err != nil {
 		return nil, err
 	}

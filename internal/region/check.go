@@ -36,6 +36,9 @@ func Check(cfg *Config) error {
 	return l.Close()
 }
 
+// CheckNode is Check for a machine that is to join another's cloud.
+func CheckNode() error { return checkPrograms() }
+
 func checkPrograms() error {
 	var missing, packages []string
 	for _, p := range programs {

@@ -10,21 +10,26 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/strata-cloud/strata/internal/errs"
+	"github.com/strata-cloud/strata/internal/nodes"
 )
 
 // Defaults of the command line.
 const (
 	DefaultListen     = "127.0.0.1:5000"
 	DefaultPublicCIDR = "172.24.4.0/24"
+	ClusterPort       = "5001" // where machines join, unless another is chosen
 )
 
 // Config says where a region lives and what it shows to the world.
 type Config struct {
 	DataDir    string
 	Listen     string // host:port of the APIs
+	Cluster    string // host:port for machines that join; "": none can
+	Node       string // this machine's name in the pool. Default: its host name
 	PublicCIDR string // of the external network; the first address is the host's
 	Version    string
 	Log        *slog.Logger
@@ -53,6 +58,15 @@ func (c *Config) Validate() error {
 	if err := validListen(c.Listen); err != nil {
 		return err
 	}
+	if c.Node == "" {
+		c.Node = hostName()
+	}
+	if err := nodes.CheckName(c.Node); err != nil {
+		return err
+	}
+	if err := validCluster(c.Cluster); err != nil {
+		return err
+	}
 	if c.PublicCIDR == "" {
 		c.PublicCIDR = DefaultPublicCIDR
 	}
@@ -76,6 +90,36 @@ func validListen(addr string) error {
 		return errs.Invalidf("--listen %s is not HOST:PORT with a port of 1 to 65535, such as %s", addr, DefaultListen)
 	}
 	return nil
+}
+
+// validCluster takes an address of this machine that others can be told of.
+func validCluster(addr string) error {
+	host, _, err := net.SplitHostPort(addr)
+	ip, perr := netip.ParseAddr(host)
+	switch {
+	case addr == "":
+		return nil
+	case err != nil || perr != nil || ip.IsUnspecified():
+		return errs.Invalidf("--cluster-listen %s is not ADDRESS:PORT with an address of this machine that other machines reach, such as 192.0.2.10:%s", addr, ClusterPort)
+	}
+	return nil
+}
+
+// addr is where other machines reach this one.
+func (c *Config) addr() string {
+	if host, _, err := net.SplitHostPort(c.Cluster); err == nil {
+		return host
+	}
+	return "127.0.0.1"
+}
+
+// hostName is this machine's name in lower case, which is what users see as the host.
+func hostName() string {
+	name, err := os.Hostname()
+	if err != nil || name == "" {
+		return "localhost"
+	}
+	return strings.ToLower(name)
 }
 
 // Name names the cloud on this machine: it begins the name of every namespace,

@@ -2,26 +2,37 @@ package region
 
 import (
 	"context"
+	"fmt"
+	"io"
 	"os"
 	"syscall"
 
+	"github.com/strata-cloud/strata/internal/errs"
 	"github.com/strata-cloud/strata/internal/node"
 	"github.com/strata-cloud/strata/internal/nodeapi"
+	"github.com/strata-cloud/strata/internal/nodelink"
+	"github.com/strata-cloud/strata/internal/placement"
 	"github.com/strata-cloud/strata/internal/store"
 )
 
-// control is the control plane as the agent in the same process sees it.
-type control struct{ r *Region }
+// control is the control plane as a node's agent sees it: the one in the same
+// process directly, others by way of upstream.
+type control struct {
+	r    *Region
+	node string
+}
 
 func (c control) Instances(ctx context.Context) <-chan node.InstanceEvent {
 	out := make(chan node.InstanceEvent)
-	id := nodeID()
 	go func() {
 		defer close(out)
 		for ev := range c.r.Nodes.Instances.Watch(ctx) {
 			e := node.InstanceEvent{ID: ev.ID, Instance: ev.New, Synced: ev.Type == store.Synced}
-			if !e.Synced && ev.New != nil && ev.New.Node != id {
-				continue
+			if !e.Synced && ev.New != nil && ev.New.Node != c.node {
+				if ev.Old == nil || ev.Old.Node != c.node {
+					continue
+				}
+				e.Instance = nil // it runs elsewhere now
 			}
 			select {
 			case out <- e:
@@ -34,7 +45,7 @@ func (c control) Instances(ctx context.Context) <-chan node.InstanceEvent {
 }
 
 func (c control) Networks(ctx context.Context) <-chan nodeapi.NetState {
-	return c.r.Network.Watch(ctx, nodeID())
+	return c.r.Network.Watch(ctx, c.node)
 }
 
 func (c control) Report(ctx context.Context, s nodeapi.InstanceStatus) error {
@@ -42,11 +53,21 @@ func (c control) Report(ctx context.Context, s nodeapi.InstanceStatus) error {
 }
 
 func (c control) ReportPorts(ctx context.Context, ports []nodeapi.PortStatus) error {
-	return c.r.Network.ReportPorts(store.Freeing(ctx), ports)
+	return c.r.Network.ReportPorts(store.Freeing(ctx), c.node, ports)
 }
 
 func (c control) ReportNode(ctx context.Context, n nodeapi.NodeInfo) error {
-	return c.r.DB.Txn(ctx, func(tx *store.Tx) error { return c.r.Nodes.Infos.TxPut(tx, &n) })
+	if n.ID != c.node {
+		return errs.Forbiddenf("node %s cannot speak for %s", c.node, n.ID)
+	}
+	if err := c.r.DB.Txn(ctx, func(tx *store.Tx) error { return c.r.Nodes.Infos.TxPut(tx, &n) }); err != nil {
+		return err
+	}
+	err := c.r.Placement.EnsureProvider(ctx, placement.Node{ID: n.ID, Name: n.Host, VCPUs: n.VCPUs, MemoryMiB: n.MemoryMiB, DiskGiB: n.DiskGiB, Traits: node.Traits(n)})
+	if err != nil {
+		return fmt.Errorf("placement: %w", err)
+	}
+	return nil
 }
 
 func (c control) Image(ctx context.Context, id string) (path, format string, err error) {
@@ -58,13 +79,40 @@ func (c control) Image(ctx context.Context, id string) (path, format string, err
 	return path, v.DiskFormat, err
 }
 
-// nodeID names this machine: its host name, which is what users see as the host.
-func nodeID() string {
-	name, err := os.Hostname()
-	if err != nil || name == "" {
-		return "localhost"
+// upstream is the control plane for an agent on another machine. What it says of
+// others than its own node is refused.
+type upstream struct{ control }
+
+var _ nodelink.Upstream = upstream{}
+
+func (u upstream) Report(ctx context.Context, s nodeapi.InstanceStatus) error {
+	i, err := u.r.Nodes.Instances.Get(s.ID)
+	if errs.Is(err, errs.NotFound) {
+		return nil // forgotten since
+	} else if err != nil {
+		return err
 	}
-	return name
+	if s.Node != u.node || i.Node != u.node {
+		return errs.Forbiddenf("server %s is not on node %s", s.ID, u.node)
+	}
+	return u.control.Report(ctx, s)
+}
+
+func (u upstream) ImageFormat(ctx context.Context, id string) (string, error) {
+	_, format, err := u.Image(ctx, id)
+	return format, err
+}
+
+func (u upstream) OpenImage(ctx context.Context, id string) (io.ReadCloser, error) {
+	path, _, err := u.Image(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	return os.Open(path)
+}
+
+func (u upstream) Renew(_ context.Context, csr []byte) ([]byte, error) {
+	return u.r.signNode(u.node, csr)
 }
 
 func fileGroup(fi os.FileInfo) []int {

@@ -20,12 +20,12 @@ import (
 	"github.com/strata-cloud/strata/internal/node"
 	"github.com/strata-cloud/strata/internal/nodeapi"
 	"github.com/strata-cloud/strata/internal/nodes"
-	"github.com/strata-cloud/strata/internal/placement"
 )
 
 // host is this machine as a node of the pool.
 type host struct {
-	region   *Region
+	cfg      *Config
+	control  node.Control
 	info     nodeapi.NodeInfo
 	why      string // of the acceleration
 	machines *hypervisor.QEMU
@@ -42,16 +42,17 @@ type conn struct {
 
 var _ nodes.Storage = conn{}
 
-func newHost(ctx context.Context, r *Region) (*host, error) {
-	cfg := &r.cfg
+// newHost opens this machine's servers, networks and volumes for an agent that
+// follows the control plane.
+func newHost(ctx context.Context, cfg *Config, control node.Control) (*host, error) {
 	accel, reason := hypervisor.Probe(ctx, cfg.DataDir)
 	cfg.Log.Info("acceleration", "accel", accel, "why", reason)
 	cgroups, err := cgroup.New(Name(cfg.DataDir))
 	if err != nil {
 		return nil, fmt.Errorf("control groups: %w", err)
 	}
-	h := &host{region: r, why: reason}
-	h.info, err = node.Describe(ctx, string(accel), cfg.DataDir)
+	h := &host{cfg: cfg, control: control, why: reason}
+	h.info, err = node.Describe(ctx, cfg.Node, cfg.addr(), string(accel), cfg.DataDir)
 	if err != nil {
 		return nil, err
 	}
@@ -73,16 +74,16 @@ func newHost(ctx context.Context, r *Region) (*host, error) {
 	if h.storage, err = newStorage(ctx, h, cgroups); err != nil {
 		return nil, err
 	}
-	h.agent, err = node.New(node.Options{ID: h.info.ID, Control: control{r}, Machines: h.machines, Plane: h.plane, Volumes: h.storage, Log: cfg.Log, CacheDir: cfg.path("bases")})
+	h.agent, err = node.New(node.Options{ID: h.info.ID, Control: control, Machines: h.machines, Plane: h.plane, Volumes: h.storage, Log: cfg.Log, CacheDir: cfg.path("bases")})
 	if err != nil {
 		return nil, err
 	}
-	return h, h.join(ctx)
+	return h, nil
 }
 
 // newStorage opens this machine's volumes.
 func newStorage(ctx context.Context, h *host, groups *cgroup.Manager) (*node.Storage, error) {
-	cfg := &h.region.cfg
+	cfg := h.cfg
 	tools := qemu.Tools{UID: cfg.QEMUUser, GID: cfg.QEMUUser}
 	driver, err := local.New(ctx, cfg.path(volumesDir), tools)
 	if err != nil {
@@ -103,30 +104,15 @@ func newStorage(ctx context.Context, h *host, groups *cgroup.Manager) (*node.Sto
 		Dir: cfg.path(attachedDir), Log: cfg.Log})
 }
 
-// join tells the control plane about this machine.
-func (h *host) join(ctx context.Context) error {
-	if err := (control{h.region}).ReportNode(ctx, h.info); err != nil {
-		return err
-	}
-	err := h.region.Placement.EnsureProvider(ctx, placement.Node{ID: h.info.ID, Name: h.info.Host, VCPUs: h.info.VCPUs, MemoryMiB: h.info.MemoryMiB, DiskGiB: h.info.DiskGiB,
-		Traits: node.Traits(h.info)})
-	if err != nil {
-		return fmt.Errorf("placement: %w", err)
-	}
-	h.region.Nodes.Connect(h.info.ID, conn{h.agent, h.storage})
-	return nil
-}
-
 // run works until ctx ends. Guests and their networking stay as they are.
 func (h *host) run(ctx context.Context) {
 	var group sync.WaitGroup
 	group.Go(func() { h.storage.Run(ctx) })
 	h.agent.Run(ctx)
 	group.Wait()
-	h.region.Nodes.Connect(h.info.ID, nil)
 	h.machines.Close()
 	if err := h.plane.Close(); err != nil {
-		h.region.cfg.Log.Warn("closing the data plane", "err", err)
+		h.cfg.Log.Warn("closing the data plane", "err", err)
 	}
 }
 

@@ -144,13 +144,25 @@ func (r *Region) start(ctx context.Context, group *sync.WaitGroup) error {
 		return fmt.Errorf("image service: %w", err)
 	}
 	var err error
-	if r.host, err = newHost(ctx, r); err != nil {
+	if r.host, err = newHost(ctx, &r.cfg, control{r, r.cfg.Node}); err != nil {
 		return fmt.Errorf("this machine as a node: %w", err)
 	}
-	for _, run := range []func(context.Context){r.Identity.Run, r.Compute.Run, r.host.run, r.runSagas, r.runAdmin, r.runSnapshots} {
+	if err := r.host.control.ReportNode(ctx, r.host.info); err != nil {
+		return fmt.Errorf("this machine as a node: %w", err)
+	}
+	r.Nodes.Connect(r.cfg.Node, conn{r.host.agent, r.host.storage})
+	if err := r.listenCluster(ctx, group); err != nil {
+		return err
+	}
+	for _, run := range []func(context.Context){r.Identity.Run, r.Compute.Run, r.runHost, r.runSagas, r.runAdmin, r.runSnapshots} {
 		group.Go(func() { run(ctx) })
 	}
 	return nil
+}
+
+func (r *Region) runHost(ctx context.Context) {
+	r.host.run(ctx)
+	r.Nodes.Connect(r.cfg.Node, nil)
 }
 
 func (r *Region) runSagas(ctx context.Context) {

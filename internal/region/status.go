@@ -14,6 +14,7 @@ import (
 type Status struct {
 	Version string         `json:"version"`
 	PID     int            `json:"pid"`
+	Node    string         `json:"node,omitempty"` // of a machine that joined: it has no store
 	URL     string         `json:"url"`
 	Begun   time.Time      `json:"begun"`
 	TookMS  int64          `json:"start_ms"` // from start to ready

@@ -15,6 +15,9 @@ import (
 	"net"
 	"os"
 	"time"
+
+	"github.com/strata-cloud/strata/internal/errs"
+	"github.com/strata-cloud/strata/internal/nodelink"
 )
 
 // The files of the region's certificate authority in the data directory.
@@ -113,8 +116,7 @@ func issue(ca *x509.Certificate, caKey *ecdsa.PrivateKey, names []string) (tls.C
 	if err != nil {
 		return tls.Certificate{}, err
 	}
-	t := &x509.Certificate{SerialNumber: serial(), Subject: pkix.Name{CommonName: "Strata API"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(certLife),
-		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}
+	t := &x509.Certificate{Subject: pkix.Name{CommonName: "Strata API"}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}
 	for _, n := range names {
 		if ip := net.ParseIP(n); ip != nil {
 			t.IPAddresses = append(t.IPAddresses, ip)
@@ -122,11 +124,38 @@ func issue(ca *x509.Certificate, caKey *ecdsa.PrivateKey, names []string) (tls.C
 			t.DNSNames = append(t.DNSNames, n)
 		}
 	}
-	der, err := x509.CreateCertificate(rand.Reader, t, ca, &key.PublicKey, caKey)
+	der, err := sign(ca, caKey, t, &key.PublicKey, certLife)
 	if err != nil {
 		return tls.Certificate{}, err
 	}
 	return tls.Certificate{Certificate: [][]byte{der, ca.Raw}, PrivateKey: key}, nil
+}
+
+// sign completes a certificate that is not an authority's.
+func sign(ca *x509.Certificate, caKey *ecdsa.PrivateKey, t *x509.Certificate, key any, life time.Duration) ([]byte, error) {
+	t.SerialNumber, t.KeyUsage = serial(), x509.KeyUsageDigitalSignature
+	t.NotBefore, t.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(life)
+	return x509.CreateCertificate(rand.Reader, t, ca, key, caKey)
+}
+
+// nodeLife is how long a node's certificate lasts; agents renew theirs well before.
+const nodeLife = 90 * 24 * time.Hour
+
+// signNode signs a node's certificate request (DER) for its name, whatever name it asks for.
+func (r *Region) signNode(node string, csr []byte) ([]byte, error) {
+	req, err := x509.ParseCertificateRequest(csr)
+	if err == nil {
+		err = req.CheckSignature()
+	}
+	if err != nil {
+		return nil, errs.Invalidf("that is no certificate request: %w", err)
+	}
+	ca, key, err := ensureCA(&r.cfg)
+	if err != nil {
+		return nil, err
+	}
+	return sign(ca, key, &x509.Certificate{Subject: pkix.Name{CommonName: node, OrganizationalUnit: []string{nodelink.NodeUnit}},
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}, req.PublicKey, nodeLife)
 }
 
 func serial() *big.Int {

@@ -14,9 +14,9 @@ import (
 	"github.com/strata-cloud/strata/internal/errs"
 )
 
-// lockDir makes the data directory and takes its lock, which ends with the
-// process however it ends.
-func lockDir(dir string) (*os.File, error) {
+// LockDir makes the data directory and takes its lock, which ends with the
+// process however it ends. Conflict: another process has it.
+func LockDir(dir string) (*os.File, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("making the data directory: %w", err)
 	}

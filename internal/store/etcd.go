@@ -58,7 +58,7 @@ func NewEtcd(ctx context.Context, opt EtcdOptions) (Backend, error) {
 	if opt.Quota == 0 {
 		opt.Quota = defaultQuota
 	}
-	lock, err := lockDir(opt.Dir)
+	lock, err := LockDir(opt.Dir)
 	if err != nil {
 		return nil, err
 	}

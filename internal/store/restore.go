@@ -22,7 +22,7 @@ const revisionBump = 1_000_000_000
 // it. A directory that holds a store is refused and a damaged snapshot leaves
 // the directory without one.
 func RestoreEtcd(dir string, r io.Reader) (err error) {
-	lock, err := lockDir(dir)
+	lock, err := LockDir(dir)
 	if err != nil {
 		return err
 	}
