@@ -294,7 +294,7 @@ func (s *Service) markDeleted(ctx context.Context, j *job) error {
 	}
 	return s.update(ctx, j.Server, func(v *Server) error {
 		t := wire.Now()
-		v.VMState, v.TaskState, v.DeletedAt, v.UserData, v.AdminPass = Deleted, "", &t, "", ""
+		v.VMState, v.TaskState, v.DeletedAt, v.UserData, v.AdminPass, v.Password = Deleted, "", &t, "", "", ""
 		return nil
 	})
 }

@@ -81,6 +81,7 @@ type Server struct {
 	ConfigDrive   bool              `json:"config_drive,omitempty"` //
 	UserData      string            `json:"user_data,omitempty"`    // base64
 	AdminPass     string            `json:"admin_pass,omitempty"`   // kept only until the first boot
+	Password      string            `json:"password,omitempty"`     // that the guest posted, encrypted
 	ReservationID string            `json:"reservation_id"`
 	LaunchIndex   int               `json:"launch_index"`
 	DiskConfig    string            `json:"disk_config"` // AUTO or MANUAL

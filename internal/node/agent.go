@@ -25,6 +25,8 @@ type Control interface {
 	Report(ctx context.Context, s nodeapi.InstanceStatus) error
 	ReportPorts(ctx context.Context, ports []nodeapi.PortStatus) error
 	ReportNode(ctx context.Context, n nodeapi.NodeInfo) error
+	// ReportPassword keeps the encrypted password that a guest posted. Conflict: it has one.
+	ReportPassword(ctx context.Context, id, password string) error
 	// Image gives a local, read-only file with the image's data and its format.
 	Image(ctx context.Context, id string) (path, format string, err error)
 }
@@ -194,14 +196,15 @@ func (a *Agent) ConsoleLog(_ context.Context, id string, lines int) ([]byte, err
 	return a.Machines.ConsoleLog(id, lines)
 }
 
-// Metadata answers a guest's metadata request from what this node knows.
-func (a *Agent) Metadata(_ context.Context, device string, w http.ResponseWriter, r *http.Request) {
+// Metadata answers a guest's metadata request from what this node knows; a
+// password that the guest posts goes to the control plane.
+func (a *Agent) Metadata(ctx context.Context, device string, w http.ResponseWriter, r *http.Request) {
 	inst, _ := a.want(device)
 	if inst == nil {
 		http.NotFound(w, r)
 		return
 	}
-	configdrive.Serve(w, r, inst)
+	configdrive.Serve(w, r, inst, func(password string) error { return a.Control.ReportPassword(ctx, device, password) })
 }
 
 // PortChanged takes the data plane's word on a port; it never blocks.

@@ -165,6 +165,7 @@ func (h *hands) Report(_ context.Context, s nodeapi.InstanceStatus) error {
 }
 func (h *hands) ReportPorts(context.Context, []nodeapi.PortStatus) error { return nil }
 func (h *hands) ReportNode(context.Context, nodeapi.NodeInfo) error      { return nil }
+func (h *hands) ReportPassword(context.Context, string, string) error    { return nil }
 func (h *hands) Image(context.Context, string) (string, string, error) {
 	return "", "", errs.NotFoundf("no image")
 }

@@ -92,6 +92,7 @@ type GuestConfig struct {
 	InstanceType     string            `json:"instance_type"`
 	ImageID          string            `json:"image_id"`
 	AdminPass        string            `json:"admin_pass"`
+	Password         string            `json:"password"` // that the guest posted, encrypted
 	UserData         []byte            `json:"user_data"`
 	Metadata         map[string]string `json:"metadata"`
 	Keys             []Key             `json:"keys"`

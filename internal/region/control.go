@@ -49,6 +49,10 @@ func (c control) ReportNode(ctx context.Context, n nodeapi.NodeInfo) error {
 	return c.r.DB.Txn(ctx, func(tx *store.Tx) error { return c.r.Nodes.Infos.TxPut(tx, &n) })
 }
 
+func (c control) ReportPassword(ctx context.Context, id, password string) error {
+	return c.r.Compute.TakePassword(ctx, id, password)
+}
+
 func (c control) Image(ctx context.Context, id string) (path, format string, err error) {
 	v, err := c.r.Image.Image(ctx, c.r.Identity.ServiceCredentials(), id)
 	if err != nil {
