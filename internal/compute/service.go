@@ -20,6 +20,7 @@ import (
 	"github.com/strata-cloud/strata/internal/nodeapi"
 	"github.com/strata-cloud/strata/internal/nodes"
 	"github.com/strata-cloud/strata/internal/policy"
+	"github.com/strata-cloud/strata/internal/rest"
 	"github.com/strata-cloud/strata/internal/saga"
 	"github.com/strata-cloud/strata/internal/store"
 )
@@ -171,7 +172,7 @@ func New(o Options) *Service {
 	s.keys = keypair.New(o.DB, s.ledger, func(c *policy.Credentials) int { return s.quotas.UserLimits(c.ProjectID, c.UserID)["key_pairs"] })
 	s.groups = servergroup.New(o.DB, s.ledger, s.members, func(project string) int { return s.quotas.Limits(project)["server_groups"] })
 	s.usages = usage.New(o.DB, s.liveUsage)
-	s.moves = migration.New(o.DB)
+	s.moves = migration.New(o.DB, func(r *rest.Request) error { _, err := s.authorized(r); return err })
 	s.consoles = s.newConsoles()
 	s.pool = pool.New(o.DB, o.Nodes, s.onHost, o.ProviderID)
 	s.registerSagas()
