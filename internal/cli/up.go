@@ -44,6 +44,7 @@ func (a *app) up() *cobra.Command {
 		}}
 	c.Flags().StringVar(&cfg.Listen, "listen", region.DefaultListen, "address of the APIs, HOST:PORT; TLS off loopback")
 	c.Flags().StringVar(&cfg.PublicCIDR, "public-cidr", region.DefaultPublicCIDR, "addresses of the external network; the first is this machine's")
+	c.Flags().DurationVar(&cfg.ReclaimAfter, "reclaim-after", 0, "how long deleted servers can be restored, such as 24h; 0: not at all")
 	c.Flags().BoolVarP(&detach, "detach", "d", false, "return when the cloud is ready and leave it running")
 	c.Flags().BoolVarP(&verbose, "verbose", "v", false, "log every request and step")
 	return c
@@ -87,7 +88,7 @@ func (a *app) upDetached(ctx context.Context, cfg *region.Config, verbose bool) 
 	if err != nil {
 		return err
 	}
-	args := []string{"up", "--data-dir", a.dataDir, "--listen", cfg.Listen, "--public-cidr", cfg.PublicCIDR}
+	args := []string{"up", "--data-dir", a.dataDir, "--listen", cfg.Listen, "--public-cidr", cfg.PublicCIDR, "--reclaim-after", cfg.ReclaimAfter.String()}
 	if verbose {
 		args = append(args, "--verbose")
 	}

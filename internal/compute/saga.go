@@ -30,6 +30,9 @@ const (
 	sagaReturn = "compute.server.unshelve"
 
 	sagaOffload = "compute.server.offload"
+	sagaRestore = "compute.server.restore"
+
+	sagaSoftDelete = "compute.server.softdelete"
 )
 
 // job is the state of every saga on a server.
@@ -75,6 +78,7 @@ func (s *Service) registerSagas() {
 	s.registerRemake()
 	s.registerSnapshot()
 	s.registerShelve()
+	s.registerSoftDelete()
 	s.registerVolumes()
 	s.registerInterfaces()
 }
@@ -90,6 +94,9 @@ func (s *Service) update(ctx context.Context, id string, fn func(*Server) error)
 
 // doing sets the task state, unless a delete has begun: nothing overrides that.
 func (v *Server) doing(t TaskState) {
+	if t == "" && v.leaving() {
+		t = SoftDeleting
+	}
 	if v.TaskState != Deleting {
 		v.TaskState = t
 	}

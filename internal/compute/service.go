@@ -144,6 +144,9 @@ type Options struct {
 	PublicURL string
 	// BootTimeout bounds the wait for a node to start a server. Default 5 min.
 	BootTimeout time.Duration
+	// ReclaimAfter is how long a deleted server can be restored; 0: a delete is
+	// final at once (nova's reclaim_instance_interval).
+	ReclaimAfter time.Duration
 }
 
 // Service is the compute service.

@@ -32,6 +32,8 @@ type Config struct {
 	QEMUUser int
 	// StopGrace is how long requests under way may take at shutdown. Default 5 s.
 	StopGrace time.Duration
+	// ReclaimAfter is how long a deleted server can be restored; 0: not at all.
+	ReclaimAfter time.Duration
 }
 
 // qemuUser is the uid that Debian reserves for libvirt's QEMU; any other unprivileged one does as well.
@@ -59,6 +61,9 @@ func (c *Config) Validate() error {
 	p, err := netip.ParsePrefix(c.PublicCIDR)
 	if err != nil || !p.Addr().Is4() || p.Bits() > 29 || p != p.Masked() {
 		return errs.Invalidf("--public-cidr %s is not an IPv4 network of at least 8 addresses, such as %s", c.PublicCIDR, DefaultPublicCIDR)
+	}
+	if c.ReclaimAfter < 0 {
+		return errs.Invalidf("--reclaim-after %s is no time for which deleted servers can be kept, such as 24h", c.ReclaimAfter)
 	}
 	if c.QEMUUser == 0 {
 		c.QEMUUser = qemuUser
