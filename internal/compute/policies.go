@@ -7,6 +7,7 @@ import (
 	"github.com/strata-cloud/strata/internal/compute/keypair"
 	"github.com/strata-cloud/strata/internal/compute/migration"
 	"github.com/strata-cloud/strata/internal/compute/pool"
+	"github.com/strata-cloud/strata/internal/compute/proxy"
 	"github.com/strata-cloud/strata/internal/policy"
 )
 
@@ -46,5 +47,5 @@ func Policies() []policy.Rule {
 			rules = append(rules, policy.Rule{Name: "os_compute_api:" + n, Check: check})
 		}
 	}
-	return slices.Concat(rules, flavor.Policies(), keypair.Policies(), pool.Policies(), migration.Policies())
+	return slices.Concat(rules, flavor.Policies(), keypair.Policies(), pool.Policies(), proxy.Policies(), migration.Policies())
 }

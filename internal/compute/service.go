@@ -12,6 +12,7 @@ import (
 	"github.com/strata-cloud/strata/internal/compute/keypair"
 	"github.com/strata-cloud/strata/internal/compute/migration"
 	"github.com/strata-cloud/strata/internal/compute/pool"
+	"github.com/strata-cloud/strata/internal/compute/proxy"
 	"github.com/strata-cloud/strata/internal/compute/quota"
 	"github.com/strata-cloud/strata/internal/compute/securitygroup"
 	"github.com/strata-cloud/strata/internal/compute/servergroup"
@@ -135,6 +136,9 @@ type Options struct {
 	ProviderID func(host string) string
 	// SecurityGroups may be nil.
 	SecurityGroups securitygroup.Groups
+	// ImageProxy and AddressProxy may be nil: older routes to other services are absent then.
+	ImageProxy   proxy.Images
+	AddressProxy proxy.Addresses
 	// HasProject tells whether identity has the project; nil trusts every id.
 	HasProject func(ctx context.Context, id string) bool
 	// Volumes may be nil: servers have no volumes then.
@@ -198,7 +202,7 @@ func (s *Service) onHost(host string) []pool.Server {
 	var out []pool.Server
 	for _, v := range s.servers.By("host", host) {
 		r := v.resources()
-		out = append(out, pool.Server{ID: v.ID, Name: v.Name, VCPUs: r.VCPU, MemoryMiB: r.MemoryMiB, DiskGiB: r.DiskGiB,
+		out = append(out, pool.Server{ID: v.ID, Name: v.Name, ProjectID: v.ProjectID, VCPUs: r.VCPU, MemoryMiB: r.MemoryMiB, DiskGiB: r.DiskGiB,
 			Running: v.VMState == Active, Working: v.TaskState != ""})
 	}
 	return out

@@ -8,7 +8,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"strconv"
 	"strings"
 	"testing"
 	"text/template"
@@ -57,7 +56,7 @@ trust = true
 nova = true
 glance = true
 neutron = true
-cinder = {{.Volumes}}
+cinder = true
 swift = false
 horizon = false
 [compute]
@@ -152,7 +151,7 @@ func TestTempest(t *testing.T) {
 	// What the suite uploads itself is the same image.
 	openstack(t, c, "image", "save", "tiny", "--file", filepath.Join(ws, "tiny.img"))
 	var text bytes.Buffer
-	err := conf.Execute(&text, map[string]string{"Dir": ws, "Volumes": strconv.FormatBool(strings.Contains(expr, "volume")), "URL": c.URL(), "Password": c.Auth("strata")["password"],
+	err := conf.Execute(&text, map[string]string{"Dir": ws, "URL": c.URL(), "Password": c.Auth("strata")["password"],
 		"Image":  openstack(t, c, "image", "show", "tiny", "-f", "value", "-c", "id"),
 		"Public": openstack(t, c, "network", "show", "public", "-f", "value", "-c", "id"),
 		// A test of an extension that the cloud does not name is skipped.
