@@ -56,6 +56,7 @@ var extensions = [][3]string{
 	{"os-tenant-networks", "OSTenantNetworks", "Tenant-based Network Management Extension."},
 	{"os-used-limits", "UsedLimits", "Provide data on limited resource that are being used."},
 	{"os-user-data", "UserData", "Add user_data to the Create Server API."},
+	{"os-volumes", "Volumes", "Volumes support."},
 }
 
 func (s *Service) extensionRoutes() []rest.Route {

@@ -24,6 +24,9 @@ func (s *Service) proxyRoutes() []rest.Route {
 		}}
 		out = append(out, p.Routes()...)
 	}
+	if s.VolumeProxy != nil {
+		out = append(out, (&proxy.VolumeProxy{Volumes: s.VolumeProxy}).Routes()...)
+	}
 	return out
 }
 

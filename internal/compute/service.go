@@ -136,9 +136,10 @@ type Options struct {
 	ProviderID func(host string) string
 	// SecurityGroups may be nil.
 	SecurityGroups securitygroup.Groups
-	// ImageProxy and AddressProxy may be nil: older routes to other services are absent then.
+	// ImageProxy, AddressProxy and VolumeProxy may be nil: older routes to other services are absent then.
 	ImageProxy   proxy.Images
 	AddressProxy proxy.Addresses
+	VolumeProxy  proxy.Volumes
 	// HasProject tells whether identity has the project; nil trusts every id.
 	HasProject func(ctx context.Context, id string) bool
 	// Volumes may be nil: servers have no volumes then.

@@ -7,6 +7,7 @@ import (
 	"github.com/strata-cloud/strata/internal/image"
 	"github.com/strata-cloud/strata/internal/network"
 	"github.com/strata-cloud/strata/internal/rest"
+	"github.com/strata-cloud/strata/internal/volume"
 )
 
 // imageProxy shows compute's older API the image service.
@@ -108,4 +109,65 @@ func (s addressProxy) Release(ctx context.Context, r *rest.Request, id string) e
 
 func (s addressProxy) Map(ctx context.Context, r *rest.Request, id, port, fixed string) error {
 	return s.MapFloatingIP(ctx, r, id, port, fixed)
+}
+
+// volumeProxy shows compute's older API the volume service.
+type volumeProxy struct{ *volume.Service }
+
+func volumeForProxy(v *volume.ServerVolume, err error) (*proxy.Volume, error) {
+	if err != nil {
+		return nil, err
+	}
+	x := proxy.Volume(*v)
+	return &x, nil
+}
+
+func snapshotForProxy(v *volume.ServerSnapshot, err error) (*proxy.Snapshot, error) {
+	if err != nil {
+		return nil, err
+	}
+	x := proxy.Snapshot(*v)
+	return &x, nil
+}
+
+func (s volumeProxy) Volumes(ctx context.Context, r *rest.Request) ([]proxy.Volume, error) {
+	list, err := s.ListServerVolumes(ctx, r)
+	out := make([]proxy.Volume, len(list))
+	for i, v := range list {
+		out[i] = proxy.Volume(v)
+	}
+	return out, err
+}
+
+func (s volumeProxy) Volume(ctx context.Context, r *rest.Request, id string) (*proxy.Volume, error) {
+	return volumeForProxy(s.GetServerVolume(ctx, r, id))
+}
+
+func (s volumeProxy) CreateVolume(ctx context.Context, r *rest.Request, n proxy.Volume) (*proxy.Volume, error) {
+	return volumeForProxy(s.CreateServerVolume(ctx, r, volume.ServerVolume(n)))
+}
+
+func (s volumeProxy) DeleteVolume(ctx context.Context, r *rest.Request, id string) error {
+	return s.DeleteServerVolume(ctx, r, id)
+}
+
+func (s volumeProxy) Snapshots(ctx context.Context, r *rest.Request) ([]proxy.Snapshot, error) {
+	list, err := s.ListServerSnapshots(ctx, r)
+	out := make([]proxy.Snapshot, len(list))
+	for i, v := range list {
+		out[i] = proxy.Snapshot(v)
+	}
+	return out, err
+}
+
+func (s volumeProxy) Snapshot(ctx context.Context, r *rest.Request, id string) (*proxy.Snapshot, error) {
+	return snapshotForProxy(s.GetServerSnapshot(ctx, r, id))
+}
+
+func (s volumeProxy) CreateSnapshot(ctx context.Context, r *rest.Request, n proxy.Snapshot, inUse bool) (*proxy.Snapshot, error) {
+	return snapshotForProxy(s.CreateServerSnapshot(ctx, r, volume.ServerSnapshot(n), inUse))
+}
+
+func (s volumeProxy) DeleteSnapshot(ctx context.Context, r *rest.Request, id string) error {
+	return s.DeleteServerSnapshot(ctx, r, id)
 }

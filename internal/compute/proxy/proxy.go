@@ -1,5 +1,5 @@
 // Package proxy is the part of the compute API that shows other services: images,
-// floating IPs, networks, and the addresses of a server's ports. Upstream took it
+// floating IPs, networks, volumes, and the addresses of a server's ports. Upstream took it
 // over from the days when one service did it all and ended it by microversions; a
 // newer request gets 404, as it does there.
 //
@@ -27,8 +27,10 @@ func Policies() []policy.Rule {
 	for check, names := range map[string][]string{
 		"@": {"images", "os-floating-ip-pools"},
 		"rule:project_reader_or_admin": {"os-floating-ips:list", "os-floating-ips:show", "os-networks:list", "os-networks:show",
-			"os-tenant-networks:list", "os-tenant-networks:show"},
-		"rule:project_member_or_admin": {"os-floating-ips:create", "os-floating-ips:delete", "os-floating-ips:add", "os-floating-ips:remove", "os-multinic:add", "os-multinic:remove"},
+			"os-tenant-networks:list", "os-tenant-networks:show", "os-volumes:list", "os-volumes:detail", "os-volumes:show",
+			"os-volumes:snapshots:list", "os-volumes:snapshots:detail", "os-volumes:snapshots:show"},
+		"rule:project_member_or_admin": {"os-floating-ips:create", "os-floating-ips:delete", "os-floating-ips:add", "os-floating-ips:remove", "os-multinic:add", "os-multinic:remove",
+			"os-volumes:create", "os-volumes:delete", "os-volumes:snapshots:create", "os-volumes:snapshots:delete"},
 	} {
 		for _, n := range names {
 			out = append(out, policy.Rule{Name: "os_compute_api:" + n, Check: check})
