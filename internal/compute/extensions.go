@@ -21,6 +21,7 @@ var extensions = [][3]string{
 	{"OS-FLV-EXT-DATA", "FlavorExtraData", "Provide additional data for flavors."},
 	{"OS-SCH-HNT", "SchedulerHints", "Pass arbitrary key/value pairs to the scheduler."},
 	{"OS-SRV-USG", "ServerUsage", "Adds launched_at and terminated_at on Servers."},
+	{"os-admin-password", "AdminPassword", "Admin password management support."},
 	{"os-aggregates", "Aggregates", "Admin-only aggregate administration."},
 	{"os-attach-interfaces", "AttachInterfaces", "Attach interface support."},
 	{"os-availability-zone", "AvailabilityZone", "Manage availability zones."},

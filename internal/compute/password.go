@@ -15,6 +15,8 @@ func (s *Service) passwordRoutes() []rest.Route {
 	return []rest.Route{
 		{Method: "GET", Path: at, Policy: rule + "show", Handle: s.showPassword},
 		{Method: "DELETE", Path: at, Policy: rule + "clear", Handle: s.clearPassword},
+		{Method: "POST", Path: "/servers/{id}/action", Action: "changePassword", Policy: "os_compute_api:os-admin-password", Handle: s.changePassword,
+			Body: wire.Body("changePassword", `{"type":"object","properties":{"adminPass":{"type":"string"}},"required":["adminPass"],"additionalProperties":false}`)},
 	}
 }
 

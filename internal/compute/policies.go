@@ -35,7 +35,7 @@ func Policies() []policy.Rule {
 			"os-security-groups:create", "os-security-groups:update", "os-security-groups:delete", "os-security-groups:rule:create", "os-security-groups:rule:delete",
 			"server-metadata:create", "server-metadata:update", "server-metadata:update_all", "server-metadata:delete",
 			"os-server-tags:update", "os-server-tags:update_all", "os-server-tags:delete", "os-server-tags:delete_all",
-			"os-server-groups:create", "os-server-groups:delete", "os-deferred-delete:force", "os-deferred-delete:restore", "os-server-password:clear"},
+			"os-server-groups:create", "os-server-groups:delete", "os-deferred-delete:force", "os-deferred-delete:restore", "os-server-password:clear", "os-admin-password"},
 		admin: {"os-volumes-attachments:swap", "servers:index:get_all_tenants", "servers:detail:get_all_tenants", "servers:create:forced_host", "servers:create:zero_disk_flavor", "servers:show:host_status", "os-extended-server-attributes",
 			"os-lock-server:unlock:unlock_override", "os-instance-actions:events",
 			"os-quota-sets:update", "os-quota-sets:delete", "os-quota-class-sets:show", "os-quota-class-sets:update", "limits:other_project",

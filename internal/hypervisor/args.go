@@ -12,6 +12,7 @@ const (
 	monitorSocket = "qmp.sock"
 	serialSocket  = "serial.sock"
 	vncSocket     = "vnc.sock"
+	agentSocket   = "agent.sock"
 	consoleFile   = "console.log"
 	qemuLogFile   = "qemu.log"
 	memoryFile    = "memory.img"
@@ -165,6 +166,7 @@ func commandLine(s *Spec, accel Accel, firstFD int, uefi *uefiFiles) []string {
 	if s.Kernel != "" {
 		b.kernel(s)
 	}
+	b.agent(s)
 	b.ports(s)
 	if s.SCSIPort > 0 {
 		b.addJSON("-device", s.scsiController())

@@ -76,6 +76,9 @@ type Driver interface {
 	Console(ctx context.Context, id, kind string) (net.Conn, error)
 	// Interrupt sends a running machine a non-maskable interrupt.
 	Interrupt(ctx context.Context, id string) error
+	// SetPassword sets a user's password in a running machine, through the agent in
+	// the guest. Unavailable: there is none that answers.
+	SetPassword(ctx context.Context, id, user, password string) error
 	// Diagnostics counts what a running machine did, disks and NICs in the order
 	// of its Spec; the traffic of the NICs is not known here.
 	Diagnostics(ctx context.Context, id string) (*nodeapi.Diagnostics, error)

@@ -130,6 +130,7 @@ func (h *hands) SnapshotDisk(context.Context, string, string, string) error     
 func (h *hands) DeleteDiskSnapshot(context.Context, string, string, string) error { return nil }
 func (h *hands) Console(context.Context, string, string) (net.Conn, error)        { return nil, nil }
 func (h *hands) Interrupt(context.Context, string) error                          { return nil }
+func (h *hands) SetPassword(context.Context, string, string, string) error        { return nil }
 func (h *hands) Diagnostics(_ context.Context, id string) (*nodeapi.Diagnostics, error) {
 	s, err := h.Spec(id)
 	return &nodeapi.Diagnostics{Disks: make([]nodeapi.DiskDiagnostics, len(s.Disks)), NICs: make([]nodeapi.NICDiagnostics, len(s.NICs))}, err

@@ -26,7 +26,7 @@ const (
 // prepare makes the files that the machine needs and says how to launch it.
 func (a *Agent) prepare(ctx context.Context, inst *nodeapi.Instance) (hypervisor.Spec, error) {
 	m := inst.Machine
-	s := hypervisor.Spec{ID: inst.ID, Name: inst.Name, VCPUs: inst.VCPUs, MemoryMiB: inst.MemoryMiB, MachineType: m.Type, Firmware: m.Firmware, CommandLine: m.CommandLine}
+	s := hypervisor.Spec{ID: inst.ID, Name: inst.Name, VCPUs: inst.VCPUs, MemoryMiB: inst.MemoryMiB, MachineType: m.Type, Firmware: m.Firmware, CommandLine: m.CommandLine, GuestAgent: m.GuestAgent}
 	dir, err := a.Machines.Dir(inst.ID)
 	if err != nil {
 		return s, err

@@ -78,6 +78,7 @@ type Machine struct {
 	KernelID    string `json:"kernel_id"`
 	RamdiskID   string `json:"ramdisk_id"`
 	CommandLine string `json:"command_line"`
+	GuestAgent  bool   `json:"guest_agent"` // QEMU's agent is in the guest
 }
 
 // GuestConfig is what the guest learns about itself, over the metadata service

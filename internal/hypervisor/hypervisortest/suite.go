@@ -57,7 +57,8 @@ func Tiny(t *testing.T, d hypervisor.Driver, id string) hypervisor.Spec {
 		t.Fatalf("%v: %s", err, out)
 	}
 	return hypervisor.Spec{
-		ID: id, Name: "test", VCPUs: 1, MemoryMiB: 128, Kernel: "kernel", Initrd: "initrd", CommandLine: guest.KernelArgs,
+		GuestAgent: true, // a channel that nobody in the guest listens to
+		ID:         id, Name: "test", VCPUs: 1, MemoryMiB: 128, Kernel: "kernel", Initrd: "initrd", CommandLine: guest.KernelArgs,
 		Disks: []hypervisor.Disk{{File: "disk", Format: "qcow2", Bootable: true}},
 	}
 }
