@@ -166,7 +166,12 @@ func (h *hands) Report(_ context.Context, s nodeapi.InstanceStatus) error {
 }
 func (h *hands) ReportPorts(context.Context, []nodeapi.PortStatus) error { return nil }
 func (h *hands) ReportNode(context.Context, nodeapi.NodeInfo) error      { return nil }
-func (h *hands) ReportPassword(context.Context, string, string) error    { return nil }
+func (h *hands) ReportPassword(_ context.Context, id, password string) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.calls = append(h.calls, "password of "+id+": "+password)
+	return nil
+}
 func (h *hands) Image(context.Context, string) (string, string, error) {
 	return "", "", errs.NotFoundf("no image")
 }
