@@ -38,7 +38,9 @@ func (s *Service) Run(ctx context.Context) {
 	var group sync.WaitGroup
 	group.Go(func() { forget.Run(ctx) })
 	group.Go(func() { tokens.Run(ctx) })
-	group.Go(func() { reclaim.Run(ctx) })
+	if s.ReclaimAfter > 0 {
+		group.Go(func() { reclaim.Run(ctx) })
+	}
 	group.Go(func() { guests.Run(ctx) })
 	group.Go(func() {
 		for id := range s.Networks.Readdressed(ctx) {
