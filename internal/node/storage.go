@@ -324,7 +324,7 @@ func (s *Storage) MakeBackup(ctx context.Context, b nodeapi.Backup) (nodeapi.Bac
 }
 
 // Restore implements nodes.Storage.
-func (s *Storage) Restore(ctx context.Context, backup string, v nodeapi.VolumeRef) error {
+func (s *Storage) Restore(ctx context.Context, backup string, key []byte, v nodeapi.VolumeRef) error {
 	return s.work(ctx, v, func(d volumes.Driver, u volumes.User) error {
 		if u != nil {
 			return errs.Conflictf("volume %s is in use", v.ID)
@@ -333,13 +333,28 @@ func (s *Storage) Restore(ctx context.Context, backup string, v nodeapi.VolumeRe
 		if err != nil {
 			return err
 		}
-		return errors.Join(s.Vault.Restore(ctx, backup, v.Key, dev), dev.Close())
+		return errors.Join(s.Vault.Restore(ctx, backup, key, dev), dev.Close())
 	})
 }
 
 // DeleteBackup implements nodes.Storage.
 func (s *Storage) DeleteBackup(ctx context.Context, backup string) error {
 	return s.Vault.Delete(ctx, backup)
+}
+
+// ExportBackup implements nodes.Storage.
+func (s *Storage) ExportBackup(ctx context.Context, backup string, note []byte) (string, error) {
+	return s.Vault.Export(ctx, backup, note)
+}
+
+// ReadRecord implements nodes.Storage.
+func (s *Storage) ReadRecord(ctx context.Context, record, as string) (nodeapi.BackupRecord, error) {
+	return s.Vault.Record(ctx, record, as)
+}
+
+// ImportBackup implements nodes.Storage.
+func (s *Storage) ImportBackup(ctx context.Context, backup, record string) (nodeapi.BackupResult, error) {
+	return s.Vault.Import(ctx, backup, record)
 }
 
 // notThere tells whether a file is absent.

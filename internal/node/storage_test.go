@@ -152,7 +152,7 @@ func TestVolumesUnderARunningMachine(t *testing.T) {
 				t.Errorf("backup: %+v, %v", res, err)
 			}
 			for what, err := range map[string]error{"delete": w.s.DeleteVolume(ctx, v.VolumeRef), "revert": w.s.RevertVolume(ctx, v.VolumeRef, "s"),
-				"restore": w.s.Restore(ctx, "b", v.VolumeRef)} {
+				"restore": w.s.Restore(ctx, "b", v.Key, v.VolumeRef)} {
 				if !errs.Is(err, errs.Conflict) {
 					t.Errorf("%s while in use: %v", what, err)
 				}
@@ -169,7 +169,7 @@ func TestVolumesUnderARunningMachine(t *testing.T) {
 			w.must(w.machines.Stop(ctx, machine, 0))
 			w.fill(v.VolumeRef, 2)
 			w.must(w.s.Detach(ctx, dir, nodeapi.VolumeSource{VolumeRef: nodeapi.VolumeRef{ID: v.ID, Driver: v.Driver}}))
-			w.must(w.s.Restore(ctx, "b", v.VolumeRef))
+			w.must(w.s.Restore(ctx, "b", v.Key, v.VolumeRef))
 			if got := w.content(v.VolumeRef, ""); got != 1 {
 				t.Errorf("restored: %d", got)
 			}

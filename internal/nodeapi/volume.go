@@ -69,6 +69,12 @@ type BackupResult struct {
 	Objects int   `json:"objects"` // chunks that it refers to
 }
 
+// BackupRecord is what a vault knows of a backup that a record is about.
+type BackupRecord struct {
+	Note []byte `json:"note"` // as it was sealed
+	Size int64  `json:"size"` // of the volume, bytes
+}
+
 // Diagnostics are the counters of a running instance, in the words of the
 // compute API (GET /servers/{id}/diagnostics, 2.48).
 type Diagnostics struct {

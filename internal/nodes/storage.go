@@ -30,8 +30,18 @@ type Storage interface {
 	ReadVolume(ctx context.Context, v nodeapi.VolumeRef, snapshot, format string) (io.ReadCloser, error)
 
 	// MakeBackup stores a backup; Restore writes one over a volume that nobody
-	// uses and that is large enough; DeleteBackup drops one. Absent is fine there.
+	// uses and that is large enough, with the key of the volume that was backed up;
+	// DeleteBackup drops one. Absent is fine there.
 	MakeBackup(ctx context.Context, b nodeapi.Backup) (nodeapi.BackupResult, error)
-	Restore(ctx context.Context, backup string, v nodeapi.VolumeRef) error
+	Restore(ctx context.Context, backup string, key []byte, v nodeapi.VolumeRef) error
 	DeleteBackup(ctx context.Context, backup string) error
+	// ExportBackup seals a note about a backup, so that only this node's vault can
+	// read it, and nobody can make one up.
+	ExportBackup(ctx context.Context, backup string, note []byte) (string, error)
+	// ReadRecord opens what ExportBackup sealed. Invalid: it did not; NotFound: the
+	// backup is gone; Conflict: another backup has the id that it is to have now.
+	ReadRecord(ctx context.Context, record, as string) (nodeapi.BackupRecord, error)
+	// ImportBackup makes the backup that ExportBackup's record is about known by
+	// another id as well; its errors are ReadRecord's.
+	ImportBackup(ctx context.Context, backup, record string) (nodeapi.BackupResult, error)
 }

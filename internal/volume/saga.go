@@ -118,7 +118,7 @@ func (s *Service) restoreInto(ctx context.Context, v *block.Volume) error {
 	if err != nil {
 		return err
 	}
-	return st.Restore(ctx, b.ID, v.Ref())
+	return st.Restore(ctx, b.ID, b.KeyFor(v), v.Ref())
 }
 
 func (s *Service) unmake(ctx context.Context, j *block.Job) error {

@@ -133,10 +133,20 @@ type Backup struct {
 	ImageMeta   map[string]string `json:"image_meta,omitempty"`
 	TypeID      string            `json:"type_id,omitempty"`     // of the volume
 	VolumeMeta  map[string]string `json:"volume_meta,omitempty"` // of the volume, for one made from the backup
+	Key         []byte            `json:"key,omitempty"`         // of the volume, when it was encrypted; never shown, never logged
 	RestoreTo   string            `json:"restore_to,omitempty"`  // volume being restored
 	DataTime    time.Time         `json:"data_time"`
 	Created     time.Time         `json:"created"`
 	Updated     time.Time         `json:"updated,omitzero"`
+}
+
+// KeyFor is what the backup's content is sealed with; v is what it is restored to.
+// A record that was made before records kept keys has only its own volume's.
+func (b *Backup) KeyFor(v *Volume) []byte {
+	if len(b.Key) == 0 && b.VolumeID == v.ID {
+		return v.Key
+	}
+	return b.Key
 }
 
 func one(s string) []string {
