@@ -29,7 +29,8 @@ const (
 	sagaShelve = "compute.server.shelve"
 	sagaReturn = "compute.server.unshelve"
 
-	sagaOffload = "compute.server.offload"
+	sagaOffload  = "compute.server.offload"
+	sagaExtended = "compute.server.extend_volume"
 )
 
 // job is the state of every saga on a server.

@@ -200,12 +200,20 @@ func (s *Service) createFailed(ctx context.Context, j *block.Job, cause error) e
 
 // requestOf is the request that began what is being done with the volume.
 func (s *Service) requestOf(volume string) string {
-	for _, r := range s.Sagas.Of(volume) {
-		if !r.Finished() {
-			return r.RequestID
-		}
+	if r := s.running(volume); r != nil {
+		return r.RequestID
 	}
 	return ""
+}
+
+// running is the saga that is at work on the volume: the oldest that is open.
+func (s *Service) running(volume string) (run *saga.Record) {
+	for _, r := range s.Sagas.Of(volume) {
+		if !r.Finished() {
+			run = r
+		}
+	}
+	return run
 }
 
 // removeData removes the volume from its node. One that is in use there after all
