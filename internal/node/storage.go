@@ -226,6 +226,17 @@ func (s *Storage) DeleteVolume(ctx context.Context, v nodeapi.VolumeRef) error {
 		return err
 	}
 	defer s.busy.lock(v.ID)()
+	if err := s.unused(ctx, v); err != nil {
+		return err
+	}
+	if err := d.Delete(ctx, v); err != nil {
+		return err
+	}
+	return os.RemoveAll(filepath.Join(s.Dir, v.ID))
+}
+
+// unused makes sure that nobody has the volume.
+func (s *Storage) unused(ctx context.Context, v nodeapi.VolumeRef) error {
 	machines, err := s.attached(v)
 	if err != nil {
 		return err
@@ -236,13 +247,7 @@ func (s *Storage) DeleteVolume(ctx context.Context, v nodeapi.VolumeRef) error {
 	if s.viewed(v, "") {
 		return errs.Conflictf("volume %s is being copied", v.ID)
 	}
-	if err := s.Exports.End(ctx, v.ID); err != nil { // of machines that are gone
-		return err
-	}
-	if err := d.Delete(ctx, v); err != nil {
-		return err
-	}
-	return os.RemoveAll(filepath.Join(s.Dir, v.ID))
+	return s.Exports.End(ctx, v.ID) // of machines that are gone
 }
 
 // ExtendVolume implements nodes.Storage.

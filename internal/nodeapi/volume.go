@@ -47,12 +47,21 @@ type IOLimits struct {
 type Pool struct {
 	Driver      string  `json:"driver"`
 	Name        string  `json:"name"`
+	Backend     string  `json:"backend,omitempty"` // what types call it; "": as the driver
 	TotalGiB    float64 `json:"total_gib"`
 	FreeGiB     float64 `json:"free_gib"`
 	Provisioned float64 `json:"provisioned_gib"` // the sum of the volumes' sizes
 	Thin        bool    `json:"thin"`
 	Multiattach bool    `json:"multiattach"`
 	Encryption  bool    `json:"encryption"`
+}
+
+// Foreign is a file in a pool, or a snapshot in a volume, that is not the cloud's.
+type Foreign struct {
+	Name   string `json:"name"`
+	Bytes  int64  `json:"bytes"`            // that a server would see
+	Unfit  string `json:"unfit,omitempty"`  // why it cannot become a volume; "": it can
+	Format string `json:"format,omitempty"` // qcow2 or raw
 }
 
 // Backup is a backup of a volume, or of one of its snapshots, into a vault.

@@ -18,6 +18,8 @@ import (
 type Storage struct {
 	mu      sync.Mutex
 	volumes map[string]*simVolume
+	copies  map[string]*simVolume // in other pools, by volume
+	foreign map[string]*simVolume // what is not the cloud's, by name
 	backups map[string]simBackup
 	// refuse is asked before each call with its name and the id that it is about.
 	refuse func(call, id string) error
@@ -27,6 +29,8 @@ type Storage struct {
 type simVolume struct {
 	sizeGiB   int
 	content   string
+	place     string // driver#pool
+	key       string
 	snapshots map[string]simSnapshot
 }
 
@@ -141,7 +145,7 @@ func (s *Storage) EnsureVolume(_ context.Context, v nodeapi.Volume) error {
 	if err := s.begin("EnsureVolume", v.ID); err != nil || s.volumes[v.ID] != nil {
 		return err
 	}
-	made := &simVolume{sizeGiB: v.SizeGiB, snapshots: map[string]simSnapshot{}}
+	made := &simVolume{sizeGiB: v.SizeGiB, place: place(v.VolumeRef), key: string(v.Key), snapshots: map[string]simSnapshot{}}
 	switch {
 	case v.Source.ImageID != "":
 		made.content = "image " + v.Source.ImageID
@@ -169,7 +173,7 @@ func (s *Storage) DeleteVolume(_ context.Context, v nodeapi.VolumeRef) error {
 	if err := s.begin("DeleteVolume", v.ID); err != nil {
 		return err
 	}
-	delete(s.volumes, v.ID)
+	s.remove(v)
 	return nil
 }
 
