@@ -30,6 +30,9 @@ type Config struct {
 	Log        *slog.Logger
 	// QEMUUser is the uid and gid of guests' processes. Default 64055.
 	QEMUUser int
+	// VolumePools are directories for more pools of volumes, by the pools' names. One
+	// that was given once is kept.
+	VolumePools map[string]string
 	// StopGrace is how long requests under way may take at shutdown. Default 5 s.
 	StopGrace time.Duration
 }
@@ -59,6 +62,9 @@ func (c *Config) Validate() error {
 	p, err := netip.ParsePrefix(c.PublicCIDR)
 	if err != nil || !p.Addr().Is4() || p.Bits() > 29 || p != p.Masked() {
 		return errs.Invalidf("--public-cidr %s is not an IPv4 network of at least 8 addresses, such as %s", c.PublicCIDR, DefaultPublicCIDR)
+	}
+	if err := validPools(c.VolumePools); err != nil {
+		return err
 	}
 	if c.QEMUUser == 0 {
 		c.QEMUUser = qemuUser

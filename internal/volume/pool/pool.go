@@ -46,6 +46,9 @@ func (p Place) Name() string { return block.Host(p.Node, p.Driver, p.Pool.Name) 
 // backend is the name of the service that has the pool.
 func (p Place) backend() string { return p.Node + "@" + p.Driver }
 
+// backendName is what types call the pool.
+func (p Place) backendName() string { return cmp.Or(p.Backend, p.Driver) }
+
 // All asks every connected node for its pools. A node that does not answer has none now.
 func (s *Pools) All(ctx context.Context) []Place {
 	var out []Place
@@ -99,7 +102,7 @@ func (p Place) holds(gib int) bool {
 
 // Capabilities are what types' extra specs are compared with.
 func (p Place) Capabilities() map[string]string {
-	return map[string]string{"volume_backend_name": p.Driver, "vendor_name": "Strata", "storage_protocol": p.Driver, "pool_name": p.Pool.Name,
+	return map[string]string{"volume_backend_name": p.backendName(), "vendor_name": "Strata", "storage_protocol": p.Driver, "pool_name": p.Pool.Name,
 		"driver_version": "1.0", "multiattach": yes(p.Multiattach), "thin_provisioning_support": yes(p.Thin), "thick_provisioning_support": yes(!p.Thin), "encryption": yes(p.Encryption)}
 }
 
