@@ -19,6 +19,9 @@ const (
 	sagaRevert  = "volume.volume.revert"
 	sagaUpload  = "volume.volume.upload"
 	sagaReimage = "volume.volume.reimage"
+
+	sagaManage   = "volume.volume.manage"
+	sagaUnmanage = "volume.volume.unmanage"
 )
 
 func (s *Service) registerSagas() {
@@ -28,6 +31,8 @@ func (s *Service) registerSagas() {
 	}
 	define(sagaCreate, false, s.createFailed, step{Name: "place", Do: s.place, Undo: s.unplace}, step{Name: "make", Do: s.make, Undo: s.unmake}, step{Name: "ready", Do: s.ready})
 	define(sagaDelete, true, nil, step{Name: "remove", Do: s.removeData}, step{Name: "forget", Do: s.forget})
+	define(sagaManage, false, s.manageFailed, step{Name: "adopt", Do: s.adopt, Undo: s.giveBack}, step{Name: "ready", Do: s.managed})
+	define(sagaUnmanage, true, nil, step{Name: "release", Do: s.release}, step{Name: "forget", Do: s.forget})
 	define(sagaExtend, false, s.extendFailed, step{Name: "extend", Do: s.extendData}, step{Name: "settle", Do: s.extended})
 	define(sagaRevert, false, s.revertFailed, step{Name: "revert", Do: s.revertData}, step{Name: "settle", Do: s.reverted})
 	define(sagaUpload, false, s.uploadFailed, step{Name: "record", Do: s.makeImage, Undo: s.dropImage}, step{Name: "upload", Do: s.uploadData}, step{Name: "settle", Do: s.uploaded})
@@ -100,7 +105,7 @@ func (s *Service) make(ctx context.Context, j *block.Job) error {
 			return errs.NotFoundf("the source of volume %s is gone", v.ID)
 		}
 		ref := source.Ref()
-		want.Source = nodeapi.VolumeOrigin{Volume: &ref, SnapshotID: v.SnapshotID}
+		want.Source = nodeapi.VolumeOrigin{Volume: &ref, SnapshotID: s.SnapshotOnNode(v.SnapshotID)}
 	}
 	if err := st.EnsureVolume(ctx, want); err != nil || v.BackupID == "" {
 		return err

@@ -100,7 +100,7 @@ func (s *Service) revertData(ctx context.Context, j *block.Job) error {
 	if err != nil {
 		return err
 	}
-	return st.RevertVolume(ctx, v.Ref(), a.Snapshot)
+	return st.RevertVolume(ctx, v.Ref(), s.SnapshotOnNode(a.Snapshot))
 }
 
 func (s *Service) reverted(ctx context.Context, j *block.Job) error {

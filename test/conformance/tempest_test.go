@@ -92,12 +92,14 @@ vendor_name = Strata
 storage_protocol = local
 disk_format = qcow2
 build_timeout = 60
+manage_volume_ref = source-name,volume-%s
+manage_snapshot_ref = source-name,%s
 [volume-feature-enabled]
 backup = true
 snapshot = true
 clone = true
-manage_snapshot = false
-manage_volume = false
+manage_snapshot = true
+manage_volume = true
 multi_backend = false
 extend_attached_volume = true
 consistency_group = false

@@ -70,7 +70,7 @@ func (s *Service) make(ctx context.Context, j *block.Job) error {
 	if err != nil {
 		return err
 	}
-	got, err := st.MakeBackup(ctx, nodeapi.Backup{ID: b.ID, Volume: v.Ref(), SnapshotID: b.SnapshotID, Parent: b.ParentID})
+	got, err := st.MakeBackup(ctx, nodeapi.Backup{ID: b.ID, Volume: v.Ref(), SnapshotID: s.SnapshotOnNode(b.SnapshotID), Parent: b.ParentID})
 	if err != nil {
 		return err
 	}

@@ -133,6 +133,14 @@ func (v *Volume) Ref() nodeapi.VolumeRef {
 	return nodeapi.VolumeRef{ID: v.ID, Driver: v.Driver, Pool: v.Pool, Key: v.Key}
 }
 
+// SnapshotOnNode is what the node calls the snapshot of that id; "" is none.
+func (c *Core) SnapshotOnNode(id string) string {
+	if s, err := c.Snapshots.Get(id); err == nil {
+		return s.OnNode()
+	}
+	return id
+}
+
 // In tells whether the volume's status is one of them.
 func (v *Volume) In(of ...Status) bool { return slices.Contains(of, v.Status) }
 

@@ -6,6 +6,7 @@
 //
 //	creating -> available <-> extending, uploading, retyping, reverting, backing-up,
 //	                          restoring-backup, awaiting-transfer, downloading
+//	managing -> available -> unmanaging -> gone      managing -> error_managing
 //	available -> reserved -> attaching -> in-use -> detaching -> available
 //	available, error... -> deleting -> gone          creating -> error
 //

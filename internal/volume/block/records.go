@@ -31,6 +31,10 @@ const (
 	ErrorExtending   Status = "error_extending"
 	ErrorRestoring   Status = "error_restoring"
 	ErrorDeleting    Status = "error_deleting"
+	Managing         Status = "managing"
+	ErrorManaging    Status = "error_managing"
+	Unmanaging       Status = "unmanaging"
+	Maintenance      Status = "maintenance"
 )
 
 // Volume is the record of one volume.
@@ -80,8 +84,17 @@ type Snapshot struct {
 	Progress        string            `json:"progress"`
 	Metadata        map[string]string `json:"metadata,omitempty"`
 	GroupSnapshotID string            `json:"group_snapshot_id,omitempty"`
+	NodeName        string            `json:"node_name,omitempty"` // on the node; "": the id
 	Created         time.Time         `json:"created"`
 	Updated         time.Time         `json:"updated,omitzero"`
+}
+
+// OnNode is what the node that keeps the volume calls the snapshot.
+func (s *Snapshot) OnNode() string {
+	if s.NodeName != "" {
+		return s.NodeName
+	}
+	return s.ID
 }
 
 // AttachStatus is the state of an attachment.
