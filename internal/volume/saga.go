@@ -22,6 +22,8 @@ const (
 
 	sagaManage   = "volume.volume.manage"
 	sagaUnmanage = "volume.volume.unmanage"
+	sagaMove     = "volume.volume.move"
+	sagaTidy     = "volume.volume.tidy"
 )
 
 func (s *Service) registerSagas() {
@@ -33,6 +35,8 @@ func (s *Service) registerSagas() {
 	define(sagaDelete, true, nil, step{Name: "remove", Do: s.removeData}, step{Name: "forget", Do: s.forget})
 	define(sagaManage, false, s.manageFailed, step{Name: "adopt", Do: s.adopt, Undo: s.giveBack}, step{Name: "ready", Do: s.managed})
 	define(sagaUnmanage, true, nil, step{Name: "release", Do: s.release}, step{Name: "forget", Do: s.forget})
+	define(sagaMove, false, s.moveFailed, step{Name: "copy", Do: s.copyData, Undo: s.dropCopy}, step{Name: "switch", Do: s.switchOver, Undo: s.switchBack})
+	define(sagaTidy, true, s.tidyFailed, step{Name: "remove", Do: s.tidy}, step{Name: "settle", Do: s.moved})
 	define(sagaExtend, false, s.extendFailed, step{Name: "extend", Do: s.extendData}, step{Name: "settle", Do: s.extended})
 	define(sagaRevert, false, s.revertFailed, step{Name: "revert", Do: s.revertData}, step{Name: "settle", Do: s.reverted})
 	define(sagaUpload, false, s.uploadFailed, step{Name: "record", Do: s.makeImage, Undo: s.dropImage}, step{Name: "upload", Do: s.uploadData}, step{Name: "settle", Do: s.uploaded})

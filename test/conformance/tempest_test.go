@@ -92,6 +92,7 @@ vendor_name = Strata
 storage_protocol = local
 disk_format = qcow2
 build_timeout = 60
+backend_names = local,second
 manage_volume_ref = source-name,volume-%s
 manage_snapshot_ref = source-name,%s
 [volume-feature-enabled]
@@ -100,7 +101,7 @@ snapshot = true
 clone = true
 manage_snapshot = true
 manage_volume = true
-multi_backend = false
+multi_backend = true
 extend_attached_volume = true
 consistency_group = false
 [validation]
@@ -146,7 +147,9 @@ func TestTempest(t *testing.T) {
 	if !ok {
 		expr = set
 	}
-	c := cloud.New(t)
+	c := cloud.Plan(t)
+	c.Flags = []string{"--volume-pool", "second=" + filepath.Dir(c.Dir)}
+	c.Up()
 	c.Must("image", "build", "tiny")
 	dir := t.TempDir()
 	command(t, c, dir, "tempest", "init", "ws")

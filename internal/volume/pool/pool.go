@@ -75,9 +75,17 @@ var errNoPlace = errs.New(errs.NoCapacity, "No valid backend was found. No weigh
 
 // Choose finds the pool with the most room that can hold a volume of the type.
 func (s *Pools) Choose(ctx context.Context, t *voltype.Type, gib int) (*Place, error) {
+	return s.ChooseOn(ctx, "", t, gib)
+}
+
+// ChooseOn is Choose among the pools of one node, unless "".
+func (s *Pools) ChooseOn(ctx context.Context, node string, t *voltype.Type, gib int) (*Place, error) {
 	var fit []Place
 	for _, p := range s.All(ctx) {
-		if _, err := s.disabled.Get(binary + "/" + p.backend()); err != nil && p.holds(gib) && p.Suits(t) {
+		if node != "" && p.Node != node {
+			continue
+		}
+		if _, err := s.disabled.Get(binary + "/" + p.backend()); err != nil && p.Holds(gib) && p.Suits(t) {
 			fit = append(fit, p)
 		}
 	}
@@ -91,9 +99,9 @@ func (s *Pools) Choose(ctx context.Context, t *voltype.Type, gib int) (*Place, e
 // overcommit is upstream's max_over_subscription_ratio.
 const overcommit = 20
 
-// holds tells whether the pool has room: a thin one may promise more than it has,
+// Holds tells whether the pool has room: a thin one may promise more than it has,
 // as long as it has as much free as the volume could ever take.
-func (p Place) holds(gib int) bool {
+func (p Place) Holds(gib int) bool {
 	if float64(gib) > p.FreeGiB {
 		return false
 	}
