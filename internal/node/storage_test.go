@@ -261,12 +261,16 @@ func TestSharedVolumes(t *testing.T) {
 	}
 }
 
-// A volume moves to another pool, changes its key in its place, is given away and
+// A volume moves to a pool on another filesystem, changes its key in its place, is given away and
 // taken in again; not while a machine has it.
 func TestMoveAndManage(t *testing.T) {
 	w := newStorageWorld(t)
 	ctx := t.Context()
-	d, err := localdisk.WithPools(ctx, map[string]string{localdisk.Pool: filepath.Join(w.dir, "volumes"), "fast": filepath.Join(w.dir, "fast")}, qemu.Tools{UID: storageUID, GID: storageUID})
+	fast, err := os.MkdirTemp("/dev/shm", "strata-test-pool-")
+	w.must(err)
+	t.Cleanup(func() { os.RemoveAll(fast) })
+	w.must(os.Chmod(fast, 0o711))
+	d, err := localdisk.WithPools(ctx, map[string]string{localdisk.Pool: filepath.Join(w.dir, "volumes"), "fast": fast}, qemu.Tools{UID: storageUID, GID: storageUID})
 	w.must(err)
 	w.s.Drivers[localdisk.Name] = d
 	v := w.volume(1, "")

@@ -47,7 +47,6 @@ type IOLimits struct {
 type Pool struct {
 	Driver      string  `json:"driver"`
 	Name        string  `json:"name"`
-	Backend     string  `json:"backend,omitempty"` // what types call it; "": as the driver
 	TotalGiB    float64 `json:"total_gib"`
 	FreeGiB     float64 `json:"free_gib"`
 	Provisioned float64 `json:"provisioned_gib"` // the sum of the volumes' sizes

@@ -196,7 +196,7 @@ func TestTransfer(t *testing.T) {
 	w.do("other", "3.0", "GET", "/extensions", "").want(200)
 	w.do("other", "3.33", "GET", "/resource_filters", "").want(200)
 	w.do("other", "3.3", "GET", "/messages", "").want(200)
-	for _, path := range []string{"/os-services", "/os-hosts", "/scheduler-stats/get_pools?detail=true", "/capabilities/node-1@local", "/qos-specs", "/os-availability-zone", "/limits"} {
+	for _, path := range []string{"/os-services", "/os-hosts", "/scheduler-stats/get_pools?detail=true", "/capabilities/node-1@volumes", "/qos-specs", "/os-availability-zone", "/limits"} {
 		w.do("admin", "3.70", "GET", path, "").want(200)
 	}
 }

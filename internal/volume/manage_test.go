@@ -13,7 +13,7 @@ import (
 	"github.com/strata-cloud/strata/internal/volume/block"
 )
 
-const poolHost = "node-1@local#volumes"
+const poolHost = "node-1@volumes#volumes"
 
 func manageText(name, more string) string {
 	return `{"volume":{"host":"` + poolHost + `","ref":{"source-name":"` + name + `"}` + more + `}}`
@@ -25,7 +25,7 @@ func TestManage(t *testing.T) {
 	w.node.Foreign("bad", "", 0)
 	had := w.volume(`"size":1`)
 	list := func(path string) []any {
-		return w.do("admin", "3.70", "GET", path+"?host=node-1@local%23volumes", "").want(200).body["manageable-volumes"].([]any)
+		return w.do("admin", "3.70", "GET", path+"?host=node-1@volumes%23volumes", "").want(200).body["manageable-volumes"].([]any)
 	}
 	if all := list("/manageable_volumes"); len(all) != 3 {
 		t.Errorf("manageable: %v", all)
@@ -41,7 +41,7 @@ func TestManage(t *testing.T) {
 	w.do("admin", "3.7", "GET", "/manageable_volumes?host=x", "").want(404)
 	w.do("admin", "3.8", "GET", "/manageable_volumes", "").want(400)
 	w.do("admin", "3.8", "GET", "/manageable_volumes?host=x", "").want(404)
-	w.do("admin", "3.8", "GET", "/manageable_volumes?host=node-1@local%23volumes&sort=created_at", "").want(400)
+	w.do("admin", "3.8", "GET", "/manageable_volumes?host=node-1@volumes%23volumes&sort=created_at", "").want(400)
 	w.do("owner", "3.8", "POST", "/manageable_volumes", manageText("disk", "")).want(403)
 	for _, bad := range []string{manageText("bad", ""), manageText("none", ""), manageText("volume-"+had, ""), manageText("disk", `,"availability_zone":"x"`), manageText("disk", `,"volume_type":"`+w.encryptedType()+`"`),
 		`{"volume":{"host":"` + poolHost + `","ref":{}}}`, `{"volume":{"host":"` + poolHost + `","ref":"disk"}}`, `{"volume":{"ref":{"source-name":"disk"}}}`} {
@@ -82,7 +82,7 @@ func TestManageSnapshot(t *testing.T) {
 	w.do("admin", "3.0", "POST", "/volumes/"+id+"/action", `{"os-unmanage":{}}`).want(400) // it has a snapshot
 	w.do("admin", "3.0", "POST", "/snapshots/"+snap+"/action", `{"os-unmanage":{}}`).want(202)
 	w.do("admin", "3.0", "GET", "/snapshots/"+snap, "").want(404)
-	all := w.do("admin", "3.8", "GET", "/manageable_snapshots/detail?host=node-1@local%23volumes", "").want(200).body["manageable-snapshots"].([]any)
+	all := w.do("admin", "3.8", "GET", "/manageable_snapshots/detail?host=node-1@volumes%23volumes", "").want(200).body["manageable-snapshots"].([]any)
 	if len(all) != 1 || all[0].(map[string]any)["safe_to_manage"] != true {
 		t.Errorf("manageable: %v", all)
 	}

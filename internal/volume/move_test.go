@@ -3,6 +3,7 @@ package volume
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/google/uuid"
@@ -17,9 +18,9 @@ import (
 // and for encrypted volumes.
 func twoPools(t testing.TB, opt saga.Options) *world {
 	w := newWorld(t, opt)
-	p := nodeapi.Pool{Driver: "local", Name: "volumes", Backend: "volumes", TotalGiB: 1000, FreeGiB: 900, Thin: true, Multiattach: true, Encryption: true}
+	p := nodeapi.Pool{Driver: "local", Name: "volumes", TotalGiB: 1000, FreeGiB: 900, Thin: true, Multiattach: true, Encryption: true}
 	q := p
-	q.Name, q.Backend, q.FreeGiB = "fast", "fast", 100
+	q.Name, q.FreeGiB = "fast", 100
 	w.node.SetPools(p, q)
 	id := w.do("admin", "3.70", "POST", "/types", `{"volume_type":{"name":"fast","extra_specs":{"volume_backend_name":"fast"}}}`).want(200).in("volume_type")["id"].(string)
 	if id == "" {
@@ -29,30 +30,36 @@ func twoPools(t testing.TB, opt saga.Options) *world {
 	return w
 }
 
+// hostOf is what the API calls a driver's pool: DRIVER#POOL.
+func hostOf(place string) string {
+	driver, pool, _ := strings.Cut(place, "#")
+	return block.Host("node-1", driver, pool)
+}
+
 func TestMigrate(t *testing.T) {
 	w := twoPools(t, saga.Options{}).start()
 	id := w.volume(`"size":2`)
 	w.node.Fill(id, "data")
 	at := "/volumes/" + id + "/action"
 	to := func(host string) string { return `{"os-migrate_volume":{"host":"` + host + `"}}` }
-	w.do("owner", "3.0", "POST", at, to("node-1@local#fast")).want(403)
-	for _, bad := range []string{to("nowhere"), to("node-1@local#none"), to(poolHost), `{"os-migrate_volume":{}}`, `{"os-migrate_volume":{"host":"x","lock_volume":"maybe"}}`, `{"os-migrate_volume":{"host":"x","other":1}}`} {
+	w.do("owner", "3.0", "POST", at, to("node-1@fast#fast")).want(403)
+	for _, bad := range []string{to("nowhere"), to("node-1@fast#none"), to(poolHost), `{"os-migrate_volume":{}}`, `{"os-migrate_volume":{"host":"x","lock_volume":"maybe"}}`, `{"os-migrate_volume":{"host":"x","other":1}}`} {
 		w.do("admin", "3.0", "POST", at, bad).want(400)
 	}
 	w.do("admin", "3.16", "POST", at, `{"os-migrate_volume":{"host":"x","cluster":"y"}}`).want(400)
-	for _, host := range []string{"node-1@local#fast", "node-1@local"} { // there, and to whatever else the backend has
+	for _, host := range []string{"node-1@fast#fast", "node-1@volumes"} { // there, and back to whatever the back end has
 		w.do("admin", "3.0", "POST", at, to(host)).want(202)
 		w.settled()
 		v := w.do("admin", "3.0", "GET", "/volumes/"+id, "").want(200).in("volume")
-		want := map[string]string{"node-1@local#fast": "node-1@local#fast", "node-1@local": poolHost}[host]
+		want := map[string]string{"node-1@fast#fast": "node-1@fast#fast", "node-1@volumes": poolHost}[host]
 		c, _ := w.node.Content(id)
-		if place, _ := w.node.Place(id); v["os-vol-host-attr:host"] != want || v["status"] != "available" || v["migration_status"] != "success" || c != "data" || "node-1@"+place != want {
+		if place, _ := w.node.Place(id); v["os-vol-host-attr:host"] != want || v["status"] != "available" || v["migration_status"] != "success" || c != "data" || hostOf(place) != want {
 			t.Errorf("at %s with %q: %v", place, c, v)
 		}
 	}
 	w.do("owner", "3.0", "POST", "/snapshots", `{"snapshot":{"volume_id":"`+id+`"}}`).want(202)
 	w.settled()
-	w.do("admin", "3.0", "POST", at, to("node-1@local#fast")).want(400)
+	w.do("admin", "3.0", "POST", at, to("node-1@fast#fast")).want(400)
 	if n := w.node.Copies(); n != 1 {
 		t.Errorf("the node has %d copies", n)
 	}
@@ -102,7 +109,7 @@ func TestDeleteWhileMoving(t *testing.T) {
 		}
 		return nil
 	})
-	w.do("admin", "3.0", "POST", "/volumes/"+id+"/action", `{"os-migrate_volume":{"host":"node-1@local#fast"}}`).want(202)
+	w.do("admin", "3.0", "POST", "/volumes/"+id+"/action", `{"os-migrate_volume":{"host":"node-1@fast#fast"}}`).want(202)
 	<-begun
 	w.do("owner", "3.0", "DELETE", "/volumes/"+id, "").want(400)
 	w.do("admin", "3.0", "POST", "/volumes/"+id+"/action", `{"os-force_delete":{}}`).want(202)
@@ -127,7 +134,7 @@ func TestSagaMove(t *testing.T) {
 					t.Fatal(err)
 				}
 				w.node.Fill(v.ID, "data")
-				body := `{"os-migrate_volume":{"host":"node-1@local#fast"}}`
+				body := `{"os-migrate_volume":{"host":"node-1@fast#fast"}}`
 				if retype != "" {
 					body = `{"os-retype":{"new_type":"` + retype + `","migration_policy":"on-demand"}}`
 				}
@@ -144,7 +151,7 @@ func TestSagaMove(t *testing.T) {
 						}
 						place, key := w.node.Place(v.ID)
 						c, _ := w.node.Content(v.ID)
-						if now.Status != block.Available || now.Host() != "node-1@"+place || key != string(now.Key) || c != "data" || w.node.Copies() != 1 {
+						if now.Status != block.Available || now.Host() != hostOf(place) || key != string(now.Key) || c != "data" || w.node.Copies() != 1 {
 							t.Errorf("%s: %s on %s with key %q; there %s, key %q, %d copies, %q", end.Phase, now.Status, now.Host(), now.Key, place, key, w.node.Copies(), c)
 						}
 						if moved := now.MigrationStatus == "success"; moved != (now.Pool == "fast" || now.Cipher) || moved != (end.Phase == saga.Done) && end.Kind == sagaMove {

@@ -151,7 +151,7 @@ func (d *Driver) Pools(context.Context) ([]nodeapi.Pool, error) {
 }
 
 func measure(name, dir string) (nodeapi.Pool, error) {
-	p := nodeapi.Pool{Driver: Name, Name: name, Backend: name, Thin: true, Multiattach: true, Encryption: true}
+	p := nodeapi.Pool{Driver: Name, Name: name, Thin: true, Multiattach: true, Encryption: true}
 	var st unix.Statfs_t
 	if err := unix.Statfs(dir, &st); err != nil {
 		return p, fmt.Errorf("reading the size of the volumes' directory: %w", err)

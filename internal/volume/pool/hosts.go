@@ -108,7 +108,7 @@ func (s *Pools) showHost(ctx context.Context, r *rest.Request) (*rest.Response, 
 	type sum struct{ volumes, gib, snapshots, snapGiB int }
 	total, by := sum{}, map[string]*sum{}
 	for _, v := range s.core.Volumes.By("node", strings.Split(host, "@")[0]) {
-		if !strings.HasPrefix(v.Host(), host) {
+		if h := v.Host(); h != host && !strings.HasPrefix(h, host+"#") && !strings.HasPrefix(h, host+"@") {
 			continue
 		}
 		p := by[v.ProjectID]

@@ -44,10 +44,13 @@ type Place struct {
 func (p Place) Name() string { return block.Host(p.Node, p.Driver, p.Pool.Name) }
 
 // backend is the name of the service that has the pool.
-func (p Place) backend() string { return p.Node + "@" + p.Driver }
+func (p Place) backend() string {
+	name, _, _ := strings.Cut(p.Name(), "#")
+	return name
+}
 
 // backendName is what types call the pool.
-func (p Place) backendName() string { return cmp.Or(p.Backend, p.Driver) }
+func (p Place) backendName() string { return strings.TrimPrefix(p.backend(), p.Node+"@") }
 
 // All asks every connected node for its pools. A node that does not answer has none now.
 func (s *Pools) All(ctx context.Context) []Place {
