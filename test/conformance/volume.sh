@@ -68,7 +68,7 @@ copy=$(base64 -d <<<"$url" | jq -c --arg id "$other" '.id = $id' | base64 -w0)
 ! o volume backup record import "$service" "$url" 2>/dev/null # it is there
 o volume backup record import "$service" "$copy" >/dev/null
 await "volume backup" "$other" available
-o volume backup delete sealed
+o volume backup delete "$id"
 while o volume backup show "$id" >/dev/null 2>&1; do :; done
 cinder backup-restore --name back "$other" >/dev/null
 await volume back available
