@@ -76,7 +76,7 @@ shelve = true
 snapshot = true
 rescue = true
 interface_attach = true
-attach_encrypted_volume = false
+attach_encrypted_volume = true
 vnc_console = true
 serial_console = true
 config_drive = true
@@ -103,6 +103,7 @@ manage_snapshot = true
 manage_volume = true
 multi_backend = true
 extend_attached_volume = true
+extend_attached_encrypted_volume = true
 consistency_group = false
 [validation]
 run_validation = true
