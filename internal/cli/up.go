@@ -45,6 +45,7 @@ func (a *app) up() *cobra.Command {
 	c.Flags().StringVar(&cfg.Listen, "listen", region.DefaultListen, "address of the APIs, HOST:PORT; TLS off loopback")
 	c.Flags().StringVar(&cfg.PublicCIDR, "public-cidr", region.DefaultPublicCIDR, "addresses of the external network; the first is this machine's")
 	c.Flags().DurationVar(&cfg.ReclaimAfter, "reclaim-after", 0, "how long deleted servers can be restored, such as 24h; 0: not at all")
+	c.Flags().StringToStringVar(&cfg.VolumePools, "volume-pool", nil, "one more pool of volumes, NAME=DIR; is kept, and types choose it by volume_backend_name=NAME")
 	c.Flags().BoolVarP(&detach, "detach", "d", false, "return when the cloud is ready and leave it running")
 	c.Flags().BoolVarP(&verbose, "verbose", "v", false, "log every request and step")
 	return c
@@ -89,6 +90,9 @@ func (a *app) upDetached(ctx context.Context, cfg *region.Config, verbose bool) 
 		return err
 	}
 	args := []string{"up", "--data-dir", a.dataDir, "--listen", cfg.Listen, "--public-cidr", cfg.PublicCIDR, "--reclaim-after", cfg.ReclaimAfter.String()}
+	for name, dir := range cfg.VolumePools {
+		args = append(args, "--volume-pool", name+"="+dir)
+	}
 	if verbose {
 		args = append(args, "--verbose")
 	}

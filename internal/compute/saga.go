@@ -29,8 +29,9 @@ const (
 	sagaShelve = "compute.server.shelve"
 	sagaReturn = "compute.server.unshelve"
 
-	sagaOffload = "compute.server.offload"
-	sagaRestore = "compute.server.restore"
+	sagaOffload  = "compute.server.offload"
+	sagaRestore  = "compute.server.restore"
+	sagaExtended = "compute.server.extend_volume"
 
 	sagaSoftDelete = "compute.server.softdelete"
 )

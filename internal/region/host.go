@@ -84,7 +84,11 @@ func newHost(ctx context.Context, r *Region) (*host, error) {
 func newStorage(ctx context.Context, h *host, groups *cgroup.Manager) (*node.Storage, error) {
 	cfg := &h.region.cfg
 	tools := qemu.Tools{UID: cfg.QEMUUser, GID: cfg.QEMUUser}
-	driver, err := local.New(ctx, cfg.path(volumesDir), tools)
+	pools, err := volumePools(cfg)
+	if err != nil {
+		return nil, err
+	}
+	driver, err := local.WithPools(ctx, pools, tools)
 	if err != nil {
 		return nil, err
 	}

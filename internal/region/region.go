@@ -111,7 +111,7 @@ func (r *Region) build() (err error) {
 	r.Image = image.New(image.Options{DB: db, Log: log, Dir: r.cfg.path("images"), NewInspector: newInspector})
 	r.Placement = placement.New(placement.Options{DB: db, Log: log})
 	r.Network = network.New(network.Options{DB: db, Log: log, Nodes: hostsForNetwork{r.Nodes}})
-	r.Volume = volume.New(volume.Options{DB: db, Sagas: r.Sagas, Nodes: r.Nodes, Log: log, Images: imagesForVolume{r.Image}})
+	r.Volume = volume.New(volume.Options{DB: db, Sagas: r.Sagas, Nodes: r.Nodes, Log: log, Images: imagesForVolume{r.Image}, Servers: serversForVolume{r}})
 	r.Compute = compute.New(compute.Options{DB: db, Sagas: r.Sagas, Nodes: r.Nodes, Log: log,
 		Images: imagesForCompute{r.Image}, Networks: networksForCompute{r.Network}, Placement: placementForCompute{r.Placement}, ProviderID: placement.ProviderID,
 		SecurityGroups: groupsForCompute{r.Network}, ImageProxy: imageProxy{r.Image}, AddressProxy: addressProxy{r.Network}, VolumeProxy: volumeProxy{r.Volume}, Volumes: volumesForCompute{r.Volume}, HasProject: r.hasProject, PublicURL: r.cfg.url(), ReclaimAfter: r.cfg.ReclaimAfter})

@@ -77,7 +77,7 @@ rescue = true
 stable_rescue = true
 volume_multiattach = false
 interface_attach = true
-attach_encrypted_volume = false
+attach_encrypted_volume = true
 vnc_console = true
 serial_console = true
 config_drive = true
@@ -93,14 +93,18 @@ vendor_name = Strata
 storage_protocol = local
 disk_format = qcow2
 build_timeout = 60
+backend_names = local,second
+manage_volume_ref = source-name,volume-%s
+manage_snapshot_ref = source-name,%s
 [volume-feature-enabled]
 backup = true
 snapshot = true
 clone = true
-manage_snapshot = false
-manage_volume = false
-multi_backend = false
+manage_snapshot = true
+manage_volume = true
+multi_backend = true
 extend_attached_volume = true
+extend_attached_encrypted_volume = true
 consistency_group = false
 [validation]
 run_validation = true
@@ -145,7 +149,9 @@ func TestTempest(t *testing.T) {
 	if !ok {
 		expr = set
 	}
-	c := cloud.New(t)
+	c := cloud.Plan(t)
+	c.Flags = []string{"--volume-pool", "second=" + filepath.Dir(c.Dir)}
+	c.Up()
 	c.Must("image", "build", "tiny")
 	dir := t.TempDir()
 	command(t, c, dir, "tempest", "init", "ws")
