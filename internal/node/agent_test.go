@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -29,6 +30,7 @@ type hands struct {
 	power    map[string]nodeapi.Power
 	specs    map[string]hypervisor.Spec
 	stubborn bool // guests let no device go
+	broken   bool // templates cannot be cloned
 	calls    []string
 	plugged  map[string]bool
 	statuses map[string]nodeapi.InstanceStatus
@@ -92,6 +94,31 @@ func (h *hands) Suspend(_ context.Context, id string) error {
 }
 func (h *hands) Restore(_ context.Context, id string, _ []*os.File, _ []hypervisor.Disk) error {
 	return h.set(id, nodeapi.PowerRunning, "restore")
+}
+func (h *hands) Shape(s hypervisor.Spec) (string, error) {
+	return fmt.Sprint(s.VCPUs, s.MemoryMiB, s.Kernel, s.CommandLine, s.Disks), nil
+}
+func (h *hands) Freeze(_ context.Context, id string) error {
+	for _, name := range []string{hypervisor.FrozenMemory, hypervisor.FrozenDevices} {
+		if err := os.WriteFile(filepath.Join(h.dir, id, name), []byte("frozen"), 0o600); err != nil {
+			return err
+		}
+	}
+	return h.set(id, nodeapi.PowerStopped, "freeze")
+}
+func (h *hands) Clone(_ context.Context, s hypervisor.Spec, from hypervisor.Frozen) error {
+	raw, err := io.ReadAll(io.NewSectionReader(from.Memory, 0, 100))
+	if err != nil || string(raw) != "frozen" {
+		return fmt.Errorf("the template's memory is %q, %v", raw, err)
+	}
+	h.mu.Lock()
+	broken := h.broken
+	h.mu.Unlock()
+	if broken {
+		return errors.New("the template is broken")
+	}
+	h.edit(s.ID, func(has *hypervisor.Spec) { *has = s })
+	return h.set(s.ID, nodeapi.PowerRunning, "clone")
 }
 func (h *hands) State(id string) (nodeapi.Power, error) {
 	h.mu.Lock()
