@@ -78,6 +78,9 @@ type Machine struct {
 	KernelID    string `json:"kernel_id"`
 	RamdiskID   string `json:"ramdisk_id"`
 	CommandLine string `json:"command_line"`
+	// Clone lets the first start go on from the memory of an earlier boot of the
+	// image. A node that cannot boots.
+	Clone bool `json:"clone,omitempty"`
 }
 
 // GuestConfig is what the guest learns about itself, over the metadata service
