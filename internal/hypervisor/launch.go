@@ -180,8 +180,8 @@ func limits(s *Spec, accel Accel) cgroup.Limits {
 		headroom += int64(s.MemoryMiB)
 	}
 	shares := 1024 * s.VCPUs
-	if s.Template { // nobody waits for it
-		shares = 128
+	if s.Template { // no server waits for it
+		shares = 512
 	}
 	return cgroup.Limits{
 		MemoryBytes: (int64(s.MemoryMiB) + headroom) << 20,

@@ -29,8 +29,11 @@ type hands struct {
 	mu       sync.Mutex
 	power    map[string]nodeapi.Power
 	specs    map[string]hypervisor.Spec
-	stubborn bool // guests let no device go
-	broken   bool // templates cannot be cloned
+	stubborn bool   // guests let no device go
+	broken   bool   // templates cannot be cloned
+	image    string // the file of every image; "": there is none
+	says     string // on every console
+	kept     string // the directory of templates; "": there are none
 	calls    []string
 	plugged  map[string]bool
 	statuses map[string]nodeapi.InstanceStatus
@@ -151,7 +154,7 @@ func (h *hands) Remove(_ context.Context, id string) error {
 	delete(h.power, id)
 	return os.RemoveAll(filepath.Join(h.dir, id))
 }
-func (h *hands) ConsoleLog(string, int) ([]byte, error)                           { return nil, nil }
+func (h *hands) ConsoleLog(string, int) ([]byte, error)                           { return []byte(h.says), nil }
 func (h *hands) ResizeDisk(context.Context, string, string, int64) error          { return nil }
 func (h *hands) SnapshotDisk(context.Context, string, string, string) error       { return nil }
 func (h *hands) DeleteDiskSnapshot(context.Context, string, string, string) error { return nil }
@@ -193,19 +196,24 @@ func (h *hands) Report(_ context.Context, s nodeapi.InstanceStatus) error {
 func (h *hands) ReportPorts(context.Context, []nodeapi.PortStatus) error { return nil }
 func (h *hands) ReportNode(context.Context, nodeapi.NodeInfo) error      { return nil }
 func (h *hands) Image(context.Context, string) (string, string, error) {
-	return "", "", errs.NotFoundf("no image")
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.image == "" {
+		return "", "", errs.NotFoundf("no image")
+	}
+	return h.image, "raw", nil
 }
 
 // run starts an agent and gives the function that stops it.
 func (h *hands) run() (stop func()) {
 	h.t.Helper()
-	a, err := New(Options{ID: "n", Control: h, Machines: h, Plane: h, Volumes: h, Log: slog.New(slog.DiscardHandler), CacheDir: h.t.TempDir()})
+	a, err := New(Options{ID: "n", Control: h, Machines: h, Plane: h, Volumes: h, Log: slog.New(slog.DiscardHandler), CacheDir: h.t.TempDir(), TemplateDir: h.kept})
 	if err != nil {
 		h.t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(h.t.Context())
 	var group sync.WaitGroup
-	for _, part := range []func(context.Context){a.followMachines, a.loop.Run} {
+	for _, part := range []func(context.Context){a.followMachines, a.makeTemplates, a.loop.Run} {
 		group.Go(func() { part(ctx) })
 	}
 	inner, stopInner := context.WithCancel(ctx)
