@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/strata-cloud/strata/internal/compute/flavor"
+	"github.com/strata-cloud/strata/internal/errs"
 	"github.com/strata-cloud/strata/internal/nodeapi"
 	"github.com/strata-cloud/strata/internal/saga"
 )
@@ -30,6 +31,15 @@ func TestWhoAsksForClones(t *testing.T) {
 		v.Shelf = &Image{}
 		if v.cloned() {
 			t.Error("a shelved server is cloned")
+		}
+	}
+}
+
+func TestCloneProperty(t *testing.T) {
+	for val, ok := range map[string]bool{"true": true, "False": true, "": false, "always": false} {
+		i := Image{Properties: map[string]string{cloneProperty: val}}
+		if err := i.checkProperties(); (err == nil) != ok || err != nil && !errs.Is(err, errs.Invalid) {
+			t.Errorf("property %q: %v", val, err)
 		}
 	}
 }

@@ -3,6 +3,7 @@ package hypervisortest
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -41,7 +42,8 @@ func clone(t *testing.T, open Open) {
 	must(t, d.Clone(ctx, spec, from)) // a second one changes nothing
 	must(t, d.Clone(ctx, cloneSpec(t, d, otherID, disk), from))
 	expect(t, d, nodeapi.PowerRunning)
-	must(t, d.Remove(ctx, otherID))
+	must(t, d.Pause(ctx, otherID))
+	halve(t, mustDir(t, d, otherID))
 	// Those that run need neither the template nor the driver.
 	must(t, from.Memory.Close())
 	must(t, from.Devices.Close())
@@ -50,6 +52,10 @@ func clone(t *testing.T, open Open) {
 	defer d.Close()
 	defer func() { must(t, d.Remove(context.WithoutCancel(ctx), serverID)) }()
 	expect(t, d, nodeapi.PowerRunning)
+	if got, err := d.State(otherID); err != nil || got != nodeapi.PowerStopped {
+		t.Errorf("a clone that was cut in half is %s, %v", got, err)
+	}
+	must(t, d.Remove(ctx, otherID))
 
 	must(t, d.Pause(ctx, serverID))
 	must(t, d.Resume(ctx, serverID))
@@ -73,6 +79,20 @@ func clone(t *testing.T, open Open) {
 		t.Errorf("a clone that is started again is still one: %+v, %v", s, err)
 	}
 	AwaitConsole(ctx, t, d, serverID, "login:")
+}
+
+// halve makes the machine look as if its driver had died before the guest ran.
+func halve(t *testing.T, dir string) {
+	t.Helper()
+	path := filepath.Join(dir, "state.json")
+	raw, err := os.ReadFile(path)
+	must(t, err)
+	var state map[string]any
+	must(t, json.Unmarshal(raw, &state))
+	state["cloning"] = true
+	raw, err = json.Marshal(state)
+	must(t, err)
+	must(t, os.WriteFile(path, raw, 0o600))
 }
 
 // freeze makes a template of the tiny guest and gives it with its disk.
