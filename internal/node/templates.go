@@ -125,16 +125,12 @@ func (t *templates) take(key string) (*template, error) {
 
 func (t *templates) load(key string) (*template, error) {
 	dir := t.path(key)
-	x := &template{key: key}
-	path := filepath.Join(dir, templateNote)
-	raw, err := os.ReadFile(path)
+	r, _, err := t.read(key)
 	if err != nil {
 		return nil, err
 	}
-	if err := json.Unmarshal(raw, &x.recipe); err != nil {
-		return nil, err
-	}
-	if err := os.Chtimes(path, time.Time{}, time.Now()); err != nil {
+	x := &template{key: key, recipe: r}
+	if err := os.Chtimes(filepath.Join(dir, templateNote), time.Time{}, time.Now()); err != nil {
 		return nil, err
 	}
 	if x.base, err = blockdev.InspectBase(filepath.Join(dir, templateDisk)); err != nil {
@@ -250,48 +246,58 @@ func (t *templates) setMaking(machine string, on bool) {
 // prune removes the templates of images that are gone and those beyond the cap,
 // and closes those that were not used for a while.
 func (t *templates) prune(gone func(image string) bool) error {
+	if t.dir == "" {
+		return nil
+	}
+	t.closeIdle()
+	entries, err := os.ReadDir(t.dir)
+	if err != nil {
+		return err
+	}
+	used := map[string]time.Time{}
+	var keep []string
+	for _, e := range entries {
+		key := e.Name()
+		if strings.HasSuffix(key, ".new") {
+			continue // being made
+		}
+		r, when, readErr := t.read(key)
+		if readErr != nil || slices.ContainsFunc(r.Images, gone) {
+			err = errors.Join(err, t.drop(key))
+			continue
+		}
+		keep, used[key] = append(keep, key), t.lastUse(key, when)
+	}
+	slices.SortFunc(keep, func(a, b string) int { return used[b].Compare(used[a]) })
+	for _, key := range keep[min(len(keep), maxTemplates):] {
+		err = errors.Join(err, t.drop(key))
+	}
+	return err
+}
+
+func (t *templates) closeIdle() {
 	t.mu.Lock()
+	defer t.mu.Unlock()
 	for _, x := range t.open {
 		if x.users == 0 && time.Since(x.used) > idleTemplate {
 			t.shut(x)
 		}
 	}
-	t.mu.Unlock()
-	if t.dir == "" {
-		return nil
-	}
-	entries, err := os.ReadDir(t.dir)
+}
+
+// read gives what a template was made of and when it was last opened.
+func (t *templates) read(key string) (r recipe, opened time.Time, err error) {
+	path := filepath.Join(t.path(key), templateNote)
+	raw, err := os.ReadFile(path)
 	if err != nil {
-		return err
+		return r, opened, err
 	}
-	type kept struct {
-		key  string
-		used time.Time
+	st, err := os.Stat(path)
+	if err != nil {
+		return r, opened, err
 	}
-	var keep []kept
-	var failed error
-	for _, e := range entries {
-		if strings.HasSuffix(e.Name(), ".new") {
-			continue // being made
-		}
-		var r recipe
-		path := filepath.Join(t.dir, e.Name(), templateNote)
-		raw, err := os.ReadFile(path)
-		if err == nil {
-			err = json.Unmarshal(raw, &r)
-		}
-		st, statErr := os.Stat(path)
-		if err != nil || statErr != nil || slices.ContainsFunc(r.Images, gone) {
-			failed = errors.Join(failed, t.drop(e.Name()))
-			continue
-		}
-		keep = append(keep, kept{e.Name(), t.lastUse(e.Name(), st.ModTime())})
-	}
-	slices.SortFunc(keep, func(a, b kept) int { return b.used.Compare(a.used) })
-	for _, k := range keep[min(len(keep), maxTemplates):] {
-		failed = errors.Join(failed, t.drop(k.key))
-	}
-	return failed
+	err = json.Unmarshal(raw, &r)
+	return r, st.ModTime(), err
 }
 
 func (t *templates) lastUse(key string, opened time.Time) time.Time {
