@@ -42,6 +42,12 @@ func TestClones(t *testing.T) {
 		}
 	}
 	assertDistinct(t, before.identity(t), one.identity(t), two.identity(t))
+	for _, s := range []*stack{one, two} {
+		log := must[string](t)(servers.ShowConsoleOutput(t.Context(), s.compute, s.server, servers.ShowConsoleOutputOpts{}).Extract())
+		if !strings.Contains(log, "random numbers of its own") {
+			t.Errorf("server %s did not renew its random numbers: %s", s.server, log)
+		}
+	}
 
 	// Neither the control process nor the template is needed while it runs.
 	g := two.ssh(t)
