@@ -19,7 +19,7 @@ func (s *Service) describe(v *Server, i *nodeapi.Instance) error {
 	i.VCPUs, i.MemoryMiB = v.Flavor.VCPUs, v.Flavor.RAM
 	props := v.Image.Properties
 	i.Machine = nodeapi.Machine{Type: props["hw_machine_type"], Firmware: props["hw_firmware_type"],
-		KernelID: props["kernel_id"], RamdiskID: props["ramdisk_id"], CommandLine: props["os_command_line"], GuestAgent: v.hasAgent()}
+		KernelID: props["kernel_id"], RamdiskID: props["ramdisk_id"], CommandLine: props["os_command_line"], GuestAgent: v.hasAgent(), Clone: v.cloned()}
 	i.Disks, i.Kept = v.disks(), nil
 	for _, d := range v.keptDisks() {
 		i.Kept = append(i.Kept, d.Name)

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/strata-cloud/strata/internal/configdrive"
 	"github.com/strata-cloud/strata/internal/errs"
 	"github.com/strata-cloud/strata/internal/hypervisor"
@@ -57,6 +59,8 @@ type Options struct {
 	Log      *slog.Logger
 	// CacheDir keeps base images in the form that guests use, one file per image.
 	CacheDir string
+	// TemplateDir keeps the frozen first boots that servers are cloned from; "": every server boots.
+	TemplateDir string
 	// Grace is how long a guest may take to shut down. Default 60 s.
 	Grace time.Duration
 }
@@ -68,12 +72,13 @@ type Agent struct {
 	loop   *reconcile.Loop
 	ports  portReports
 
-	mu     sync.Mutex
-	wanted map[string]*nodeapi.Instance
-	synced bool
-	waits  map[string]func() // ends a wait for a guest, by instance
-	cache  imageCache
-	reads  keyedMutex // of disks, by instance and name
+	mu        sync.Mutex
+	wanted    map[string]*nodeapi.Instance
+	synced    bool
+	waits     map[string]func() // ends a wait for a guest, by instance
+	cache     imageCache
+	templates *templates
+	reads     keyedMutex // of disks, by instance and name
 }
 
 // New makes an agent; Run starts it.
@@ -90,6 +95,14 @@ func New(o Options) (*Agent, error) {
 	}
 	a := &Agent{Options: o, bootID: string(boot), wanted: map[string]*nodeapi.Instance{}, waits: map[string]func(){}, ports: portReports{wake: make(chan struct{}, 1)}}
 	a.cache = imageCache{dir: o.CacheDir, control: o.Control}
+	var host unix.Sysinfo_t
+	if err := unix.Sysinfo(&host); err != nil {
+		return nil, err
+	}
+	// What is cloned from is in memory while it is in use: a part of it is enough.
+	if a.templates, err = newTemplates(o.TemplateDir, int(host.Totalram*uint64(host.Unit)>>20)/8); err != nil {
+		return nil, err
+	}
 	a.loop = reconcile.New("instance", o.Log, a.reconcile)
 	a.loop.Workers = 16 // they mostly wait for guests
 	return a, nil
@@ -98,7 +111,7 @@ func New(o Options) (*Agent, error) {
 // Run works until ctx ends.
 func (a *Agent) Run(ctx context.Context) {
 	var group sync.WaitGroup
-	for _, part := range []func(context.Context){a.followNetworks, a.followInstances, a.followMachines, a.sendPorts, a.loop.Run} {
+	for _, part := range []func(context.Context){a.followNetworks, a.followInstances, a.followMachines, a.makeTemplates, a.sendPorts, a.loop.Run} {
 		group.Go(func() { part(ctx) })
 	}
 	group.Wait()
@@ -129,6 +142,7 @@ func (a *Agent) followInstances(ctx context.Context) {
 		a.mu.Unlock()
 		if e.Synced {
 			a.addAll()
+			a.pruneTemplates(ctx)
 		} else {
 			a.loop.Add(e.ID)
 		}
@@ -181,6 +195,7 @@ func (a *Agent) followMachines(ctx context.Context) {
 			a.loop.Add(e.ID)
 		case <-resync.C:
 			a.addAll()
+			a.pruneTemplates(ctx)
 		}
 	}
 }

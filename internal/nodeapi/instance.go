@@ -79,6 +79,9 @@ type Machine struct {
 	RamdiskID   string `json:"ramdisk_id"`
 	CommandLine string `json:"command_line"`
 	GuestAgent  bool   `json:"guest_agent"` // QEMU's agent is in the guest
+	// Clone lets the first start go on from the memory of an earlier boot of the
+	// image. A node that cannot boots.
+	Clone bool `json:"clone,omitempty"`
 }
 
 // GuestConfig is what the guest learns about itself, over the metadata service

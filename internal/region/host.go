@@ -73,7 +73,7 @@ func newHost(ctx context.Context, r *Region) (*host, error) {
 	if h.storage, err = newStorage(ctx, h, cgroups); err != nil {
 		return nil, err
 	}
-	h.agent, err = node.New(node.Options{ID: h.info.ID, Control: control{r}, Machines: h.machines, Plane: h.plane, Volumes: h.storage, Log: cfg.Log, CacheDir: cfg.path("bases")})
+	h.agent, err = node.New(node.Options{ID: h.info.ID, Control: control{r}, Machines: h.machines, Plane: h.plane, Volumes: h.storage, Log: cfg.Log, CacheDir: cfg.path("bases"), TemplateDir: cfg.path("templates")})
 	if err != nil {
 		return nil, err
 	}
