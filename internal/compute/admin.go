@@ -36,14 +36,14 @@ func (s *Service) resetState(ctx context.Context, r *rest.Request) (*rest.Respon
 		if v.DeletedAt != nil {
 			return errs.NotFoundf("Instance %s could not be found.", v.ID)
 		}
-		v.VMState, v.Updated = VMState(b.Reset.State), wire.Now()
+		v.VMState, v.SoftDelete, v.Updated = VMState(b.Reset.State), nil, wire.Now()
 		v.doing("")
 		return nil
 	})
 	return rest.Empty(202), err
 }
 
-// forceDelete is a delete: there is no deferred one to hurry.
+// forceDelete is a delete for good, also of a server that was deleted softly.
 func (s *Service) forceDelete(ctx context.Context, r *rest.Request) (*rest.Response, error) {
 	v, err := s.authorized(r)
 	if err != nil {
@@ -53,14 +53,4 @@ func (s *Service) forceDelete(ctx context.Context, r *rest.Request) (*rest.Respo
 		return nil, err
 	}
 	return rest.Empty(202), s.remove(ctx, r.ID, r.Creds, v.ID)
-}
-
-// restore brings back nothing, since a delete is at once final; what it says of a
-// server that lives is what upstream says, whose default defers no delete either.
-func (s *Service) restore(_ context.Context, r *rest.Request) (*rest.Response, error) {
-	v, err := s.authorized(r)
-	if err != nil {
-		return nil, err
-	}
-	return nil, errs.Conflictf("Cannot 'restore' instance %s while it is in vm_state %s", v.ID, v.VMState)
 }

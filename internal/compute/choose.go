@@ -30,7 +30,7 @@ func (s *Service) chooseImage(ctx context.Context, c *policy.Credentials, v *Ser
 		return errs.Invalidf("Image %s is not active.", ref)
 	}
 	v.Image = *img
-	return nil
+	return img.checkProperties()
 }
 
 func (s *Service) chooseFlavor(c *policy.Credentials, v *Server, ref string) error {

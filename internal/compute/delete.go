@@ -19,7 +19,7 @@ func (s *Service) deleteServer(ctx context.Context, r *rest.Request) (*rest.Resp
 	if err := s.unlocked(r, v); err != nil {
 		return nil, err
 	}
-	if err := s.remove(ctx, r.ID, r.Creds, v.ID); err != nil {
+	if err := s.softRemove(ctx, r, v.ID); err != nil {
 		return nil, err
 	}
 	return rest.Empty(204), nil

@@ -19,7 +19,7 @@ func (s *Service) describe(v *Server, i *nodeapi.Instance) error {
 	i.VCPUs, i.MemoryMiB = v.Flavor.VCPUs, v.Flavor.RAM
 	props := v.Image.Properties
 	i.Machine = nodeapi.Machine{Type: props["hw_machine_type"], Firmware: props["hw_firmware_type"],
-		KernelID: props["kernel_id"], RamdiskID: props["ramdisk_id"], CommandLine: props["os_command_line"]}
+		KernelID: props["kernel_id"], RamdiskID: props["ramdisk_id"], CommandLine: props["os_command_line"], GuestAgent: v.hasAgent(), Clone: v.cloned()}
 	i.Disks, i.Kept = v.disks(), nil
 	for _, d := range v.keptDisks() {
 		i.Kept = append(i.Kept, d.Name)
@@ -101,7 +101,7 @@ func (s *Service) describeGuest(v *Server, i *nodeapi.Instance, ports map[string
 		return errs.Invalidf("User data needs to be valid base 64.")
 	}
 	g := nodeapi.GuestConfig{ConfigDrive: v.ConfigDrive || v.Image.Properties["img_config_drive"] == "mandatory", Hostname: v.Hostname, AvailabilityZone: s.zoneOf(v),
-		LaunchIndex: v.LaunchIndex, ReservationID: v.ReservationID, InstanceType: v.Flavor.Name, ImageID: v.Image.ID, AdminPass: v.AdminPass,
+		LaunchIndex: v.LaunchIndex, ReservationID: v.ReservationID, InstanceType: v.Flavor.Name, ImageID: v.Image.ID, AdminPass: v.AdminPass, Password: v.Password,
 		UserData: user, Metadata: v.Metadata, SecurityGroups: v.GroupNames}
 	if v.Key != nil {
 		g.Keys = []nodeapi.Key{{Name: v.Key.Name, Type: v.Key.Type, PublicKey: v.Key.PublicKey}}

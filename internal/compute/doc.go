@@ -18,6 +18,7 @@
 //	any of active, stopped, paused, suspended: /image_snapshot or image_backup -> image_uploading -> as before
 //	the same four/shelving -> shelving_offloading -> shelved_offloaded/-
 //	shelved_offloaded/unshelving -> spawning -> active/-
+//	any that has a host/soft-deleting -> soft-delete/-  soft-delete/restoring -> active/-
 //	any/deleting -> deleted               any -> error/- (with a fault)
 //
 // Invariants: a server that is not deleted and has a host holds exactly one

@@ -19,7 +19,7 @@ import (
 type filter struct {
 	allProjects                bool
 	project                    string
-	deleted                    bool
+	deleted, soft              bool // those that are deleted, for good or softly; also the latter
 	changesSince, changesUntil time.Time
 	checks                     []func(v *Server) bool
 }
@@ -28,7 +28,10 @@ func (f *filter) match(v *Server) bool {
 	if v.DeletedAt != nil && !f.deleted && f.changesSince.IsZero() && f.changesUntil.IsZero() {
 		return false
 	}
-	if f.deleted && v.DeletedAt == nil {
+	if f.deleted && v.DeletedAt == nil && v.VMState != SoftDeleted {
+		return false
+	}
+	if v.VMState == SoftDeleted && !f.soft && !f.deleted && f.changesSince.IsZero() && f.changesUntil.IsZero() {
 		return false
 	}
 	if v.Updated.Before(f.changesSince) || !f.changesUntil.IsZero() && v.Updated.After(f.changesUntil) {
@@ -100,6 +103,7 @@ func (s *Service) parseFilter(r *rest.Request) (*filter, error) {
 		f.project = first(q, "project_id", "tenant_id")
 	}
 	f.deleted = every && wire.Truthy(q.Get("deleted"))
+	f.soft = every && wire.Truthy(q.Get("soft_deleted"))
 	if err := f.parseTimes(r); err != nil {
 		return nil, err
 	}

@@ -33,7 +33,7 @@ var managerEvents = map[string]string{
 	"pause": "pause_instance", "unpause": "unpause_instance", "suspend": "suspend_instance", "resume": "resume_instance",
 	"rebuild": "rebuild_instance", "rescue": "rescue_instance", "unrescue": "unrescue_instance", "resize": "finish_resize", "migrate": "finish_resize",
 	"confirmResize": "confirm_resize", "revertResize": "finish_revert_resize", "shelve": "shelve_instance", "shelveOffload": "shelve_offload_instance",
-	"unshelve": "unshelve_instance", "createImage": "snapshot_instance", "createBackup": "backup_instance",
+	"unshelve": "unshelve_instance", "createImage": "snapshot_instance", "createBackup": "backup_instance", "restore": "restore_instance",
 }
 
 // events are the steps of a saga as events, the newest first. One that is over

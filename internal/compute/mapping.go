@@ -291,9 +291,8 @@ func (s *Service) fromVolume(ctx context.Context, c *policy.Credentials, v *Serv
 		if size == 0 {
 			return invalidMapping("Blank volumes (source: 'blank', dest: 'volume') need to have non-zero size")
 		}
-		if out.Boot == 0 {
-			return errs.Invalidf("Block Device %s is not bootable.", out.VolumeID)
-		}
+		// Also as the root: what a rescue, or the network, will install.
+		v.bootFrom(out, nil)
 	}
 	return nil
 }

@@ -94,6 +94,9 @@ func (v *Server) allows(action string, from []VMState, during []TaskState) error
 	if v.DeletedAt != nil {
 		return errs.NotFoundf("Instance %s could not be found.", v.ID)
 	}
+	if v.leaving() {
+		return errs.Conflictf("Cannot '%s' instance %s while it is in task_state %s", action, v.ID, SoftDeleting)
+	}
 	if !slices.Contains(from, v.VMState) {
 		return errs.Conflictf("Cannot '%s' instance %s while it is in vm_state %s", action, v.ID, v.VMState)
 	}

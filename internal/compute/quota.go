@@ -8,10 +8,15 @@ import (
 	"github.com/strata-cloud/strata/internal/store"
 )
 
-// sum counts what the servers take, from the records themselves.
+// sum counts what the servers take, from the records themselves; those that were
+// deleted softly take nothing (nova/objects/instance.py, _get_counts_in_db).
 func sum(servers []*Server) map[string]int {
-	u := map[string]int{"instances": len(servers)}
+	u := map[string]int{"instances": 0, "cores": 0, "ram": 0}
 	for _, v := range servers {
+		if v.SoftDelete != nil && !v.leaving() {
+			continue
+		}
+		u["instances"]++
 		cores, ram := v.Flavor.VCPUs, v.Flavor.RAM
 		if v.Resize != nil { // it may go either way
 			cores, ram = max(cores, v.Resize.Flavor.VCPUs), max(ram, v.Resize.Flavor.RAM)

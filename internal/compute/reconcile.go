@@ -31,10 +31,16 @@ func (s *Service) Run(ctx context.Context) {
 	tokens := reconcile.New("compute.consoles", s.Log, func(ctx context.Context, _ string) error { return s.consoles.Sweep(ctx) })
 	tokens.Resync = purgeEvery
 	tokens.List = func() []string { return []string{"tokens"} }
+	reclaim := reconcile.New("compute.reclaim", s.Log, s.reclaim)
+	reclaim.Resync = min(max(s.ReclaimAfter, time.Second), time.Minute)
+	reclaim.List = func() []string { return s.reclaimable(time.Now()) }
 	guests := reconcile.New("compute.guests", s.Log, s.refreshGuest)
 	var group sync.WaitGroup
 	group.Go(func() { forget.Run(ctx) })
 	group.Go(func() { tokens.Run(ctx) })
+	if s.ReclaimAfter > 0 {
+		group.Go(func() { reclaim.Run(ctx) })
+	}
 	group.Go(func() { guests.Run(ctx) })
 	group.Go(func() {
 		for id := range s.Networks.Readdressed(ctx) {

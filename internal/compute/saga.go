@@ -29,7 +29,11 @@ const (
 	sagaShelve = "compute.server.shelve"
 	sagaReturn = "compute.server.unshelve"
 
-	sagaOffload = "compute.server.offload"
+	sagaOffload  = "compute.server.offload"
+	sagaRestore  = "compute.server.restore"
+	sagaExtended = "compute.server.extend_volume"
+
+	sagaSoftDelete = "compute.server.softdelete"
 )
 
 // job is the state of every saga on a server.
@@ -75,6 +79,7 @@ func (s *Service) registerSagas() {
 	s.registerRemake()
 	s.registerSnapshot()
 	s.registerShelve()
+	s.registerSoftDelete()
 	s.registerVolumes()
 	s.registerInterfaces()
 }
@@ -90,6 +95,9 @@ func (s *Service) update(ctx context.Context, id string, fn func(*Server) error)
 
 // doing sets the task state, unless a delete has begun: nothing overrides that.
 func (v *Server) doing(t TaskState) {
+	if t == "" && v.leaving() {
+		t = SoftDeleting
+	}
 	if v.TaskState != Deleting {
 		v.TaskState = t
 	}
@@ -294,7 +302,7 @@ func (s *Service) markDeleted(ctx context.Context, j *job) error {
 	}
 	return s.update(ctx, j.Server, func(v *Server) error {
 		t := wire.Now()
-		v.VMState, v.TaskState, v.DeletedAt, v.UserData, v.AdminPass = Deleted, "", &t, "", ""
+		v.VMState, v.TaskState, v.DeletedAt, v.UserData, v.AdminPass, v.Password = Deleted, "", &t, "", "", ""
 		return nil
 	})
 }

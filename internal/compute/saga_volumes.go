@@ -10,6 +10,7 @@ import (
 	"github.com/strata-cloud/strata/internal/nodeapi"
 	"github.com/strata-cloud/strata/internal/policy"
 	"github.com/strata-cloud/strata/internal/saga"
+	"github.com/strata-cloud/strata/internal/store"
 )
 
 func (s *Service) registerVolumes() {
@@ -26,6 +27,24 @@ func (s *Service) registerVolumes() {
 		{Name: "await", Do: s.deviceAwait},
 		{Name: "release", Do: s.detachRelease},
 	}})
+	saga.Register(s.Sagas, saga.Definition[job]{Kind: sagaExtended, Steps: []saga.Step[job]{
+		// The node resized the disk under its guest before this began.
+		{Name: "seen", Do: func(context.Context, *job) error { return nil }},
+	}})
+}
+
+// extendVolume is upstream's name of the action and of the method of the manager
+// (nova/compute/instance_actions.py, manager.py).
+const extendVolume = "extend_volume"
+
+// VolumeExtended notes in the server's actions, in the caller's transaction, that
+// its guest has seen a volume grow. A server that is gone is no error.
+func (s *Service) VolumeExtended(tx *store.Tx, server, request, project, user string) error {
+	v, err := s.servers.TxGet(tx, server)
+	if err != nil || v.DeletedAt != nil {
+		return nil
+	}
+	return s.begin(tx, request, &policy.Credentials{ProjectID: project, UserID: user}, sagaExtended, extendVolume, v, nil)
 }
 
 // ownerOf is the project of a device's volume, which acts on it.

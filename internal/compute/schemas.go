@@ -16,7 +16,7 @@ const (
 	hintSchema     = `{"anyOf":[` + uuidSchema + `,{"type":"array","items":` + uuidSchema + `}]}`
 	hintsSchema    = `{"type":"object","properties":{"group":` + uuidSchema + `,"different_host":` + hintSchema + `,"same_host":` + hintSchema + `}}`
 	uuidSchema     = `{"type":"string","pattern":"^[0-9a-fA-F]{8}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{12}$"}`
-	metadataSchema = `{"type":"object","additionalProperties":false,"patternProperties":{"^[a-zA-Z0-9-_:. ]{1,255}$":{"type":"string","maxLength":255}}}`
+	metadataSchema = wire.Metadata
 	tagSchema      = `{"type":"string","minLength":1,"maxLength":60,"pattern":"^[^,/]*$"}`
 	tagsSchema     = `{"type":"array","maxItems":50,"items":` + tagSchema + `}`
 	countSchema    = `{"type":["integer","string"],"pattern":"^[0-9]+$","minimum":1,"minLength":1}`

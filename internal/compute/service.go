@@ -12,6 +12,7 @@ import (
 	"github.com/strata-cloud/strata/internal/compute/keypair"
 	"github.com/strata-cloud/strata/internal/compute/migration"
 	"github.com/strata-cloud/strata/internal/compute/pool"
+	"github.com/strata-cloud/strata/internal/compute/proxy"
 	"github.com/strata-cloud/strata/internal/compute/quota"
 	"github.com/strata-cloud/strata/internal/compute/securitygroup"
 	"github.com/strata-cloud/strata/internal/compute/servergroup"
@@ -20,6 +21,7 @@ import (
 	"github.com/strata-cloud/strata/internal/nodeapi"
 	"github.com/strata-cloud/strata/internal/nodes"
 	"github.com/strata-cloud/strata/internal/policy"
+	"github.com/strata-cloud/strata/internal/rest"
 	"github.com/strata-cloud/strata/internal/saga"
 	"github.com/strata-cloud/strata/internal/store"
 )
@@ -134,6 +136,10 @@ type Options struct {
 	ProviderID func(host string) string
 	// SecurityGroups may be nil.
 	SecurityGroups securitygroup.Groups
+	// ImageProxy, AddressProxy and VolumeProxy may be nil: older routes to other services are absent then.
+	ImageProxy   proxy.Images
+	AddressProxy proxy.Addresses
+	VolumeProxy  proxy.Volumes
 	// HasProject tells whether identity has the project; nil trusts every id.
 	HasProject func(ctx context.Context, id string) bool
 	// Volumes may be nil: servers have no volumes then.
@@ -143,6 +149,9 @@ type Options struct {
 	PublicURL string
 	// BootTimeout bounds the wait for a node to start a server. Default 5 min.
 	BootTimeout time.Duration
+	// ReclaimAfter is how long a deleted server can be restored; 0: a delete is
+	// final at once (nova's reclaim_instance_interval).
+	ReclaimAfter time.Duration
 }
 
 // Service is the compute service.
@@ -171,7 +180,7 @@ func New(o Options) *Service {
 	s.keys = keypair.New(o.DB, s.ledger, func(c *policy.Credentials) int { return s.quotas.UserLimits(c.ProjectID, c.UserID)["key_pairs"] })
 	s.groups = servergroup.New(o.DB, s.ledger, s.members, func(project string) int { return s.quotas.Limits(project)["server_groups"] })
 	s.usages = usage.New(o.DB, s.liveUsage)
-	s.moves = migration.New(o.DB)
+	s.moves = migration.New(o.DB, func(r *rest.Request) error { _, err := s.authorized(r); return err })
 	s.consoles = s.newConsoles()
 	s.pool = pool.New(o.DB, o.Nodes, s.onHost, o.ProviderID)
 	s.registerSagas()
@@ -194,7 +203,7 @@ func (s *Service) onHost(host string) []pool.Server {
 	var out []pool.Server
 	for _, v := range s.servers.By("host", host) {
 		r := v.resources()
-		out = append(out, pool.Server{ID: v.ID, Name: v.Name, VCPUs: r.VCPU, MemoryMiB: r.MemoryMiB, DiskGiB: r.DiskGiB,
+		out = append(out, pool.Server{ID: v.ID, Name: v.Name, ProjectID: v.ProjectID, VCPUs: r.VCPU, MemoryMiB: r.MemoryMiB, DiskGiB: r.DiskGiB,
 			Running: v.VMState == Active, Working: v.TaskState != ""})
 	}
 	return out

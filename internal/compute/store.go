@@ -27,6 +27,7 @@ const (
 	Resized   VMState = "resized"
 	// ShelvedOffloaded is the only shelved state: a shelved server leaves its host at once.
 	ShelvedOffloaded VMState = "shelved_offloaded"
+	SoftDeleted      VMState = "soft-delete"
 
 	Scheduling    TaskState = "scheduling"
 	Networking    TaskState = "networking"
@@ -53,6 +54,8 @@ const (
 	Shelving      TaskState = "shelving"
 	Offloading    TaskState = "shelving_offloading"
 	Unshelving    TaskState = "unshelving"
+	SoftDeleting  TaskState = "soft-deleting"
+	Restoring     TaskState = "restoring"
 )
 
 // Server is the record of one server.
@@ -81,6 +84,7 @@ type Server struct {
 	ConfigDrive   bool              `json:"config_drive,omitempty"` //
 	UserData      string            `json:"user_data,omitempty"`    // base64
 	AdminPass     string            `json:"admin_pass,omitempty"`   // kept only until the first boot
+	Password      string            `json:"password,omitempty"`     // that the guest posted, encrypted
 	ReservationID string            `json:"reservation_id"`
 	LaunchIndex   int               `json:"launch_index"`
 	DiskConfig    string            `json:"disk_config"` // AUTO or MANUAL
@@ -98,8 +102,9 @@ type Server struct {
 	Resize        *Resize           `json:"resize,omitempty"`   // until it is confirmed or reverted
 	Rescue        *Rescue           `json:"rescue,omitempty"`   // while it is rescued
 	Shelf         *Image            `json:"shelf,omitempty"`    // what a shelved server comes back from
-	Gen           int64             `json:"gen"`                // of the Instance last written
-	RebootSeq     int64             `json:"reboot_seq"`         // of the last reboot asked
+	SoftDelete    *SoftDelete       `json:"soft_delete,omitempty"`
+	Gen           int64             `json:"gen"`        // of the Instance last written
+	RebootSeq     int64             `json:"reboot_seq"` // of the last reboot asked
 }
 
 // Resize is what a server goes back to unless its resize is confirmed.
@@ -164,6 +169,12 @@ func register(db *store.DB) collections {
 				"host":    func(s *Server) []string { return alive(s, s.Host) },
 				"group":   func(s *Server) []string { return alive(s, s.GroupID) },
 				"flavor":  func(s *Server) []string { return alive(s, s.Flavor.ID) },
+				"soft": func(s *Server) []string {
+					if s.SoftDelete == nil {
+						return nil
+					}
+					return alive(s, "yes")
+				},
 				"deleted": func(s *Server) []string {
 					if s.DeletedAt != nil {
 						return []string{"yes"}

@@ -37,6 +37,8 @@ func status(v *Server) string {
 		return "VERIFY_RESIZE"
 	case Errored:
 		return "ERROR"
+	case SoftDeleted:
+		return "SOFT_DELETED"
 	}
 	return strings.ToUpper(string(v.VMState))
 }
@@ -53,7 +55,7 @@ func powerState(v *Server) int {
 		return 1
 	case Paused:
 		return 3
-	case Stopped, Suspended, ShelvedOffloaded:
+	case Stopped, Suspended, ShelvedOffloaded, SoftDeleted:
 		return 4
 	}
 	return 0

@@ -209,6 +209,8 @@ func TestMapping(t *testing.T) {
 			t.Errorf("%s: answered %d %v", name, a.status, a.body)
 		}
 	}
+	server("2.1", `"block_device_mapping_v2":[{"boot_index":0,"source_type":"blank","destination_type":"volume","volume_size":1}]`).want(202)
+	c.settled()
 	id := server("2.1", `"block_device_mapping_v2":[`+root+`,{"source_type":"volume","uuid":"`+have+`"},{"source_type":"blank","destination_type":"volume","volume_size":2}]`).want(202).body["server"].(map[string]any)["id"].(string)
 	c.settled()
 	v := c.do("member", "GET", "/servers/"+id, "").want(200).body["server"].(map[string]any)

@@ -45,7 +45,7 @@ func instance() *nodeapi.Instance {
 func get(t *testing.T, inst *nodeapi.Instance, path string) (int, string, http.Header) {
 	t.Helper()
 	w := httptest.NewRecorder()
-	Serve(w, httptest.NewRequest(http.MethodGet, "http://169.254.169.254"+path, nil), inst)
+	Serve(w, httptest.NewRequest(http.MethodGet, "http://169.254.169.254"+path, nil), inst, nil)
 	return w.Code, w.Body.String(), w.Header()
 }
 
@@ -67,7 +67,7 @@ func TestServe(t *testing.T) {
 		"/latest//meta-data/../meta-data/instance-type": "m1.tiny",
 		"/latest/user-data":                             string(inst.Guest.UserData),
 		"/openstack":                                    "2012-08-10\n2013-04-04\n2013-10-17\n2015-10-15\n2016-06-30\n2016-10-06\n2017-02-22\n2018-08-27\n2020-10-14\nlatest",
-		"/openstack/latest/":                            "meta_data.json\nuser_data\nvendor_data.json\nnetwork_data.json\nvendor_data2.json",
+		"/openstack/latest/":                            "meta_data.json\nuser_data\npassword\nvendor_data.json\nnetwork_data.json\nvendor_data2.json",
 		"/openstack/2012-08-10":                         "meta_data.json\nuser_data",
 		"/openstack/latest/user_data":                   string(inst.Guest.UserData),
 		"/openstack/latest/vendor_data.json":            "{}",
@@ -80,7 +80,7 @@ func TestServe(t *testing.T) {
 	}
 	for _, path := range []string{
 		"/latest/meta-data/nothing", "/latest/meta-data/hostname/deeper", "/1999-01-01/", "/openstack/1999-01-01/meta_data.json",
-		"/openstack/latest/password", "/openstack/latest/meta_data.json/x", "/openstack/2012-08-10/network_data.json",
+		"/openstack/2012-08-10/password", "/openstack/latest/meta_data.json/x", "/openstack/2012-08-10/network_data.json",
 		"/latest/meta-data/public-keys/0/_name", "/latest/meta-data/public-keys/1/openssh-key", "/1.0/meta-data/placement",
 	} {
 		if code, body, _ := get(t, inst, path); code != http.StatusNotFound {
@@ -88,7 +88,7 @@ func TestServe(t *testing.T) {
 		}
 	}
 	w := httptest.NewRecorder()
-	Serve(w, httptest.NewRequest(http.MethodPost, "/openstack/latest/meta_data.json", nil), inst)
+	Serve(w, httptest.NewRequest(http.MethodPost, "/openstack/latest/meta_data.json", nil), inst, nil)
 	if w.Code != http.StatusMethodNotAllowed {
 		t.Errorf("a post is answered with %d", w.Code)
 	}

@@ -4,7 +4,6 @@
 // over HTTP at 169.254.169.254. Paths, listings and versions are those of
 // nova/api/metadata. It keeps nothing and has no state.
 //
-// Different from upstream: the admin password is on the config drive alone, as
-// upstream has it too, but openstack/*/password, where a guest posts a password
-// that it made up, is absent.
+// The admin password is on the config drive alone; openstack/*/password, where a
+// guest posts a password that it made up and encrypted, is over HTTP alone.
 package configdrive

@@ -16,6 +16,9 @@ func Documents(inst *nodeapi.Instance) (map[string][]byte, error) {
 	for _, v := range append(openstackVersions(), latest) {
 		version, _ := hasVersion(v, openstackVersions())
 		for _, name := range openstackFiles(inst, version) {
+			if name == passwordDoc {
+				continue // what a guest posted is not for a disk
+			}
 			data, err := openstackFile(inst, version, name, true)
 			if err != nil {
 				return nil, err
@@ -39,11 +42,16 @@ func Documents(inst *nodeapi.Instance) (map[string][]byte, error) {
 	return docs, nil
 }
 
-// Serve answers a guest's request to the metadata service.
-func Serve(w http.ResponseWriter, r *http.Request, inst *nodeapi.Instance) {
+// Serve answers a guest's request to the metadata service. keep is told the
+// password that a guest posts.
+func Serve(w http.ResponseWriter, r *http.Request, inst *nodeapi.Instance, keep func(password string) error) {
+	if r.Method == http.MethodPost && isPassword(inst, r.URL.Path) {
+		takePassword(w, r, inst, keep)
+		return
+	}
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		w.Header().Set("Allow", "GET, HEAD")
-		http.Error(w, "the metadata service is read-only", http.StatusMethodNotAllowed)
+		http.Error(w, "of the metadata service only the password can be written", http.StatusMethodNotAllowed)
 		return
 	}
 	body, kind, ok := lookup(inst, r.URL.Path)
@@ -64,7 +72,7 @@ const (
 // lookup finds what is at a path: everything that is not below /openstack is
 // EC2's, with or without /ec2 in front.
 func lookup(inst *nodeapi.Instance, p string) (body []byte, kind string, ok bool) {
-	parts := strings.FieldsFunc(path.Clean("/"+p), func(r rune) bool { return r == '/' })
+	parts := split(p)
 	if len(parts) > 0 && parts[0] == "openstack" {
 		return lookupOpenStack(inst, parts[1:])
 	}
@@ -73,6 +81,10 @@ func lookup(inst *nodeapi.Instance, p string) (body []byte, kind string, ok bool
 	}
 	text, ok := lookupEC2(inst, parts)
 	return []byte(text), textPlain, ok
+}
+
+func split(p string) []string {
+	return strings.FieldsFunc(path.Clean("/"+p), func(r rune) bool { return r == '/' })
 }
 
 func lookupOpenStack(inst *nodeapi.Instance, parts []string) ([]byte, string, bool) {
@@ -92,8 +104,11 @@ func lookupOpenStack(inst *nodeapi.Instance, parts []string) ([]byte, string, bo
 			continue
 		}
 		data, err := openstackFile(inst, version, name, false)
-		if name == userDataDoc {
+		switch name {
+		case userDataDoc:
 			return data, "application/octet-stream", err == nil
+		case passwordDoc:
+			return data, textPlain, err == nil
 		}
 		return data, jsonType, err == nil
 	}

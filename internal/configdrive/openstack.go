@@ -14,7 +14,7 @@ const latest = "latest"
 
 // Versions of the documents, with the first that has each (nova/api/metadata/base.py).
 const (
-	grizzly     = "2013-04-04" // random_seed
+	grizzly     = "2013-04-04" // random_seed, password
 	havana      = "2013-10-17" // vendor_data.json
 	liberty     = "2015-10-15" // network_data.json, project_id
 	newtonOne   = "2016-06-30" // devices
@@ -23,6 +23,7 @@ const (
 	seedBytes   = 512
 	metaDataDoc = "meta_data.json"
 	userDataDoc = "user_data"
+	passwordDoc = "password" // over HTTP alone
 )
 
 // openstackVersions are in order; comparing them as strings compares their age.
@@ -35,6 +36,9 @@ func openstackFiles(inst *nodeapi.Instance, version string) []string {
 	files := []string{metaDataDoc}
 	if inst.Guest.UserData != nil {
 		files = append(files, userDataDoc)
+	}
+	if version >= grizzly {
+		files = append(files, passwordDoc)
 	}
 	if version >= havana {
 		files = append(files, "vendor_data.json")
@@ -55,6 +59,8 @@ func openstackFile(inst *nodeapi.Instance, version, name string, secrets bool) (
 		return metaData(inst, version, secrets)
 	case userDataDoc:
 		return inst.Guest.UserData, nil
+	case passwordDoc:
+		return []byte(inst.Guest.Password), nil
 	case "network_data.json":
 		return json.Marshal(networkData(inst))
 	}

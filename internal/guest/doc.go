@@ -10,6 +10,7 @@
 // The kind "tiny" is a small Linux (Debian's cloud kernel, busybox, dropbear)
 // with the log-in user "strata". Beside OUTPUT.qcow2 it exports the kernel and
 // the initial ramdisk, so that the guest boots from its disk by BIOS and GRUB
-// as well as directly. The kind "debian" is a minimal Debian with systemd and
+// as well as directly. In a template (hypervisor.TemplateSKU) it waits to be cloned
+// before it has an identity. The kind "debian" is a minimal Debian with systemd and
 // cloud-init, made by mmdebstrap; it takes minutes and its log-in user is "strata" too.
 package guest

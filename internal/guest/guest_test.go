@@ -123,7 +123,8 @@ func TestScriptsParse(t *testing.T) {
 		t.Skip("no shell on this host")
 	}
 	for _, name := range []string{"initrd-init", "root/etc/init.d/rcS", "root/usr/bin/nc", "root/usr/share/udhcpc/default.script",
-		"root/usr/lib/strata/net", "root/usr/lib/strata/personalise", "root/usr/lib/strata/metadata", "root/usr/lib/strata/user-data", "root/usr/lib/strata/disks"} {
+		"root/usr/lib/strata/net", "root/usr/lib/strata/personalise", "root/usr/lib/strata/metadata", "root/usr/lib/strata/user-data", "root/usr/lib/strata/disks",
+		"root/usr/lib/strata/template"} {
 		if out, err := exec.Command(sh, "-n", filepath.Join("files", name)).CombinedOutput(); err != nil {
 			t.Errorf("%s: %v: %s", name, err, out)
 		}

@@ -68,6 +68,9 @@ func makeRoot(ctx context.Context, tree, root, release string, mods moduleSet) e
 	if err := installOwnFiles(root); err != nil {
 		return err
 	}
+	if err := writeFile(filepath.Join(root, "usr/lib/strata/reseed"), reseedProgram(), 0o755); err != nil {
+		return err
+	}
 	if err := installCertificates(tree, root); err != nil {
 		return err
 	}

@@ -12,6 +12,7 @@ const (
 	monitorSocket = "qmp.sock"
 	serialSocket  = "serial.sock"
 	vncSocket     = "vnc.sock"
+	agentSocket   = "agent.sock"
 	consoleFile   = "console.log"
 	qemuLogFile   = "qemu.log"
 	memoryFile    = "memory.img"
@@ -147,13 +148,18 @@ func commandLine(s *Spec, accel Accel, firstFD int, uefi *uefiFiles) []string {
 	}
 	b.add("-name", "guest=strata-"+s.ID+",debug-threads=on", "-nodefaults", "-no-user-config", "-display", "vnc=unix:"+vncSocket, "-vga", "none",
 		"-machine", machine+",usb=off,hpet=off")
+	sku := ""
+	if s.Template {
+		sku = ",sku=" + TemplateSKU
+		b.memoryFrom(s, FrozenMemory, true)
+	}
 	if accel == KVM {
 		b.add("-accel", "kvm", "-cpu", "host")
 	} else {
 		b.add("-accel", "tcg,thread=multi,tb-size="+strconv.Itoa(tcgCacheMiB), "-cpu", "max")
 	}
 	b.add("-m", fmt.Sprintf("size=%dM", s.MemoryMiB), "-smp", strconv.Itoa(s.VCPUs), "-uuid", s.ID,
-		"-smbios", "type=1,manufacturer=OpenStack Foundation,product=OpenStack Nova,uuid="+s.ID+",serial="+s.ID+",family=Virtual Machine",
+		"-smbios", "type=1,manufacturer=OpenStack Foundation,product=OpenStack Nova,uuid="+s.ID+",serial="+s.ID+",family=Virtual Machine"+sku,
 		"-rtc", "base=utc,driftfix=slew", "-boot", "strict=on",
 		"-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
 		"-chardev", "socket,id=monitor,path="+monitorSocket+",server=on,wait=off", "-mon", "chardev=monitor,mode=control",
@@ -164,6 +170,10 @@ func commandLine(s *Spec, accel Accel, firstFD int, uefi *uefiFiles) []string {
 	}
 	if s.Kernel != "" {
 		b.kernel(s)
+	}
+	b.agent(s)
+	if s.Template || s.Clone {
+		b.add("-device", "vmgenid,guid=auto") // tells the guest's random numbers to begin anew
 	}
 	b.ports(s)
 	if s.SCSIPort > 0 {

@@ -15,7 +15,13 @@
 // that was under way is finished. A process that ended meanwhile is reported as
 // stopped, or as suspended when its memory was saved completely.
 //
-//	           Start                 Pause
+// A machine that was started as a template is frozen into its memory, its devices
+// and its disks (Freeze); others go on from there instead of booting (Clone). They
+// map its memory privately, out of sealed memory that no QEMU can change. A clone
+// that a crash of ours cut in half is ended unless its guest runs, so that its
+// disks are as they were.
+//
+//	           Start, Clone          Pause
 //	stopped ----------> running <-----------> paused
 //	   ^                 |  |  ^     Resume
 //	   |   Stop, guest   |  |  | Restore

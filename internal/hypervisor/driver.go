@@ -60,6 +60,15 @@ type Driver interface {
 	DeleteDiskSnapshot(ctx context.Context, id, diskID, name string) error
 	// LimitDisk bounds the traffic of a running machine's disk; nil: no bound.
 	LimitDisk(ctx context.Context, id, diskID string, limits *nodeapi.IOLimits) error
+	// Shape names what of a machine is in a template's memory: machines of one
+	// shape, and disks with the same content, can start from the same template.
+	Shape(s Spec) (string, error)
+	// Freeze ends a running machine that was started as a template and leaves its
+	// memory and devices (FrozenMemory, FrozenDevices) in its directory, beside disks of that moment.
+	Freeze(ctx context.Context, id string) error
+	// Clone starts a machine from where a template of its shape was frozen, on
+	// disks as the template's were. NICs are plugged in afterwards.
+	Clone(ctx context.Context, s Spec, from Frozen) error
 	// State is what the machine does; errs.NotFound when there is none.
 	State(id string) (nodeapi.Power, error)
 	// Spec is what the machine was last started with.
@@ -76,6 +85,9 @@ type Driver interface {
 	Console(ctx context.Context, id, kind string) (net.Conn, error)
 	// Interrupt sends a running machine a non-maskable interrupt.
 	Interrupt(ctx context.Context, id string) error
+	// SetPassword sets a user's password in a running machine, through the agent in
+	// the guest. Unavailable: there is none that answers.
+	SetPassword(ctx context.Context, id, user, password string) error
 	// Diagnostics counts what a running machine did, disks and NICs in the order
 	// of its Spec; the traffic of the NICs is not known here.
 	Diagnostics(ctx context.Context, id string) (*nodeapi.Diagnostics, error)
@@ -231,27 +243,40 @@ func (d *QEMU) Start(ctx context.Context, s Spec, taps []*os.File) error {
 	if len(taps) != len(s.NICs) {
 		return errs.Invalidf("%d taps for %d NICs", len(taps), len(s.NICs))
 	}
-	if _, err := d.Dir(s.ID); err != nil {
-		return err
-	}
-	m, err := d.find(s.ID)
+	m, err := d.begin(ctx, s.ID)
 	if err != nil {
-		return err
-	}
-	if err := m.lock(ctx); err != nil {
 		return err
 	}
 	defer m.unlock()
 	if m.running() {
 		return nil
 	}
-	os.Remove(filepath.Join(m.dir, memoryFile)) // a start forgets a suspend
-	s.Ports = 0                                 // a start places devices anew
-	s.Disks, s.NICs = slices.Clone(s.Disks), slices.Clone(s.NICs)
-	if err := m.launch(ctx, s, taps, nil); err != nil {
+	s.Clone = false
+	if err := m.launch(ctx, m.afresh(s), taps, nil); err != nil {
 		return fmt.Errorf("starting machine %s: %w", s.ID, err)
 	}
 	return nil
+}
+
+// begin finds or makes the machine and locks it.
+func (d *QEMU) begin(ctx context.Context, id string) (*machine, error) {
+	if _, err := d.Dir(id); err != nil {
+		return nil, err
+	}
+	m, err := d.find(id)
+	if err != nil {
+		return nil, err
+	}
+	return m, m.lock(ctx)
+}
+
+// afresh prepares a start that has nothing to do with what was: it forgets a
+// suspend, and places devices anew.
+func (m *machine) afresh(s Spec) Spec {
+	os.Remove(filepath.Join(m.dir, memoryFile))
+	s.Ports = 0
+	s.Disks, s.NICs = slices.Clone(s.Disks), slices.Clone(s.NICs)
+	return s
 }
 
 // State implements Driver.

@@ -39,9 +39,13 @@ func findUEFI() (*uefiFiles, error) {
 	return nil, errs.Invalidf("firmware uefi needs the package ovmf on this host")
 }
 
-// launch starts the process and returns when its monitor answers. With memory
+// origin is where a machine goes on instead of booting: its saved state and,
+// unless that has it too, its memory.
+type origin struct{ state, memory *os.File }
+
+// launch starts the process and returns when its monitor answers. With from
 // set, the machine goes on from there instead of booting.
-func (m *machine) launch(ctx context.Context, s Spec, taps []*os.File, memory *os.File) (err error) {
+func (m *machine) launch(ctx context.Context, s Spec, taps []*os.File, from *origin) (err error) {
 	uefi, err := m.prepare(&s)
 	if err != nil {
 		return err
@@ -55,9 +59,9 @@ func (m *machine) launch(ctx context.Context, s Spec, taps []*os.File, memory *o
 	const firstFD = 3
 	args := commandLine(&s, m.d.Accel, firstFD, uefi)
 	files := taps
-	if memory != nil {
-		files = append(taps[:len(taps):len(taps)], memory)
-		args = append(args, "-S", "-incoming", "fd:"+strconv.Itoa(firstFD+len(taps)))
+	if from != nil {
+		more, file := from.args(&s, firstFD+len(taps))
+		args, files = append(args, more...), append(taps[:len(taps):len(taps)], file)
 	}
 	cmd, err := m.spawn(args, files)
 	if err != nil {
@@ -77,7 +81,8 @@ func (m *machine) launch(ctx context.Context, s Spec, taps []*os.File, memory *o
 			return err
 		}
 	}
-	if err := m.writeState(machineState{Spec: s, Process: p, Suspended: memory != nil}); err != nil {
+	st := machineState{Spec: s, Process: p, Suspended: from != nil && from.memory == nil, Cloning: from != nil && from.memory != nil}
+	if err := m.writeState(st); err != nil {
 		return fmt.Errorf("writing the machine's state: %w", err)
 	}
 	if err := m.watch(p, cmd); err != nil {
@@ -87,6 +92,18 @@ func (m *machine) launch(ctx context.Context, s Spec, taps []*os.File, memory *o
 		return err
 	}
 	return m.limitAll(ctx, &s)
+}
+
+// args are the options that make QEMU go on from there, and the file that it
+// gets as descriptor fd.
+func (o *origin) args(s *Spec, fd int) ([]string, *os.File) {
+	if o.memory == nil {
+		return []string{"-S", "-incoming", "fd:" + strconv.Itoa(fd)}, o.state
+	}
+	b := &argBuilder{}
+	b.memoryFrom(s, "/proc/self/fd/"+strconv.Itoa(fd), false)
+	b.add("-S", "-incoming", "defer") // what is left out of the state is to be said first
+	return b.args, o.memory
 }
 
 // prepare makes the machine's directory ready for QEMU's user.
@@ -157,9 +174,18 @@ func limits(s *Spec, accel Accel) cgroup.Limits {
 	if accel == TCG {
 		headroom += 128 + 4*tcgCacheMiB
 	}
+	if s.Clone {
+		// The first clone to touch a page that the template never used is charged
+		// for it twice: for the page of the template and for its own.
+		headroom += int64(s.MemoryMiB)
+	}
+	shares := 1024 * s.VCPUs
+	if s.Template { // no server waits for it
+		shares = 512
+	}
 	return cgroup.Limits{
 		MemoryBytes: (int64(s.MemoryMiB) + headroom) << 20,
-		CPUShares:   1024 * s.VCPUs,
+		CPUShares:   shares,
 		Pids:        256 + 2*s.VCPUs, // QEMU's I/O pool has 64 threads
 	}
 }

@@ -18,8 +18,9 @@ import (
 type machineState struct {
 	Spec      Spec   `json:"spec"`
 	Process   proc   `json:"process"`
-	Crashed   string `json:"crashed"`   // why QEMU died by itself; "" when it did not
-	Suspended bool   `json:"suspended"` // memory.img is complete
+	Crashed   string `json:"crashed"`           // why QEMU died by itself; "" when it did not
+	Suspended bool   `json:"suspended"`         // memory.img is complete
+	Cloning   bool   `json:"cloning,omitempty"` // being read from a template; its guest has not run yet, or just has
 }
 
 // machine is one virtual machine. op is held by an operation for its whole
@@ -133,7 +134,7 @@ func (m *machine) adopt(ctx context.Context) error {
 	if err := m.connect(ctx); err != nil {
 		return fmt.Errorf("connecting to the monitor: %w", err)
 	}
-	if err := m.settle(ctx, st.Suspended); err != nil {
+	if err := m.settle(ctx, st); err != nil || !m.running() {
 		return err
 	}
 	_, err = m.trimmed(ctx)
@@ -142,13 +143,16 @@ func (m *machine) adopt(ctx context.Context) error {
 
 // settle brings a machine that we did not watch for a while into a plain
 // state: a soft reboot or a restore that was cut in half is finished, a suspend
-// is undone. suspended is what state.json said.
-func (m *machine) settle(ctx context.Context, suspended bool) error {
+// is undone, a clone that was cut in half is ended. st is what state.json said.
+func (m *machine) settle(ctx context.Context, st machineState) error {
 	var status struct {
 		Status string `json:"status"`
 	}
 	if err := m.command(ctx, "query-status", nil, &status); err != nil {
 		return err
+	}
+	if st.Cloning && status.Status != "running" { // its guest never ran: its disks are as they were
+		return m.kill(ctx)
 	}
 	if err := m.command(ctx, "set-action", map[string]string{"shutdown": "poweroff"}, nil); err != nil {
 		return err
@@ -161,7 +165,7 @@ func (m *machine) settle(ctx context.Context, suspended bool) error {
 		}
 	case status.Status == "inmigrate":
 		err = m.loaded(ctx)
-	case status.Status == "postmigrate", status.Status == "finish-migrate", suspended:
+	case status.Status == "postmigrate", status.Status == "finish-migrate", st.Suspended:
 		err = m.command(ctx, "cont", nil, nil)
 	case status.Status != "running":
 		m.setPower(nodeapi.PowerPaused, "")
@@ -170,7 +174,7 @@ func (m *machine) settle(ctx context.Context, suspended bool) error {
 		return err
 	}
 	os.Remove(filepath.Join(m.dir, memoryFile))
-	m.changeState(func(s *machineState) { s.Suspended, s.Crashed = false, "" })
+	m.changeState(func(s *machineState) { s.Suspended, s.Cloning, s.Crashed = false, false, "" })
 	return nil
 }
 

@@ -205,7 +205,7 @@ func (d *QEMU) Suspend(ctx context.Context, id string) error {
 			}
 			return errNotRunning(id)
 		}
-		if err := m.saveMemory(ctx); err != nil {
+		if err := m.saveMemory(ctx, memoryFile, false); err != nil {
 			os.Remove(filepath.Join(m.dir, memoryFile))
 			// The guest goes on as if nothing had been asked.
 			return errors.Join(err, m.command(context.WithoutCancel(ctx), "cont", nil, nil))
@@ -215,15 +215,20 @@ func (d *QEMU) Suspend(ctx context.Context, id string) error {
 	})
 }
 
-func (m *machine) saveMemory(ctx context.Context) error {
+// saveMemory stops the guest and saves its devices and memory; without memory
+// that is a shared mapping when ignoreShared is set.
+func (m *machine) saveMemory(ctx context.Context, name string, ignoreShared bool) error {
 	ctx, cancel := context.WithTimeout(ctx, suspendTimeout)
 	defer cancel()
-	f, err := os.OpenFile(filepath.Join(m.dir, memoryFile), os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	f, err := os.OpenFile(filepath.Join(m.dir, name), os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
 	if err := m.command(ctx, "stop", nil, nil); err != nil {
+		return err
+	}
+	if err := m.ignoreShared(ctx, ignoreShared); err != nil {
 		return err
 	}
 	if err := m.commandFD(ctx, "getfd", map[string]string{"fdname": "memory"}, nil, f); err != nil {
@@ -282,7 +287,7 @@ func (d *QEMU) Restore(ctx context.Context, id string, taps []*os.File, disks []
 			return err
 		}
 		defer f.Close()
-		if err := m.launch(ctx, st.Spec, taps, f); err != nil {
+		if err := m.launch(ctx, st.Spec, taps, &origin{state: f}); err != nil {
 			return err
 		}
 		if err := m.loaded(ctx); err != nil {

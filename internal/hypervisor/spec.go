@@ -23,6 +23,12 @@ type Spec struct {
 	CommandLine string `json:"command_line"`
 	Disks       []Disk `json:"disks"` // in boot order
 	NICs        []NIC  `json:"nics"`
+	GuestAgent  bool   `json:"guest_agent,omitempty"` // the guest may have QEMU's agent: a channel to it
+
+	// Template machines start only to be frozen (Driver.Freeze). Clone machines
+	// have gone on from a template since their last start; the driver sets it.
+	Template bool `json:"template,omitempty"`
+	Clone    bool `json:"clone,omitempty"`
 
 	// Ports is how many hot-plug ports the machine was started with, and
 	// SCSIPort the one of its SCSI controller; 0: none. The driver sets both.

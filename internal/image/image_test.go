@@ -411,3 +411,17 @@ func TestImport(t *testing.T) {
 	}
 	b.want(200, "two", "GET /images/"+v.ID+"/file", "")
 }
+
+// A property that a user names is no attribute; one that was there may stay.
+func TestSetPropertiesKeepsWhatOnlyWeWrite(t *testing.T) {
+	v := &Image{Properties: map[string]string{"os_glance_x": "1"}}
+	v.keep("os_glance_x", "1")
+	for key, bad := range map[string]bool{"mine": false, "name": true, "id": true, "os_glance_y": true, "location": true, "": true} {
+		if err := v.setNew(key, "2"); (err != nil) != bad {
+			t.Errorf("%q: %v", key, err)
+		}
+	}
+	if len(v.Properties) != 2 || v.Name != nil {
+		t.Errorf("the image is %+v", v)
+	}
+}

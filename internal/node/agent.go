@@ -8,6 +8,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/strata-cloud/strata/internal/configdrive"
 	"github.com/strata-cloud/strata/internal/errs"
 	"github.com/strata-cloud/strata/internal/hypervisor"
@@ -25,6 +27,8 @@ type Control interface {
 	Report(ctx context.Context, s nodeapi.InstanceStatus) error
 	ReportPorts(ctx context.Context, ports []nodeapi.PortStatus) error
 	ReportNode(ctx context.Context, n nodeapi.NodeInfo) error
+	// ReportPassword keeps the encrypted password that a guest posted. Conflict: it has one.
+	ReportPassword(ctx context.Context, id, password string) error
 	// Image gives a local, read-only file with the image's data and its format.
 	Image(ctx context.Context, id string) (path, format string, err error)
 }
@@ -55,6 +59,8 @@ type Options struct {
 	Log      *slog.Logger
 	// CacheDir keeps base images in the form that guests use, one file per image.
 	CacheDir string
+	// TemplateDir keeps the frozen first boots that servers are cloned from; "": every server boots.
+	TemplateDir string
 	// Grace is how long a guest may take to shut down. Default 60 s.
 	Grace time.Duration
 }
@@ -66,12 +72,13 @@ type Agent struct {
 	loop   *reconcile.Loop
 	ports  portReports
 
-	mu     sync.Mutex
-	wanted map[string]*nodeapi.Instance
-	synced bool
-	waits  map[string]func() // ends a wait for a guest, by instance
-	cache  imageCache
-	reads  keyedMutex // of disks, by instance and name
+	mu        sync.Mutex
+	wanted    map[string]*nodeapi.Instance
+	synced    bool
+	waits     map[string]func() // ends a wait for a guest, by instance
+	cache     imageCache
+	templates *templates
+	reads     keyedMutex // of disks, by instance and name
 }
 
 // New makes an agent; Run starts it.
@@ -88,6 +95,14 @@ func New(o Options) (*Agent, error) {
 	}
 	a := &Agent{Options: o, bootID: string(boot), wanted: map[string]*nodeapi.Instance{}, waits: map[string]func(){}, ports: portReports{wake: make(chan struct{}, 1)}}
 	a.cache = imageCache{dir: o.CacheDir, control: o.Control}
+	var host unix.Sysinfo_t
+	if err := unix.Sysinfo(&host); err != nil {
+		return nil, err
+	}
+	// What is cloned from is in memory while it is in use: a part of it is enough.
+	if a.templates, err = newTemplates(o.TemplateDir, int(host.Totalram*uint64(host.Unit)>>20)/8); err != nil {
+		return nil, err
+	}
 	a.loop = reconcile.New("instance", o.Log, a.reconcile)
 	a.loop.Workers = 16 // they mostly wait for guests
 	return a, nil
@@ -96,7 +111,7 @@ func New(o Options) (*Agent, error) {
 // Run works until ctx ends.
 func (a *Agent) Run(ctx context.Context) {
 	var group sync.WaitGroup
-	for _, part := range []func(context.Context){a.followNetworks, a.followInstances, a.followMachines, a.sendPorts, a.loop.Run} {
+	for _, part := range []func(context.Context){a.followNetworks, a.followInstances, a.followMachines, a.makeTemplates, a.sendPorts, a.loop.Run} {
 		group.Go(func() { part(ctx) })
 	}
 	group.Wait()
@@ -127,6 +142,7 @@ func (a *Agent) followInstances(ctx context.Context) {
 		a.mu.Unlock()
 		if e.Synced {
 			a.addAll()
+			a.pruneTemplates(ctx)
 		} else {
 			a.loop.Add(e.ID)
 		}
@@ -179,6 +195,7 @@ func (a *Agent) followMachines(ctx context.Context) {
 			a.loop.Add(e.ID)
 		case <-resync.C:
 			a.addAll()
+			a.pruneTemplates(ctx)
 		}
 	}
 }
@@ -194,14 +211,15 @@ func (a *Agent) ConsoleLog(_ context.Context, id string, lines int) ([]byte, err
 	return a.Machines.ConsoleLog(id, lines)
 }
 
-// Metadata answers a guest's metadata request from what this node knows.
-func (a *Agent) Metadata(_ context.Context, device string, w http.ResponseWriter, r *http.Request) {
+// Metadata answers a guest's metadata request from what this node knows; a
+// password that the guest posts goes to the control plane.
+func (a *Agent) Metadata(ctx context.Context, device string, w http.ResponseWriter, r *http.Request) {
 	inst, _ := a.want(device)
 	if inst == nil {
 		http.NotFound(w, r)
 		return
 	}
-	configdrive.Serve(w, r, inst)
+	configdrive.Serve(w, r, inst, func(password string) error { return a.Control.ReportPassword(ctx, device, password) })
 }
 
 // PortChanged takes the data plane's word on a port; it never blocks.

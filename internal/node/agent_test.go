@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -28,7 +29,11 @@ type hands struct {
 	mu       sync.Mutex
 	power    map[string]nodeapi.Power
 	specs    map[string]hypervisor.Spec
-	stubborn bool // guests let no device go
+	stubborn bool   // guests let no device go
+	broken   bool   // templates cannot be cloned
+	image    string // the file of every image; "": there is none
+	says     string // on every console
+	kept     string // the directory of templates; "": there are none
 	calls    []string
 	plugged  map[string]bool
 	statuses map[string]nodeapi.InstanceStatus
@@ -93,6 +98,31 @@ func (h *hands) Suspend(_ context.Context, id string) error {
 func (h *hands) Restore(_ context.Context, id string, _ []*os.File, _ []hypervisor.Disk) error {
 	return h.set(id, nodeapi.PowerRunning, "restore")
 }
+func (h *hands) Shape(s hypervisor.Spec) (string, error) {
+	return fmt.Sprint(s.VCPUs, s.MemoryMiB, s.Kernel, s.CommandLine, s.Disks), nil
+}
+func (h *hands) Freeze(_ context.Context, id string) error {
+	for _, name := range []string{hypervisor.FrozenMemory, hypervisor.FrozenDevices} {
+		if err := os.WriteFile(filepath.Join(h.dir, id, name), []byte("frozen"), 0o600); err != nil {
+			return err
+		}
+	}
+	return h.set(id, nodeapi.PowerStopped, "freeze")
+}
+func (h *hands) Clone(_ context.Context, s hypervisor.Spec, from hypervisor.Frozen) error {
+	raw, err := io.ReadAll(io.NewSectionReader(from.Memory, 0, 100))
+	if err != nil || string(raw) != "frozen" {
+		return fmt.Errorf("the template's memory is %q, %v", raw, err)
+	}
+	h.mu.Lock()
+	broken := h.broken
+	h.mu.Unlock()
+	if broken {
+		return errors.New("the template is broken")
+	}
+	h.edit(s.ID, func(has *hypervisor.Spec) { *has = s })
+	return h.set(s.ID, nodeapi.PowerRunning, "clone")
+}
 func (h *hands) State(id string) (nodeapi.Power, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -124,12 +154,13 @@ func (h *hands) Remove(_ context.Context, id string) error {
 	delete(h.power, id)
 	return os.RemoveAll(filepath.Join(h.dir, id))
 }
-func (h *hands) ConsoleLog(string, int) ([]byte, error)                           { return nil, nil }
+func (h *hands) ConsoleLog(string, int) ([]byte, error)                           { return []byte(h.says), nil }
 func (h *hands) ResizeDisk(context.Context, string, string, int64) error          { return nil }
 func (h *hands) SnapshotDisk(context.Context, string, string, string) error       { return nil }
 func (h *hands) DeleteDiskSnapshot(context.Context, string, string, string) error { return nil }
 func (h *hands) Console(context.Context, string, string) (net.Conn, error)        { return nil, nil }
 func (h *hands) Interrupt(context.Context, string) error                          { return nil }
+func (h *hands) SetPassword(context.Context, string, string, string) error        { return nil }
 func (h *hands) Diagnostics(_ context.Context, id string) (*nodeapi.Diagnostics, error) {
 	s, err := h.Spec(id)
 	return &nodeapi.Diagnostics{Disks: make([]nodeapi.DiskDiagnostics, len(s.Disks)), NICs: make([]nodeapi.NICDiagnostics, len(s.NICs))}, err
@@ -165,20 +196,31 @@ func (h *hands) Report(_ context.Context, s nodeapi.InstanceStatus) error {
 }
 func (h *hands) ReportPorts(context.Context, []nodeapi.PortStatus) error { return nil }
 func (h *hands) ReportNode(context.Context, nodeapi.NodeInfo) error      { return nil }
+func (h *hands) ReportPassword(_ context.Context, id, password string) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.calls = append(h.calls, "password of "+id+": "+password)
+	return nil
+}
 func (h *hands) Image(context.Context, string) (string, string, error) {
-	return "", "", errs.NotFoundf("no image")
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.image == "" {
+		return "", "", errs.NotFoundf("no image")
+	}
+	return h.image, "raw", nil
 }
 
 // run starts an agent and gives the function that stops it.
 func (h *hands) run() (stop func()) {
 	h.t.Helper()
-	a, err := New(Options{ID: "n", Control: h, Machines: h, Plane: h, Volumes: h, Log: slog.New(slog.DiscardHandler), CacheDir: h.t.TempDir()})
+	a, err := New(Options{ID: "n", Control: h, Machines: h, Plane: h, Volumes: h, Log: slog.New(slog.DiscardHandler), CacheDir: h.t.TempDir(), TemplateDir: h.kept})
 	if err != nil {
 		h.t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(h.t.Context())
 	var group sync.WaitGroup
-	for _, part := range []func(context.Context){a.followMachines, a.loop.Run} {
+	for _, part := range []func(context.Context){a.followMachines, a.makeTemplates, a.loop.Run} {
 		group.Go(func() { part(ctx) })
 	}
 	inner, stopInner := context.WithCancel(ctx)

@@ -88,7 +88,10 @@ func (s *Storage) adoptExports(ctx context.Context) error {
 		return err
 	}
 	for _, id := range ids {
-		v := nodeapi.VolumeRef{ID: id, Driver: localdisk.Name, Pool: localdisk.Pool}
+		v, err := s.localVolume(ctx, id)
+		if err != nil {
+			return err
+		}
 		machines, err := s.attached(v)
 		if err == nil && len(machines) == 0 {
 			err = s.Exports.End(ctx, id)
@@ -106,6 +109,23 @@ func (s *Storage) adoptExports(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// localVolume finds the pool that a volume of files is in.
+func (s *Storage) localVolume(ctx context.Context, id string) (nodeapi.VolumeRef, error) {
+	v := nodeapi.VolumeRef{ID: id, Driver: localdisk.Name, Pool: localdisk.Pool}
+	pools, err := s.Drivers[localdisk.Name].Pools(ctx)
+	if err != nil {
+		return v, err
+	}
+	for _, p := range pools {
+		in := v
+		in.Pool = p.Name
+		if ok, err := s.Drivers[localdisk.Name].Exists(ctx, in); ok || err != nil {
+			return in, err
+		}
+	}
+	return v, nil
 }
 
 // Run keeps the exports up until ctx ends; they outlive it.

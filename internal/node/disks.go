@@ -98,14 +98,7 @@ func (a *Agent) makeDisk(ctx context.Context, inst *nodeapi.Instance, dir string
 	if name == "" || name != filepath.Base(name) {
 		return out, errs.Invalidf("%q is no name of a disk", name)
 	}
-	err := a.note(inst.ID, func(m *memory) bool {
-		if slices.Contains(m.Disks, name) {
-			return false
-		}
-		m.Disks = append(m.Disks, name)
-		return true
-	})
-	if err != nil {
+	if err := a.noteDisk(inst.ID, name); err != nil {
 		return out, err
 	}
 	size := int64(d.SizeGiB) << 30
@@ -124,6 +117,17 @@ func (a *Agent) makeDisk(ctx context.Context, inst *nodeapi.Instance, dir string
 	}
 	out.Format = string(format)
 	return out, blockdev.EnsureSize(ctx, dir, name, size)
+}
+
+// noteDisk writes down that the disk is begun.
+func (a *Agent) noteDisk(id, name string) error {
+	return a.note(id, func(m *memory) bool {
+		if slices.Contains(m.Disks, name) {
+			return false
+		}
+		m.Disks = append(m.Disks, name)
+		return true
+	})
 }
 
 // fillDisk gives a disk that is not there its first content.

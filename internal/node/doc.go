@@ -11,7 +11,12 @@
 // the machine's boot id then. From these it tells a guest that shut itself down
 // (report it stopped) from a machine that was restarted (start the guest again).
 //
+// Servers that ask for it are cloned: the first of a shape boots, and a template
+// of its image is frozen in the background, in a machine that is nobody's server.
+// A clone starts only in the step that makes its disk: memory never meets a disk
+// that it does not match. Any other start, and any failure, is a boot.
+//
 // Crash story: QEMU processes, taps, bridges and rules outlive the agent. A new
 // agent adopts what runs, and removes instances that nobody wants any more once it
-// has seen the whole of what is wanted.
+// has seen the whole of what is wanted, and among them what was to be a template.
 package node

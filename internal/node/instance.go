@@ -38,7 +38,7 @@ func (a *Agent) reconcile(ctx context.Context, id string) error {
 	defer cancel()
 	inst, synced := a.want(id)
 	if inst == nil {
-		if !synced {
+		if !synced || a.templates.isMaking(id) {
 			return nil
 		}
 		if _, err := a.Machines.State(id); gone(err) {
@@ -164,6 +164,9 @@ func (a *Agent) start(ctx context.Context, inst *nodeapi.Instance, power nodeapi
 		return nil
 	case nodeapi.PowerPaused:
 		return a.Machines.Resume(ctx, inst.ID)
+	}
+	if power != nodeapi.PowerSuspended && a.startClone(ctx, inst) {
+		return nil
 	}
 	var taps []*os.File
 	defer func() {

@@ -23,10 +23,15 @@ const (
 	configFile = "config.iso"
 )
 
+// baseSpec is the instance's machine without its devices.
+func baseSpec(inst *nodeapi.Instance) hypervisor.Spec {
+	m := inst.Machine
+	return hypervisor.Spec{ID: inst.ID, Name: inst.Name, VCPUs: inst.VCPUs, MemoryMiB: inst.MemoryMiB, MachineType: m.Type, Firmware: m.Firmware, CommandLine: m.CommandLine, GuestAgent: m.GuestAgent}
+}
+
 // prepare makes the files that the machine needs and says how to launch it.
 func (a *Agent) prepare(ctx context.Context, inst *nodeapi.Instance) (hypervisor.Spec, error) {
-	m := inst.Machine
-	s := hypervisor.Spec{ID: inst.ID, Name: inst.Name, VCPUs: inst.VCPUs, MemoryMiB: inst.MemoryMiB, MachineType: m.Type, Firmware: m.Firmware, CommandLine: m.CommandLine}
+	m, s := inst.Machine, baseSpec(inst)
 	dir, err := a.Machines.Dir(inst.ID)
 	if err != nil {
 		return s, err

@@ -25,6 +25,11 @@ func (a *Agent) Interrupt(ctx context.Context, id string) error {
 	return a.Machines.Interrupt(ctx, id)
 }
 
+// SetPassword implements nodes.Conn.
+func (a *Agent) SetPassword(ctx context.Context, id, user, password string) error {
+	return a.Machines.SetPassword(ctx, id, user, password)
+}
+
 // Diagnostics implements nodes.Conn.
 func (a *Agent) Diagnostics(ctx context.Context, id string) (*nodeapi.Diagnostics, error) {
 	out, err := a.Machines.Diagnostics(ctx, id)

@@ -226,6 +226,17 @@ func (s *Storage) DeleteVolume(ctx context.Context, v nodeapi.VolumeRef) error {
 		return err
 	}
 	defer s.busy.lock(v.ID)()
+	if err := s.unused(ctx, v); err != nil {
+		return err
+	}
+	if err := d.Delete(ctx, v); err != nil {
+		return err
+	}
+	return os.RemoveAll(filepath.Join(s.Dir, v.ID))
+}
+
+// unused makes sure that nobody has the volume.
+func (s *Storage) unused(ctx context.Context, v nodeapi.VolumeRef) error {
 	machines, err := s.attached(v)
 	if err != nil {
 		return err
@@ -236,13 +247,7 @@ func (s *Storage) DeleteVolume(ctx context.Context, v nodeapi.VolumeRef) error {
 	if s.viewed(v, "") {
 		return errs.Conflictf("volume %s is being copied", v.ID)
 	}
-	if err := s.Exports.End(ctx, v.ID); err != nil { // of machines that are gone
-		return err
-	}
-	if err := d.Delete(ctx, v); err != nil {
-		return err
-	}
-	return os.RemoveAll(filepath.Join(s.Dir, v.ID))
+	return s.Exports.End(ctx, v.ID) // of machines that are gone
 }
 
 // ExtendVolume implements nodes.Storage.
@@ -324,7 +329,7 @@ func (s *Storage) MakeBackup(ctx context.Context, b nodeapi.Backup) (nodeapi.Bac
 }
 
 // Restore implements nodes.Storage.
-func (s *Storage) Restore(ctx context.Context, backup string, v nodeapi.VolumeRef) error {
+func (s *Storage) Restore(ctx context.Context, backup string, key []byte, v nodeapi.VolumeRef) error {
 	return s.work(ctx, v, func(d volumes.Driver, u volumes.User) error {
 		if u != nil {
 			return errs.Conflictf("volume %s is in use", v.ID)
@@ -333,13 +338,28 @@ func (s *Storage) Restore(ctx context.Context, backup string, v nodeapi.VolumeRe
 		if err != nil {
 			return err
 		}
-		return errors.Join(s.Vault.Restore(ctx, backup, v.Key, dev), dev.Close())
+		return errors.Join(s.Vault.Restore(ctx, backup, key, dev), dev.Close())
 	})
 }
 
 // DeleteBackup implements nodes.Storage.
 func (s *Storage) DeleteBackup(ctx context.Context, backup string) error {
 	return s.Vault.Delete(ctx, backup)
+}
+
+// ExportBackup implements nodes.Storage.
+func (s *Storage) ExportBackup(ctx context.Context, backup string, note []byte) (string, error) {
+	return s.Vault.Export(ctx, backup, note)
+}
+
+// ReadRecord implements nodes.Storage.
+func (s *Storage) ReadRecord(ctx context.Context, record, as string) (nodeapi.BackupRecord, error) {
+	return s.Vault.Record(ctx, record, as)
+}
+
+// ImportBackup implements nodes.Storage.
+func (s *Storage) ImportBackup(ctx context.Context, backup, record string) (nodeapi.BackupResult, error) {
+	return s.Vault.Import(ctx, backup, record)
 }
 
 // notThere tells whether a file is absent.

@@ -152,7 +152,7 @@ func TestVolumesUnderARunningMachine(t *testing.T) {
 				t.Errorf("backup: %+v, %v", res, err)
 			}
 			for what, err := range map[string]error{"delete": w.s.DeleteVolume(ctx, v.VolumeRef), "revert": w.s.RevertVolume(ctx, v.VolumeRef, "s"),
-				"restore": w.s.Restore(ctx, "b", v.VolumeRef)} {
+				"restore": w.s.Restore(ctx, "b", v.Key, v.VolumeRef)} {
 				if !errs.Is(err, errs.Conflict) {
 					t.Errorf("%s while in use: %v", what, err)
 				}
@@ -169,7 +169,7 @@ func TestVolumesUnderARunningMachine(t *testing.T) {
 			w.must(w.machines.Stop(ctx, machine, 0))
 			w.fill(v.VolumeRef, 2)
 			w.must(w.s.Detach(ctx, dir, nodeapi.VolumeSource{VolumeRef: nodeapi.VolumeRef{ID: v.ID, Driver: v.Driver}}))
-			w.must(w.s.Restore(ctx, "b", v.VolumeRef))
+			w.must(w.s.Restore(ctx, "b", v.Key, v.VolumeRef))
 			if got := w.content(v.VolumeRef, ""); got != 1 {
 				t.Errorf("restored: %d", got)
 			}
@@ -258,5 +258,57 @@ func TestSharedVolumes(t *testing.T) {
 			}
 			w.must(w.s.DeleteVolume(ctx, v.VolumeRef))
 		})
+	}
+}
+
+// A volume moves to a pool on another filesystem, changes its key in its place, is given away and
+// taken in again; not while a machine has it.
+func TestMoveAndManage(t *testing.T) {
+	w := newStorageWorld(t)
+	ctx := t.Context()
+	fast, err := os.MkdirTemp("/dev/shm", "strata-test-pool-")
+	w.must(err)
+	t.Cleanup(func() { os.RemoveAll(fast) })
+	w.must(os.Chmod(fast, 0o711))
+	d, err := localdisk.WithPools(ctx, map[string]string{localdisk.Pool: filepath.Join(w.dir, "volumes"), "fast": fast}, qemu.Tools{UID: storageUID, GID: storageUID})
+	w.must(err)
+	w.s.Drivers[localdisk.Name] = d
+	v := w.volume(1, "")
+	w.fill(v.VolumeRef, 4)
+	there, sealed := v.VolumeRef, v.VolumeRef
+	there.Pool = "fast"
+	sealed.Pool, sealed.Key = "fast", []byte("secret")
+	for _, turn := range []struct{ from, to nodeapi.VolumeRef }{{v.VolumeRef, there}, {there, sealed}, {sealed, there}} {
+		for range 2 {
+			w.must(w.s.MoveVolume(ctx, turn.from, turn.to))
+		}
+		if c := w.content(turn.to, ""); c != 4 {
+			t.Errorf("it has %d", c)
+		}
+	}
+	if c := w.content(v.VolumeRef, ""); c != 4 {
+		t.Errorf("where it was it has %d", c)
+	}
+	w.must(w.s.DeleteVolume(ctx, v.VolumeRef))
+	w.must(w.s.EnsureSnapshot(ctx, there, "kept"))
+	if list, err := w.s.ForeignSnapshots(ctx, there); err != nil || len(list) != 1 || list[0].Name != "kept" || list[0].Bytes != 1<<30 {
+		t.Errorf("snapshots %+v, %v", list, err)
+	}
+	machine, dir := w.start(nodeapi.VolumeSource{VolumeRef: there})
+	for what, err := range map[string]error{"moved": w.s.MoveVolume(ctx, there, v.VolumeRef), "released": w.s.ReleaseVolume(ctx, there, "volume-x")} {
+		if !errs.Is(err, errs.Conflict) {
+			t.Errorf("%s while a machine has it: %v", what, err)
+		}
+	}
+	w.must(w.machines.Remove(ctx, machine))
+	w.must(w.s.Detach(ctx, dir, nodeapi.VolumeSource{VolumeRef: there}))
+	w.must(w.s.ReleaseVolume(ctx, there, "volume-x"))
+	if list, err := w.s.ForeignVolumes(ctx, localdisk.Name, "fast"); err != nil || len(list) != 1 || list[0].Name != "volume-x" || list[0].Unfit != "" {
+		t.Errorf("foreign: %+v, %v", list, err)
+	}
+	again := nodeapi.VolumeRef{ID: uuid.NewString(), Driver: localdisk.Name, Pool: "fast"}
+	w.must(w.s.AdoptVolume(ctx, again, "volume-x"))
+	if c := w.content(again, "kept"); c != 4 {
+		t.Errorf("its snapshot has %d", c)
 	}
 }

@@ -78,6 +78,10 @@ type Machine struct {
 	KernelID    string `json:"kernel_id"`
 	RamdiskID   string `json:"ramdisk_id"`
 	CommandLine string `json:"command_line"`
+	GuestAgent  bool   `json:"guest_agent"` // QEMU's agent is in the guest
+	// Clone lets the first start go on from the memory of an earlier boot of the
+	// image. A node that cannot boots.
+	Clone bool `json:"clone,omitempty"`
 }
 
 // GuestConfig is what the guest learns about itself, over the metadata service
@@ -92,6 +96,7 @@ type GuestConfig struct {
 	InstanceType     string            `json:"instance_type"`
 	ImageID          string            `json:"image_id"`
 	AdminPass        string            `json:"admin_pass"`
+	Password         string            `json:"password"` // that the guest posted, encrypted
 	UserData         []byte            `json:"user_data"`
 	Metadata         map[string]string `json:"metadata"`
 	Keys             []Key             `json:"keys"`

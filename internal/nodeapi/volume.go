@@ -55,6 +55,14 @@ type Pool struct {
 	Encryption  bool    `json:"encryption"`
 }
 
+// Foreign is a file in a pool, or a snapshot in a volume, that is not the cloud's.
+type Foreign struct {
+	Name   string `json:"name"`
+	Bytes  int64  `json:"bytes"`            // that a server would see
+	Unfit  string `json:"unfit,omitempty"`  // why it cannot become a volume; "": it can
+	Format string `json:"format,omitempty"` // qcow2 or raw
+}
+
 // Backup is a backup of a volume, or of one of its snapshots, into a vault.
 type Backup struct {
 	ID         string    `json:"id"`
@@ -67,6 +75,12 @@ type Backup struct {
 type BackupResult struct {
 	Bytes   int64 `json:"bytes"`   // stored anew for this backup
 	Objects int   `json:"objects"` // chunks that it refers to
+}
+
+// BackupRecord is what a vault knows of a backup that a record is about.
+type BackupRecord struct {
+	Note []byte `json:"note"` // as it was sealed
+	Size int64  `json:"size"` // of the volume, bytes
 }
 
 // Diagnostics are the counters of a running instance, in the words of the

@@ -30,6 +30,7 @@ type Upstream interface {
 	Report(ctx context.Context, s nodeapi.InstanceStatus) error
 	ReportPorts(ctx context.Context, ports []nodeapi.PortStatus) error
 	ReportNode(ctx context.Context, n nodeapi.NodeInfo) error
+	ReportPassword(ctx context.Context, id, password string) error
 	// ImageFormat gives the disk format of an image, OpenImage its data.
 	ImageFormat(ctx context.Context, id string) (string, error)
 	OpenImage(ctx context.Context, id string) (io.ReadCloser, error)
@@ -204,6 +205,11 @@ func (c *Client) ReportPorts(ctx context.Context, ports []nodeapi.PortStatus) er
 // ReportNode implements node.Control.
 func (c *Client) ReportNode(ctx context.Context, n nodeapi.NodeInfo) error {
 	return c.stub.call(ctx, nil, "ReportNode", n)
+}
+
+// ReportPassword implements node.Control.
+func (c *Client) ReportPassword(ctx context.Context, id, password string) error {
+	return c.stub.call(ctx, nil, "ReportPassword", id, password)
 }
 
 // Renew asks for a new certificate.

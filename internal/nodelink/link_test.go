@@ -132,6 +132,10 @@ func (v view) ReportPorts(_ context.Context, ports []nodeapi.PortStatus) error {
 
 func (v view) ReportNode(context.Context, nodeapi.NodeInfo) error { return nil }
 
+func (v view) ReportPassword(_ context.Context, id, password string) error {
+	return errs.Conflictf("%s has a password already", id)
+}
+
 func (v view) ImageFormat(_ context.Context, id string) (string, error) {
 	if id == "none" {
 		return "", errs.NotFoundf("there is no image %s", id)
@@ -257,6 +261,9 @@ func TestAgentCalls(t *testing.T) {
 	}
 	if err := c.ReportPorts(ctx, []nodeapi.PortStatus{{PortID: "p", Up: true}}); err != nil || len(w.plane.ports) != 1 {
 		t.Errorf("%v, ports: %v", err, w.plane.ports)
+	}
+	if err := c.ReportPassword(ctx, "i1", "x"); !errs.Is(err, errs.Conflict) {
+		t.Errorf("a second password: %v", err)
 	}
 	events := c.Instances(ctx)
 	if e := <-events; e.ID != "i1" || e.Instance.Gen != 3 {

@@ -37,6 +37,11 @@ func (r Remote) Interrupt(ctx context.Context, instance string) error {
 	return r.call(ctx, nil, "Interrupt", instance)
 }
 
+// SetPassword implements nodes.Conn.
+func (r Remote) SetPassword(ctx context.Context, instance, user, password string) error {
+	return r.call(ctx, nil, "SetPassword", instance, user, password)
+}
+
 // ReadDisk implements nodes.Conn.
 func (r Remote) ReadDisk(ctx context.Context, instance, disk string) (io.ReadCloser, error) {
 	return r.reader(ctx, "ReadDisk", instance, disk)
@@ -88,11 +93,51 @@ func (r Remote) MakeBackup(ctx context.Context, b nodeapi.Backup) (nodeapi.Backu
 }
 
 // Restore implements nodes.Storage.
-func (r Remote) Restore(ctx context.Context, backup string, v nodeapi.VolumeRef) error {
-	return r.call(ctx, nil, "Restore", backup, v)
+func (r Remote) Restore(ctx context.Context, backup string, key []byte, v nodeapi.VolumeRef) error {
+	return r.call(ctx, nil, "Restore", backup, key, v)
 }
 
 // DeleteBackup implements nodes.Storage.
 func (r Remote) DeleteBackup(ctx context.Context, backup string) error {
 	return r.call(ctx, nil, "DeleteBackup", backup)
+}
+
+// ExportBackup implements nodes.Storage.
+func (r Remote) ExportBackup(ctx context.Context, backup string, note []byte) (string, error) {
+	return ask[string](ctx, r.Stub, "ExportBackup", backup, note)
+}
+
+// ReadRecord implements nodes.Storage.
+func (r Remote) ReadRecord(ctx context.Context, record, as string) (nodeapi.BackupRecord, error) {
+	return ask[nodeapi.BackupRecord](ctx, r.Stub, "ReadRecord", record, as)
+}
+
+// ImportBackup implements nodes.Storage.
+func (r Remote) ImportBackup(ctx context.Context, backup, record string) (nodeapi.BackupResult, error) {
+	return ask[nodeapi.BackupResult](ctx, r.Stub, "ImportBackup", backup, record)
+}
+
+// MoveVolume implements nodes.Storage.
+func (r Remote) MoveVolume(ctx context.Context, from, to nodeapi.VolumeRef) error {
+	return r.call(ctx, nil, "MoveVolume", from, to)
+}
+
+// ForeignVolumes implements nodes.Storage.
+func (r Remote) ForeignVolumes(ctx context.Context, driver, pool string) ([]nodeapi.Foreign, error) {
+	return ask[[]nodeapi.Foreign](ctx, r.Stub, "ForeignVolumes", driver, pool)
+}
+
+// ForeignSnapshots implements nodes.Storage.
+func (r Remote) ForeignSnapshots(ctx context.Context, v nodeapi.VolumeRef) ([]nodeapi.Foreign, error) {
+	return ask[[]nodeapi.Foreign](ctx, r.Stub, "ForeignSnapshots", v)
+}
+
+// AdoptVolume implements nodes.Storage.
+func (r Remote) AdoptVolume(ctx context.Context, v nodeapi.VolumeRef, name string) error {
+	return r.call(ctx, nil, "AdoptVolume", v, name)
+}
+
+// ReleaseVolume implements nodes.Storage.
+func (r Remote) ReleaseVolume(ctx context.Context, v nodeapi.VolumeRef, name string) error {
+	return r.call(ctx, nil, "ReleaseVolume", v, name)
 }

@@ -43,6 +43,9 @@ type Conn interface {
 	Diagnostics(ctx context.Context, instance string) (*nodeapi.Diagnostics, error)
 	// Interrupt sends a running instance a non-maskable interrupt. Conflict: it does not run.
 	Interrupt(ctx context.Context, instance string) error
+	// SetPassword sets a user's password in a running instance, through the agent in
+	// the guest. Unavailable: none answers. Conflict: it does not run.
+	SetPassword(ctx context.Context, instance, user, password string) error
 	// ReadDisk gives the content that one of the instance's own disks (by
 	// Disk.Name) has at one moment, as a qcow2 image that depends on nothing.
 	ReadDisk(ctx context.Context, instance, disk string) (io.ReadCloser, error)

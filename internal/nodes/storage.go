@@ -29,9 +29,33 @@ type Storage interface {
 	// an image in the format (raw, qcow2, vmdk, vdi, vhd).
 	ReadVolume(ctx context.Context, v nodeapi.VolumeRef, snapshot, format string) (io.ReadCloser, error)
 
+	// MoveVolume copies a volume that nobody uses to another pool or driver of the
+	// node, where nothing of it stays when that fails. The first one stays. In the
+	// same pool it changes the volume's key in its place. Conflict: in use.
+	MoveVolume(ctx context.Context, from, to nodeapi.VolumeRef) error
+
+	// ForeignVolumes lists what is not the cloud's in a pool, ForeignSnapshots what is
+	// not in a volume by the names that the control plane knows, which it leaves out itself.
+	ForeignVolumes(ctx context.Context, driver, pool string) ([]nodeapi.Foreign, error)
+	ForeignSnapshots(ctx context.Context, v nodeapi.VolumeRef) ([]nodeapi.Foreign, error)
+	// AdoptVolume makes a volume of a foreign thing, ReleaseVolume makes one foreign.
+	// Invalid: it is not fit; Conflict: in use.
+	AdoptVolume(ctx context.Context, v nodeapi.VolumeRef, name string) error
+	ReleaseVolume(ctx context.Context, v nodeapi.VolumeRef, name string) error
+
 	// MakeBackup stores a backup; Restore writes one over a volume that nobody
-	// uses and that is large enough; DeleteBackup drops one. Absent is fine there.
+	// uses and that is large enough, with the key of the volume that was backed up;
+	// DeleteBackup drops one. Absent is fine there.
 	MakeBackup(ctx context.Context, b nodeapi.Backup) (nodeapi.BackupResult, error)
-	Restore(ctx context.Context, backup string, v nodeapi.VolumeRef) error
+	Restore(ctx context.Context, backup string, key []byte, v nodeapi.VolumeRef) error
 	DeleteBackup(ctx context.Context, backup string) error
+	// ExportBackup seals a note about a backup, so that only this node's vault can
+	// read it, and nobody can make one up.
+	ExportBackup(ctx context.Context, backup string, note []byte) (string, error)
+	// ReadRecord opens what ExportBackup sealed. Invalid: it did not; NotFound: the
+	// backup is gone; Conflict: another backup has the id that it is to have now.
+	ReadRecord(ctx context.Context, record, as string) (nodeapi.BackupRecord, error)
+	// ImportBackup makes the backup that ExportBackup's record is about known by
+	// another id as well; its errors are ReadRecord's.
+	ImportBackup(ctx context.Context, backup, record string) (nodeapi.BackupResult, error)
 }

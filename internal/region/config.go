@@ -35,8 +35,13 @@ type Config struct {
 	Log        *slog.Logger
 	// QEMUUser is the uid and gid of guests' processes. Default 64055.
 	QEMUUser int
+	// VolumePools are directories for more pools of volumes, by the pools' names. One
+	// that was given once is kept.
+	VolumePools map[string]string
 	// StopGrace is how long requests under way may take at shutdown. Default 5 s.
 	StopGrace time.Duration
+	// ReclaimAfter is how long a deleted server can be restored; 0: not at all.
+	ReclaimAfter time.Duration
 }
 
 // qemuUser is the uid that Debian reserves for libvirt's QEMU; any other unprivileged one does as well.
@@ -73,6 +78,12 @@ func (c *Config) Validate() error {
 	p, err := netip.ParsePrefix(c.PublicCIDR)
 	if err != nil || !p.Addr().Is4() || p.Bits() > 29 || p != p.Masked() {
 		return errs.Invalidf("--public-cidr %s is not an IPv4 network of at least 8 addresses, such as %s", c.PublicCIDR, DefaultPublicCIDR)
+	}
+	if c.ReclaimAfter < 0 {
+		return errs.Invalidf("--reclaim-after %s is no time for which deleted servers can be kept, such as 24h", c.ReclaimAfter)
+	}
+	if err := validPools(c.VolumePools); err != nil {
+		return err
 	}
 	if c.QEMUUser == 0 {
 		c.QEMUUser = qemuUser

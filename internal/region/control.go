@@ -70,6 +70,10 @@ func (c control) ReportNode(ctx context.Context, n nodeapi.NodeInfo) error {
 	return nil
 }
 
+func (c control) ReportPassword(ctx context.Context, id, password string) error {
+	return c.r.Compute.TakePassword(ctx, id, password)
+}
+
 func (c control) Image(ctx context.Context, id string) (path, format string, err error) {
 	v, err := c.r.Image.Image(ctx, c.r.Identity.ServiceCredentials(), id)
 	if err != nil {
@@ -96,6 +100,13 @@ func (u upstream) Report(ctx context.Context, s nodeapi.InstanceStatus) error {
 		return errs.Forbiddenf("server %s is not on node %s", s.ID, u.node)
 	}
 	return u.control.Report(ctx, s)
+}
+
+func (u upstream) ReportPassword(ctx context.Context, id, password string) error {
+	if i, err := u.r.Nodes.Instances.Get(id); err != nil || i.Node != u.node {
+		return errs.NotFoundf("server %s is not on node %s", id, u.node)
+	}
+	return u.control.ReportPassword(ctx, id, password)
 }
 
 func (u upstream) ImageFormat(ctx context.Context, id string) (string, error) {

@@ -8,6 +8,7 @@
 //	images/       image data
 //	instances/    one directory per server on this node
 //	volumes/      one directory per volume that this node keeps
+//	pools/        links to further pools of volumes, elsewhere
 //	attached/     which servers of this node have which volumes
 //	exports/      storage daemons of volumes that several servers share
 //	backups/      backups of volumes, in chunks, mode 0700

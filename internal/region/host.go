@@ -74,7 +74,7 @@ func newHost(ctx context.Context, cfg *Config, control node.Control) (*host, err
 	if h.storage, err = newStorage(ctx, h, cgroups); err != nil {
 		return nil, err
 	}
-	h.agent, err = node.New(node.Options{ID: h.info.ID, Control: control, Machines: h.machines, Plane: h.plane, Volumes: h.storage, Log: cfg.Log, CacheDir: cfg.path("bases")})
+	h.agent, err = node.New(node.Options{ID: h.info.ID, Control: control, Machines: h.machines, Plane: h.plane, Volumes: h.storage, Log: cfg.Log, CacheDir: cfg.path("bases"), TemplateDir: cfg.path("templates")})
 	if err != nil {
 		return nil, err
 	}
@@ -85,7 +85,11 @@ func newHost(ctx context.Context, cfg *Config, control node.Control) (*host, err
 func newStorage(ctx context.Context, h *host, groups *cgroup.Manager) (*node.Storage, error) {
 	cfg := h.cfg
 	tools := qemu.Tools{UID: cfg.QEMUUser, GID: cfg.QEMUUser}
-	driver, err := local.New(ctx, cfg.path(volumesDir), tools)
+	pools, err := volumePools(cfg)
+	if err != nil {
+		return nil, err
+	}
+	driver, err := local.WithPools(ctx, pools, tools)
 	if err != nil {
 		return nil, err
 	}

@@ -111,10 +111,10 @@ func (r *Region) build() (err error) {
 	r.Image = image.New(image.Options{DB: db, Log: log, Dir: r.cfg.path("images"), NewInspector: newInspector})
 	r.Placement = placement.New(placement.Options{DB: db, Log: log})
 	r.Network = network.New(network.Options{DB: db, Log: log, Nodes: hostsForNetwork{r.Nodes}})
-	r.Volume = volume.New(volume.Options{DB: db, Sagas: r.Sagas, Nodes: r.Nodes, Log: log, Images: imagesForVolume{r.Image}})
+	r.Volume = volume.New(volume.Options{DB: db, Sagas: r.Sagas, Nodes: r.Nodes, Log: log, Images: imagesForVolume{r.Image}, Servers: serversForVolume{r}})
 	r.Compute = compute.New(compute.Options{DB: db, Sagas: r.Sagas, Nodes: r.Nodes, Log: log,
 		Images: imagesForCompute{r.Image}, Networks: networksForCompute{r.Network}, Placement: placementForCompute{r.Placement}, ProviderID: placement.ProviderID,
-		SecurityGroups: groupsForCompute{r.Network}, Volumes: volumesForCompute{r.Volume}, HasProject: r.hasProject, PublicURL: r.cfg.url()})
+		SecurityGroups: groupsForCompute{r.Network}, ImageProxy: imageProxy{r.Image}, AddressProxy: addressProxy{r.Network}, VolumeProxy: volumeProxy{r.Volume}, Volumes: volumesForCompute{r.Volume}, HasProject: r.hasProject, PublicURL: r.cfg.url(), ReclaimAfter: r.cfg.ReclaimAfter})
 	if r.Policy, err = policy.New(r.cfg.path(policyFile), identity.Policies(), image.Policies(), placement.Policies(), network.Policies(), compute.Policies(), volume.Policies()); err != nil {
 		return err
 	}

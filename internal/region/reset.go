@@ -18,7 +18,7 @@ import (
 
 // owned are the entries of the data directory that Strata makes. Anything else
 // there is the operator's and survives a reset.
-var owned = [...]string{"store", "images", "instances", "bases", volumesDir, attachedDir, exportsDir, volumeBackupsDir, "guest", "keys", snapshotsDir, replacedDir, AdminSocket, CloudsFile, CloudsFile + ".new", caCertFile, caKeyFile, memberFile, nodeCertFile, "strata.log", hypervisor.ProbeFile}
+var owned = [...]string{"store", "images", "instances", "bases", "templates", volumesDir, poolsDir, attachedDir, exportsDir, volumeBackupsDir, "guest", "keys", snapshotsDir, replacedDir, AdminSocket, CloudsFile, CloudsFile + ".new", caCertFile, caKeyFile, memberFile, nodeCertFile, "strata.log", hypervisor.ProbeFile}
 
 // Reset removes every trace of a region that is not running from this machine:
 // its servers, namespaces, links, tables, control groups and files.
@@ -49,6 +49,9 @@ func Reset(ctx context.Context, cfg Config, progress func(string)) error {
 		return fmt.Errorf("removing control groups: %w", err)
 	}
 	progress("removing " + cfg.DataDir)
+	if err := removePools(ctx, &cfg); err != nil {
+		return fmt.Errorf("removing pools of volumes: %w", err)
+	}
 	return removeFiles(cfg.DataDir)
 }
 

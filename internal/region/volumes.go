@@ -8,6 +8,7 @@ import (
 	"github.com/strata-cloud/strata/internal/image"
 	"github.com/strata-cloud/strata/internal/nodeapi"
 	"github.com/strata-cloud/strata/internal/policy"
+	"github.com/strata-cloud/strata/internal/store"
 	"github.com/strata-cloud/strata/internal/volume"
 	"github.com/strata-cloud/strata/internal/volume/attach"
 	"github.com/strata-cloud/strata/internal/volume/block"
@@ -50,6 +51,13 @@ func (s imagesForVolume) EnsureImage(ctx context.Context, n volume.NewImage) err
 
 func (s imagesForVolume) Upload(ctx context.Context, id string, data io.Reader) error {
 	return s.TakeIn(ctx, id, data)
+}
+
+// serversForVolume shows the volume service the servers; the compute service is built after it.
+type serversForVolume struct{ *Region }
+
+func (s serversForVolume) VolumeExtended(tx *store.Tx, server, request, project, user string) error {
+	return s.Compute.VolumeExtended(tx, server, request, project, user)
 }
 
 // volumesForCompute shows compute the volume service.

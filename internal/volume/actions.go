@@ -104,7 +104,8 @@ func (s *Service) extend(ctx context.Context, r *rest.Request) (*rest.Response, 
 	return rest.Empty(202), err
 }
 
-// retype changes the type of a volume that may stay where it is. Nothing moves.
+// retype changes the type of a volume: at once where it is, or with a migration
+// policy of on-demand by moving it or changing its encryption.
 func (s *Service) retype(ctx context.Context, r *rest.Request) (*rest.Response, error) {
 	in, err := argsOf(r)
 	if err != nil {
@@ -115,28 +116,39 @@ func (s *Service) retype(ctx context.Context, r *rest.Request) (*rest.Response, 
 	if err != nil {
 		return nil, wire.InvalidInput("Invalid volume_type passed: %s.", name)
 	}
-	err = s.begin(ctx, r, "", "retype", nil, func(tx *store.Tx, v *block.Volume) error {
+	v, err := s.VolumeOf(r)
+	if err != nil {
+		return nil, err
+	}
+	more := map[string]int{"volumes_" + t.Name: 1, "gigabytes_" + t.Name: v.SizeGiB}
+	move := (t.Encryption != nil) != v.Cipher || s.staysPut(ctx, v, t.ID) != nil
+	if move && in["migration_policy"] == "on-demand" && v.TypeID != t.ID && v.Node != "" {
+		to, err := s.retypeTo(ctx, v, t)
+		if err != nil {
+			return nil, err
+		}
+		return rest.Empty(202), s.move(ctx, r, "retype", to, block.Retyping, more)
+	}
+	return rest.Empty(202), s.begin(ctx, r, "", "retype", nil, func(tx *store.Tx, v *block.Volume) error {
 		switch {
 		case !v.In(block.Available, block.InUse):
 			return wire.InvalidVolume("Volume %s status must be available or in-use, must not be migrating, have snapshots, be replicated, be part of a group and destination type has to be different from the origin type", v.ID)
 		case v.TypeID == t.ID:
 			return wire.InvalidInput("New volume_type same as original: %s.", t.Name)
 		case (t.Encryption != nil) != v.Cipher:
-			return wire.InvalidVolume("Retype cannot change encryption: make a new volume of type %s from the volume instead.", t.Name)
+			return wire.InvalidVolume("Retype requires migration, to change the encryption: use the migration policy on-demand.")
 		case t.Multiattach() != v.Multiattach && v.Status == block.InUse:
 			return wire.InvalidInput("Retype requires volume to be available to change multiattach.")
 		}
 		if err := s.staysPut(ctx, v, t.ID); err != nil {
 			return err
 		}
-		more := map[string]int{"volumes_" + t.Name: 1, "gigabytes_" + t.Name: v.SizeGiB}
 		if err := s.Charge(tx, v.ProjectID, more); err != nil {
 			return err
 		}
 		v.TypeID, v.Multiattach = t.ID, t.Multiattach()
 		return nil
 	})
-	return rest.Empty(202), err
 }
 
 // staysPut tells whether the volume's pool has what another type asks for.
@@ -150,7 +162,7 @@ func (s *Service) staysPut(ctx context.Context, v *block.Volume, typeID string) 
 			return nil
 		}
 	}
-	return wire.InvalidVolume("Retype requires migration: the pool %s does not have what type %s asks for.", v.Host(), t.Name)
+	return wire.InvalidVolume("Retype requires migration: the pool %s does not have what type %s asks for; use the migration policy on-demand.", v.Host(), t.Name)
 }
 
 func (s *Service) setReadonly(ctx context.Context, r *rest.Request) (*rest.Response, error) {

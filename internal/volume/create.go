@@ -239,10 +239,13 @@ func (s *Service) findType(_ context.Context, c *policy.Credentials, o *order) (
 		o.volType, err = s.Types.Find(c, name)
 	case o.source != nil:
 		o.volType, err = s.Types.Get(o.source.TypeID)
-	case o.backup != nil && o.backup.TypeID != "":
-		o.volType, err = s.Types.Get(o.backup.TypeID)
 	default:
-		o.volType, err = s.Types.Of(c.ProjectID)
+		if o.backup != nil { // its type may be gone since
+			o.volType, err = s.Types.Get(o.backup.TypeID)
+		}
+		if o.volType == nil {
+			o.volType, err = s.Types.Of(c.ProjectID)
+		}
 	}
 	if err != nil {
 		return err
@@ -251,6 +254,9 @@ func (s *Service) findType(_ context.Context, c *policy.Credentials, o *order) (
 		if (o.volType.Encryption != nil) != o.source.Cipher {
 			return wire.InvalidInput("Invalid volume_type provided: %s (requested type is not compatible; either match source volume, or omit type argument).", o.volType.ID)
 		}
+	}
+	if o.backup != nil && len(o.backup.Key) > 0 && o.volType.Encryption == nil {
+		return wire.InvalidInput("Volumes of type %s are not encrypted, and the backup is of an encrypted volume.", o.volType.Name)
 	}
 	if e := o.volType.Encryption; e != nil && !e.Supported() {
 		return wire.InvalidInput("Volumes of type %s cannot be encrypted: its provider %s at the %s is not supported, use luks at the front-end", o.volType.Name, e.Provider, e.Location)

@@ -13,5 +13,7 @@
 //
 // Crash story: a request writes the record, in a state that shuts out other work,
 // and its saga in one transaction and answers; from there the saga's log carries
-// it to an end, whatever dies. A delete insists until the node has let go.
+// it to an end, whatever dies. A delete insists until the node has let go. A move
+// copies, makes the copy the volume in one transaction, and leaves the other place
+// to a saga that insists: up to that transaction the source is untouched.
 package volume

@@ -44,7 +44,7 @@ func (s *Service) showEncryption(_ context.Context, r *rest.Request) (*rest.Resp
 
 // extensions are upstream's names of what this API has.
 var extensions = [][2]string{{"os-admin-actions", "AdminActions"}, {"os-availability-zone", "AvailabilityZones"}, {"backups", "Backups"}, {"capabilities", "Capabilities"},
-	{"os-extended-snapshot-attributes", "ExtendedSnapshotAttributes"}, {"os-hosts", "Hosts"}, {"qos-specs", "Qos_specs_manage"}, {"os-quota-sets", "Quotas"},
+	{"os-extended-snapshot-attributes", "ExtendedSnapshotAttributes"}, {"os-hosts", "Hosts"}, {"os-snapshot-manage", "SnapshotManage"}, {"os-snapshot-unmanage", "SnapshotUnmanage"}, {"os-volume-manage", "VolumeManage"}, {"os-volume-unmanage", "VolumeUnmanage"}, {"qos-specs", "Qos_specs_manage"}, {"os-quota-sets", "Quotas"},
 	{"os-quota-class-sets", "QuotaClasses"}, {"scheduler-stats", "Scheduler_stats"}, {"os-services", "Services"}, {"os-types-extra-specs", "TypesExtraSpecs"},
 	{"os-types-manage", "TypesManage"}, {"os-used-limits", "UsedLimits"}, {"os-volume-actions", "VolumeActions"}, {"os-volume-encryption-metadata", "VolumeEncryptionMetadata"},
 	{"os-vol-host-attr", "VolumeHostAttribute"}, {"os-vol-image-meta", "VolumeImageMetadata"}, {"os-vol-mig-status-attr", "VolumeMigStatusAttribute"},

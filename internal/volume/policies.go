@@ -44,7 +44,8 @@ func Policies() []policy.Rule {
 			"volume_extension:qos_specs_manage:get_all", "volume_extension:qos_specs_manage:get", "volume_extension:qos_specs_manage:create", "volume_extension:qos_specs_manage:update", "volume_extension:qos_specs_manage:delete",
 			"volume_extension:quotas:update", "volume_extension:quotas:delete", "volume_extension:quota_classes:get", "volume_extension:quota_classes:update",
 			"volume_extension:services:index", "volume_extension:services:update", "scheduler_extension:scheduler_stats:get_pools", "volume_extension:capabilities", "volume_extension:hosts",
-			"volume_extension:default_get_all"},
+			"volume_extension:default_get_all", "volume_extension:volume_admin_actions:migrate_volume", "volume_extension:list_manageable", "volume_extension:volume_manage", "volume_extension:volume_unmanage",
+			"snapshot_extension:list_manageable", "snapshot_extension:snapshot_manage", "snapshot_extension:snapshot_unmanage"},
 		"rule:system_or_domain_or_project_admin": {"volume_extension:default_set_or_update", "volume_extension:default_get", "volume_extension:default_unset"},
 	} {
 		for _, n := range names {

@@ -19,6 +19,11 @@ const (
 	sagaRevert  = "volume.volume.revert"
 	sagaUpload  = "volume.volume.upload"
 	sagaReimage = "volume.volume.reimage"
+
+	sagaManage   = "volume.volume.manage"
+	sagaUnmanage = "volume.volume.unmanage"
+	sagaMove     = "volume.volume.move"
+	sagaTidy     = "volume.volume.tidy"
 )
 
 func (s *Service) registerSagas() {
@@ -28,6 +33,10 @@ func (s *Service) registerSagas() {
 	}
 	define(sagaCreate, false, s.createFailed, step{Name: "place", Do: s.place, Undo: s.unplace}, step{Name: "make", Do: s.make, Undo: s.unmake}, step{Name: "ready", Do: s.ready})
 	define(sagaDelete, true, nil, step{Name: "remove", Do: s.removeData}, step{Name: "forget", Do: s.forget})
+	define(sagaManage, false, s.manageFailed, step{Name: "adopt", Do: s.adopt, Undo: s.giveBack}, step{Name: "ready", Do: s.managed})
+	define(sagaUnmanage, true, nil, step{Name: "release", Do: s.release}, step{Name: "forget", Do: s.forget})
+	define(sagaMove, false, s.moveFailed, step{Name: "copy", Do: s.copyData, Undo: s.dropCopy}, step{Name: "switch", Do: s.switchOver, Undo: s.switchBack})
+	define(sagaTidy, true, s.tidyFailed, step{Name: "remove", Do: s.tidy}, step{Name: "settle", Do: s.moved})
 	define(sagaExtend, false, s.extendFailed, step{Name: "extend", Do: s.extendData}, step{Name: "settle", Do: s.extended})
 	define(sagaRevert, false, s.revertFailed, step{Name: "revert", Do: s.revertData}, step{Name: "settle", Do: s.reverted})
 	define(sagaUpload, false, s.uploadFailed, step{Name: "record", Do: s.makeImage, Undo: s.dropImage}, step{Name: "upload", Do: s.uploadData}, step{Name: "settle", Do: s.uploaded})
@@ -100,7 +109,7 @@ func (s *Service) make(ctx context.Context, j *block.Job) error {
 			return errs.NotFoundf("the source of volume %s is gone", v.ID)
 		}
 		ref := source.Ref()
-		want.Source = nodeapi.VolumeOrigin{Volume: &ref, SnapshotID: v.SnapshotID}
+		want.Source = nodeapi.VolumeOrigin{Volume: &ref, SnapshotID: s.SnapshotOnNode(v.SnapshotID)}
 	}
 	if err := st.EnsureVolume(ctx, want); err != nil || v.BackupID == "" {
 		return err
@@ -118,7 +127,7 @@ func (s *Service) restoreInto(ctx context.Context, v *block.Volume) error {
 	if err != nil {
 		return err
 	}
-	return st.Restore(ctx, b.ID, v.Ref())
+	return st.Restore(ctx, b.ID, b.KeyFor(v), v.Ref())
 }
 
 func (s *Service) unmake(ctx context.Context, j *block.Job) error {
@@ -200,12 +209,20 @@ func (s *Service) createFailed(ctx context.Context, j *block.Job, cause error) e
 
 // requestOf is the request that began what is being done with the volume.
 func (s *Service) requestOf(volume string) string {
-	for _, r := range s.Sagas.Of(volume) {
-		if !r.Finished() {
-			return r.RequestID
-		}
+	if r := s.running(volume); r != nil {
+		return r.RequestID
 	}
 	return ""
+}
+
+// running is the saga that is at work on the volume: the oldest that is open.
+func (s *Service) running(volume string) (run *saga.Record) {
+	for _, r := range s.Sagas.Of(volume) {
+		if !r.Finished() {
+			run = r
+		}
+	}
+	return run
 }
 
 // removeData removes the volume from its node. One that is in use there after all

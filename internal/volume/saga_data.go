@@ -43,8 +43,27 @@ func (s *Service) extendData(ctx context.Context, j *block.Job) error {
 	return st.ExtendVolume(ctx, v.Ref(), a.To)
 }
 
+// extended ends an extension. The node has told the guests already; their servers'
+// records say so too, once, as the status changes.
 func (s *Service) extended(ctx context.Context, j *block.Job) error {
-	return s.back(ctx, j.Volume, func(*block.Volume) {})
+	run := s.running(j.Volume)
+	return s.DB.Txn(ctx, func(tx *store.Tx) error {
+		v, err := s.Volumes.TxGet(tx, j.Volume)
+		if err != nil || v.Status != block.Extending {
+			return ignoreAbsent(err)
+		}
+		for _, a := range s.Attachments.TxBy(tx, "volume", v.ID) {
+			if s.servers == nil || run == nil || a.Status != block.AttachAttached || !a.Compute {
+				continue
+			}
+			if err := s.servers.VolumeExtended(tx, a.Server, run.RequestID, run.ProjectID, run.UserID); err != nil {
+				return err
+			}
+		}
+		rest := s.Rest(tx, v.ID)
+		_, err = s.TxUpdate(tx, v.ID, func(v *block.Volume) error { v.Status = rest; return nil })
+		return err
+	})
 }
 
 func (s *Service) extendFailed(ctx context.Context, j *block.Job, _ error) error {
@@ -81,7 +100,7 @@ func (s *Service) revertData(ctx context.Context, j *block.Job) error {
 	if err != nil {
 		return err
 	}
-	return st.RevertVolume(ctx, v.Ref(), a.Snapshot)
+	return st.RevertVolume(ctx, v.Ref(), s.SnapshotOnNode(a.Snapshot))
 }
 
 func (s *Service) reverted(ctx context.Context, j *block.Job) error {

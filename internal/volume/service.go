@@ -32,6 +32,13 @@ type Images interface {
 	Discard(ctx context.Context, id string) error
 }
 
+// Servers is what the volume service tells the servers that use its volumes.
+type Servers interface {
+	// VolumeExtended notes, in the caller's transaction, that a server has seen a
+	// volume of its grow.
+	VolumeExtended(tx *store.Tx, server, request, project, user string) error
+}
+
 // Image is what the service sees of an image.
 type Image struct {
 	ID, Name, Status, Format, Container, Checksum string
@@ -54,13 +61,16 @@ type Options struct {
 	Sagas  *saga.Engine
 	Nodes  *nodes.Registry
 	Images Images
-	Log    *slog.Logger
+	// Servers may be nil: there are none.
+	Servers Servers
+	Log     *slog.Logger
 }
 
 // Service is the volume service.
 type Service struct {
 	*block.Core
 	images    Images
+	servers   Servers
 	pools     *pool.Pools
 	attach    *attach.Service
 	snapshots *snapshot.Service
@@ -72,7 +82,7 @@ type Service struct {
 // New registers the collections and sagas: call it before db.Start.
 func New(o Options) *Service {
 	core := block.New(o.DB, o.Sagas, o.Nodes, o.Log)
-	s := &Service{Core: core, images: o.Images, pools: pool.New(core), attach: attach.New(core), snapshots: snapshot.New(core)}
+	s := &Service{Core: core, images: o.Images, servers: o.Servers, pools: pool.New(core), attach: attach.New(core), snapshots: snapshot.New(core)}
 	s.backups, s.transfers, s.messages = backup.New(core, s), transfer.New(core), message.New(core)
 	s.registerSagas()
 	return s

@@ -123,7 +123,7 @@ func (s *Service) forceDelete(ctx context.Context, r *rest.Request) (*rest.Respo
 }
 
 // deletable are the states in which a volume may be deleted without force.
-var deletable = []block.Status{block.Available, block.Errored, block.ErrorRestoring, block.ErrorExtending}
+var deletable = []block.Status{block.Available, block.Errored, block.ErrorRestoring, block.ErrorExtending, block.ErrorManaging}
 
 // remove begins the deletion of a volume; again for one that is going is no error when forced.
 func (s *Service) remove(ctx context.Context, requestID string, c *policy.Credentials, id string, cascade, force bool) error {

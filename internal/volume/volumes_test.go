@@ -25,7 +25,7 @@ func TestVolumeLife(t *testing.T) {
 			t.Errorf("a member sees %s", k)
 		}
 	}
-	if a := w.do("admin", "3.0", "GET", "/volumes/"+id, "").want(200).in("volume"); a["os-vol-host-attr:host"] != "node-1@local#volumes" || a["group_id"] != nil {
+	if a := w.do("admin", "3.0", "GET", "/volumes/"+id, "").want(200).in("volume"); a["os-vol-host-attr:host"] != "node-1@volumes#volumes" || a["group_id"] != nil {
 		t.Errorf("an administrator sees %v", a)
 	}
 	w.do("other", "3.0", "GET", "/volumes/"+id, "").want(404)

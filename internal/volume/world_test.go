@@ -58,6 +58,7 @@ type world struct {
 	svc     *Service
 	node    *nodestest.Agent
 	images  *fakeImages
+	servers *fakeServers
 	handler http.Handler
 }
 
@@ -69,9 +70,9 @@ func newWorld(t testing.TB, opt saga.Options) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { db.Close() })
-	w := &world{t: t, db: db, engine: saga.New(db, opt), images: &fakeImages{made: map[string]string{}}}
+	w := &world{t: t, db: db, engine: saga.New(db, opt), images: &fakeImages{made: map[string]string{}}, servers: &fakeServers{}}
 	reg := nodes.New(db)
-	w.svc = New(Options{DB: db, Sagas: w.engine, Nodes: reg, Images: w.images, Log: log})
+	w.svc = New(Options{DB: db, Sagas: w.engine, Nodes: reg, Images: w.images, Servers: w.servers, Log: log})
 	if err := db.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -230,5 +231,18 @@ func (f *fakeImages) Discard(_ context.Context, id string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	delete(f.made, id)
+	return nil
+}
+
+// fakeServers keeps which servers were told that a volume grew, by which requests.
+type fakeServers struct {
+	mu   sync.Mutex
+	told []string
+}
+
+func (f *fakeServers) VolumeExtended(_ *store.Tx, server, request, _, _ string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.told = append(f.told, server+" "+request)
 	return nil
 }

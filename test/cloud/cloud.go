@@ -32,7 +32,8 @@ type Cloud struct {
 	Listen string
 	Public string // CIDR of the external network
 	Pid    int
-	Quiet  bool // do not log every request
+	Quiet  bool     // do not log every request
+	Flags  []string // of strata up, besides
 }
 
 // Program is the built program.
@@ -153,7 +154,7 @@ func (c *Cloud) Up() {
 	if !c.Quiet {
 		args = append(args, "--verbose")
 	}
-	c.Must(args...)
+	c.Must(append(args, c.Flags...)...)
 	raw, err := os.ReadFile(filepath.Join(c.Dir, "store", "lock"))
 	if err != nil {
 		c.t.Fatal(err)

@@ -8,7 +8,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"strconv"
 	"strings"
 	"testing"
 	"text/template"
@@ -57,7 +56,7 @@ trust = true
 nova = true
 glance = true
 neutron = true
-cinder = {{.Volumes}}
+cinder = true
 swift = false
 horizon = false
 [compute]
@@ -75,8 +74,10 @@ live_migration = false
 shelve = true
 snapshot = true
 rescue = true
+stable_rescue = true
+volume_multiattach = false
 interface_attach = true
-attach_encrypted_volume = false
+attach_encrypted_volume = true
 vnc_console = true
 serial_console = true
 config_drive = true
@@ -92,14 +93,18 @@ vendor_name = Strata
 storage_protocol = local
 disk_format = qcow2
 build_timeout = 60
+backend_names = local,second
+manage_volume_ref = source-name,volume-%s
+manage_snapshot_ref = source-name,%s
 [volume-feature-enabled]
 backup = true
 snapshot = true
 clone = true
-manage_snapshot = false
-manage_volume = false
-multi_backend = false
+manage_snapshot = true
+manage_volume = true
+multi_backend = true
 extend_attached_volume = true
+extend_attached_encrypted_volume = true
 consistency_group = false
 [validation]
 run_validation = true
@@ -144,7 +149,9 @@ func TestTempest(t *testing.T) {
 	if !ok {
 		expr = set
 	}
-	c := cloud.New(t)
+	c := cloud.Plan(t)
+	c.Flags = []string{"--volume-pool", "second=" + filepath.Dir(c.Dir)}
+	c.Up()
 	c.Must("image", "build", "tiny")
 	dir := t.TempDir()
 	command(t, c, dir, "tempest", "init", "ws")
@@ -152,7 +159,7 @@ func TestTempest(t *testing.T) {
 	// What the suite uploads itself is the same image.
 	openstack(t, c, "image", "save", "tiny", "--file", filepath.Join(ws, "tiny.img"))
 	var text bytes.Buffer
-	err := conf.Execute(&text, map[string]string{"Dir": ws, "Volumes": strconv.FormatBool(strings.Contains(expr, "volume")), "URL": c.URL(), "Password": c.Auth("strata")["password"],
+	err := conf.Execute(&text, map[string]string{"Dir": ws, "URL": c.URL(), "Password": c.Auth("strata")["password"],
 		"Image":  openstack(t, c, "image", "show", "tiny", "-f", "value", "-c", "id"),
 		"Public": openstack(t, c, "network", "show", "public", "-f", "value", "-c", "id"),
 		// A test of an extension that the cloud does not name is skipped.

@@ -57,9 +57,59 @@ o volume create secret --size 1 --type luks >/dev/null
 await volume secret available
 say "encrypted volume"
 
+# A backup whose volume and record are gone comes back by its exported record.
+o volume backup create secret --name sealed >/dev/null
+await "volume backup" sealed available
+id=$(o volume backup show sealed -f value -c id)
+record=$(o volume backup record export sealed -f json)
+service=$(jq -r .backup_service <<<"$record") url=$(jq -r .backup_url <<<"$record")
+other=$(cat /proc/sys/kernel/random/uuid)
+copy=$(base64 -d <<<"$url" | jq -c --arg id "$other" '.id = $id' | base64 -w0)
+! o volume backup record import "$service" "$url" 2>/dev/null # it is there
+o volume backup record import "$service" "$copy" >/dev/null
+await "volume backup" "$other" available
+o volume backup delete "$id"
+while o volume backup show "$id" >/dev/null 2>&1; do :; done
+cinder backup-restore --name back "$other" >/dev/null
+await volume back available
+o volume backup delete "$other"
+say "backup of an encrypted volume, exported and imported"
+
+# Two pools: moved there and back by migration and by type, and encrypted on the way.
+host=$(o volume show blank -f value -c os-vol-host-attr:host)
+node=${host%@*} there=$node@second#second here=$node@local#local
+[ "$host" = "$here" ] || { there=$here here=$host; }
+# placed VOLUME HOST
+placed() {
+  for _ in $(seq 60); do
+    [ "$(o volume show "$1" -f value -c os-vol-host-attr:host -c status | sort | paste -sd' ')" = "$(printf '%s\n' "$2" available | sort | paste -sd' ')" ] && return
+  done
+  o volume show "$1" >&2
+  return 1
+}
+o volume migrate clone --host "$there"
+placed clone "$there"
+o volume type create here --property volume_backend_name="${here#*#}" >/dev/null
+o volume set clone --type here --retype-policy on-demand
+placed clone "$here"
+o volume set clone --type luks --retype-policy on-demand
+placed clone "$here"
+[ "$(o volume show clone -f value -c encrypted)" = True ]
+! o volume migrate blank --host "$there" 2>/dev/null # it has a snapshot
+say "volumes moved and encrypted"
+
+cinder unmanage copy
+while o volume show copy >/dev/null 2>&1; do :; done
+name=$(cinder --os-volume-api-version 3.8 manageable-list "$here" | grep -o 'volume-[0-9a-f-]*' | while read -r n; do o volume show "${n#volume-}" >/dev/null 2>&1 || echo "$n"; done)
+[ -n "$name" ]
+cinder manage --name copy "$here" "$name" >/dev/null
+await volume copy available
+! cinder manage --name worse "$here" ../volumes 2>/dev/null
+say "unmanaged and managed"
+
 for b in more kept; do o volume backup delete "$b"; while o volume backup show "$b" >/dev/null 2>&1; do :; done; done
 o volume snapshot delete snap
 while o volume snapshot show snap >/dev/null 2>&1; do :; done
-o volume delete blank copy clone root secret
+o volume delete blank copy clone root secret back
 while [ -n "$(o volume list -f value -c ID)" ]; do :; done
 say "all deleted"

@@ -2,6 +2,7 @@ package conformance
 
 import (
 	"os/exec"
+	"path/filepath"
 	"testing"
 
 	"github.com/strata-cloud/strata/test/cloud"
@@ -9,7 +10,9 @@ import (
 
 // TestVolumeCommand drives block storage with the distribution's openstack command.
 func TestVolumeCommand(t *testing.T) {
-	c := cloud.New(t)
+	c := cloud.Plan(t)
+	c.Flags = []string{"--volume-pool", "second=" + filepath.Dir(c.Dir)}
+	c.Up()
 	c.Must("image", "build", "tiny")
 	cmd := exec.Command("./volume.sh")
 	cmd.Env = append(c.Env("strata"), "IMAGE=tiny")

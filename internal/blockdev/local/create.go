@@ -77,7 +77,7 @@ func (d *Driver) publish(tmp, dir string) error {
 	if err := errors.Join(err, syncPath(tmp), os.Rename(tmp, dir)); err != nil {
 		return err
 	}
-	return syncPath(d.dir)
+	return syncPath(filepath.Dir(dir))
 }
 
 // keyTime is for how long, in ms, LUKS makes one try of a passphrase take. Keys

@@ -6,6 +6,9 @@
 // no time and no space; an encrypted one is a full copy, since the base is not
 // encrypted. Content of encrypted volumes is LUKS inside of qcow2.
 //
+// Each pool is such a DIR. DIR/unmanaged.d has files that are no volumes; one becomes
+// a volume under a second name first, and loses its own when the volume is complete.
+//
 // Crash story: a volume is made in <id>.new, flushed, and renamed; it is removed by
 // way of <id>.gone. QEMU's own order of writes keeps a qcow2 file consistent when
 // the program that changes it is killed: at worst some clusters are taken and used

@@ -1,6 +1,7 @@
 package local
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,47 +19,72 @@ import (
 	"github.com/strata-cloud/strata/internal/nodeapi"
 )
 
-// Names of the driver and of its only pool.
+// Names of the driver and of the pool that is always there.
 const (
 	Name = "local"
 	Pool = "local"
 )
 
-// Driver keeps volumes below Dir.
+// Driver keeps volumes below its pools' directories.
 type Driver struct {
-	dir   string
+	pools map[string]string
 	tools qemu.Tools
 }
 
 var _ volumes.Driver = (*Driver)(nil)
 
-// New makes the driver, the only one there. It ends the programs of an interrupted
-// one, which would hold volumes, and removes what that left half made or half removed.
+// New makes the driver, the only one there, with its pool in dir. It ends the
+// programs of an interrupted one, which would hold volumes, and removes what that
+// left half made or half removed.
 func New(ctx context.Context, dir string, tools qemu.Tools) (*Driver, error) {
-	if err := os.MkdirAll(dir, 0o711); err != nil {
-		return nil, fmt.Errorf("making the volumes' directory: %w", err)
+	return WithPools(ctx, map[string]string{Pool: dir}, tools)
+}
+
+// WithPools is New for several pools, each in a directory of its own. One of them
+// is called Pool.
+func WithPools(ctx context.Context, pools map[string]string, tools qemu.Tools) (*Driver, error) {
+	d := &Driver{pools: map[string]string{}, tools: tools}
+	for name, dir := range pools {
+		if !namePattern.MatchString(name) {
+			return nil, errs.Invalidf("%q is no name of a pool", name)
+		}
+		dir, err := d.openPool(ctx, dir)
+		if err != nil {
+			return nil, fmt.Errorf("pool %s: %w", name, err)
+		}
+		d.pools[name] = dir
 	}
-	dir, err := filepath.EvalSymlinks(dir) // as /proc shows it
+	return d, nil
+}
+
+// openPool makes a pool's directory ready and gives its path as /proc shows it.
+func (d *Driver) openPool(ctx context.Context, dir string) (string, error) {
+	if err := os.MkdirAll(dir, 0o711); err != nil {
+		return "", fmt.Errorf("making the volumes' directory: %w", err)
+	}
+	dir, err := filepath.EvalSymlinks(dir)
 	if err != nil {
-		return nil, err
+		return "", err
+	}
+	if err := os.Mkdir(filepath.Join(dir, foreignDir), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return "", err
 	}
 	if err := qemu.EndWorkers(ctx, dir); err != nil {
-		return nil, fmt.Errorf("ending what an earlier agent began: %w", err)
+		return "", fmt.Errorf("ending what an earlier agent began: %w", err)
 	}
-	d := &Driver{dir: dir, tools: tools}
 	entries, err := os.ReadDir(dir)
 	if err != nil {
-		return nil, err
+		return "", err
 	}
 	for _, e := range entries {
 		switch filepath.Ext(e.Name()) {
 		case newExt, goneExt, readExt:
 			if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
-				return nil, fmt.Errorf("removing what was left: %w", err)
+				return "", fmt.Errorf("removing what was left: %w", err)
 			}
 		}
 	}
-	return d, nil
+	return dir, nil
 }
 
 // Extensions of directories that are no volumes.
@@ -82,7 +108,17 @@ func (d *Driver) path(v nodeapi.VolumeRef) (string, error) {
 	if !namePattern.MatchString(v.ID) {
 		return "", errs.Invalidf("%q is no id of a volume", v.ID)
 	}
-	return filepath.Join(d.dir, v.ID), nil
+	dir, err := d.pool(v)
+	return filepath.Join(dir, v.ID), err
+}
+
+// pool gives the directory of the volume's pool; "" is the one that is always there.
+func (d *Driver) pool(v nodeapi.VolumeRef) (string, error) {
+	dir, ok := d.pools[cmp.Or(v.Pool, Pool)]
+	if !ok {
+		return "", errs.NotFoundf("this node has no pool %q of volumes", v.Pool)
+	}
+	return dir, nil
 }
 
 // volume gives the directory and the header of a volume that is there.
@@ -103,30 +139,42 @@ func (d *Driver) volume(v nodeapi.VolumeRef) (string, header, error) {
 
 // Pools implements volumes.Driver.
 func (d *Driver) Pools(context.Context) ([]nodeapi.Pool, error) {
-	var st unix.Statfs_t
-	if err := unix.Statfs(d.dir, &st); err != nil {
-		return nil, fmt.Errorf("reading the size of the volumes' directory: %w", err)
+	var all []nodeapi.Pool
+	for name, dir := range d.pools {
+		p, err := measure(name, dir)
+		if err != nil {
+			return nil, fmt.Errorf("pool %s: %w", name, err)
+		}
+		all = append(all, p)
 	}
-	p := nodeapi.Pool{Driver: Name, Name: Pool, Thin: true, Multiattach: true, Encryption: true,
-		TotalGiB: float64(st.Blocks) * float64(st.Bsize) / (1 << 30), FreeGiB: float64(st.Bavail) * float64(st.Bsize) / (1 << 30)}
-	entries, err := os.ReadDir(d.dir)
+	return all, nil
+}
+
+func measure(name, dir string) (nodeapi.Pool, error) {
+	p := nodeapi.Pool{Driver: Name, Name: name, Thin: true, Multiattach: true, Encryption: true}
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return p, fmt.Errorf("reading the size of the volumes' directory: %w", err)
+	}
+	p.TotalGiB, p.FreeGiB = float64(st.Blocks)*float64(st.Bsize)/(1<<30), float64(st.Bavail)*float64(st.Bsize)/(1<<30)
+	entries, err := os.ReadDir(dir)
 	if err != nil {
-		return nil, err
+		return p, err
 	}
 	for _, e := range entries {
-		if strings.Contains(e.Name(), ".") {
-			continue
+		if !e.IsDir() || strings.Contains(e.Name(), ".") {
+			continue // no volume
 		}
-		h, err := readHeader(filepath.Join(d.dir, e.Name(), file(e.Name())))
+		h, err := readHeader(filepath.Join(dir, e.Name(), file(e.Name())))
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // removed meanwhile
 		}
 		if err != nil {
-			return nil, fmt.Errorf("volume %s: %w", e.Name(), err)
+			return p, fmt.Errorf("volume %s: %w", e.Name(), err)
 		}
 		p.Provisioned += float64(h.size) / (1 << 30)
 	}
-	return []nodeapi.Pool{p}, nil
+	return p, nil
 }
 
 // Exists implements volumes.Driver.
@@ -176,7 +224,7 @@ func (d *Driver) Delete(_ context.Context, v nodeapi.VolumeRef) error {
 	} else if err != nil {
 		return fmt.Errorf("removing volume %s: %w", v.ID, err)
 	}
-	return errors.Join(syncPath(d.dir), os.RemoveAll(gone))
+	return errors.Join(syncPath(filepath.Dir(dir)), os.RemoveAll(gone))
 }
 
 // secretID names the passphrase in QEMU's options.

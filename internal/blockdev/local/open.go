@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/strata-cloud/strata/internal/blockdev/volumes"
 	"github.com/strata-cloud/strata/internal/nodeapi"
 )
@@ -55,7 +57,7 @@ func (d *Driver) Read(ctx context.Context, v nodeapi.VolumeRef, snapshot, format
 	if err != nil {
 		return nil, err
 	}
-	tmp, err := os.MkdirTemp(d.dir, "*"+readExt)
+	tmp, err := os.MkdirTemp(filepath.Dir(dir), "*"+readExt)
 	if err != nil {
 		return nil, err
 	}
@@ -105,9 +107,9 @@ func (d *Driver) Link(_ context.Context, v nodeapi.VolumeRef, dir string) (volum
 // link makes links of the volume's files; files of that name that are not they are replaced.
 func link(from, to, id string) error {
 	for _, name := range []string{base(id), file(id)} {
-		err := os.Link(filepath.Join(from, name), filepath.Join(to, name))
+		err := point(filepath.Join(from, name), filepath.Join(to, name))
 		if errors.Is(err, fs.ErrExist) && !same(filepath.Join(from, name), filepath.Join(to, name)) {
-			err = errors.Join(os.Remove(filepath.Join(to, name)), os.Link(filepath.Join(from, name), filepath.Join(to, name)))
+			err = errors.Join(os.Remove(filepath.Join(to, name)), point(filepath.Join(from, name), filepath.Join(to, name)))
 		}
 		switch {
 		case errors.Is(err, fs.ErrNotExist) && name == base(id), errors.Is(err, fs.ErrExist):
@@ -118,9 +120,22 @@ func link(from, to, id string) error {
 	return nil
 }
 
+// point makes a hard link, which stays good whatever becomes of the volume's
+// directory, or to another filesystem a symbolic one.
+func point(from, to string) error {
+	err := os.Link(from, to)
+	if !errors.Is(err, unix.EXDEV) {
+		return err
+	}
+	if _, err := os.Lstat(from); err != nil {
+		return err
+	}
+	return os.Symlink(from, to)
+}
+
 func same(a, b string) bool {
-	x, errX := os.Lstat(a)
-	y, errY := os.Lstat(b)
+	x, errX := os.Stat(a)
+	y, errY := os.Stat(b)
 	return errX == nil && errY == nil && os.SameFile(x, y)
 }
 

@@ -11,6 +11,10 @@
 // is removed only when no manifest names it and no backup is being made; what is
 // read is checked against its name.
 //
+// A record of a backup can be taken out and brought back, also into another cloud
+// that has the vault. It is sealed with a secret of the vault's, so that who asks for
+// a backup has been given its record by somebody who could export it.
+//
 // Crash story: an interrupted backup leaves chunks without a manifest, an interrupted
 // removal the same. They are of use to the next backup, and collected after the next
 // removal.

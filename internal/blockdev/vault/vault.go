@@ -22,6 +22,7 @@ type Vault struct {
 
 	making  sync.RWMutex // read: a backup is being made or read
 	garbage atomic.Bool  // there may be chunks that no manifest names
+	secret  sync.Mutex   // the key of records is read or made
 }
 
 // New opens a vault.

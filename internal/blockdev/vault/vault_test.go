@@ -230,3 +230,69 @@ func TestCrashes(t *testing.T) {
 		}
 	}
 }
+
+func TestRecords(t *testing.T) {
+	ctx := t.Context()
+	v, dir := newVault(t)
+	if _, err := v.Record(ctx, "AAAA", "one"); !errs.Is(err, errs.Invalid) {
+		t.Errorf("before any export: %v", err)
+	}
+	key, data := []byte("secret"), content(1, 6)
+	for id, d := range map[string]memory{"one": data, "other": content(2, 6)} {
+		if _, err := v.Make(ctx, id, "", key, d); err != nil {
+			t.Fatal(err)
+		}
+	}
+	text, err := v.Export(ctx, "one", []byte("a note with the key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := NewFiles(dir) // as after a restart, or elsewhere
+	if err != nil {
+		t.Fatal(err)
+	}
+	v = New(again)
+	r, err := v.Record(ctx, text, "two")
+	if err != nil || string(r.Note) != "a note with the key" || r.Size != data.Size() {
+		t.Fatalf("%+v, %v", r, err)
+	}
+	foreign, _ := newVault(t)
+	if _, err := foreign.Make(ctx, "one", "", key, data); err != nil {
+		t.Fatal(err)
+	}
+	forged, err := foreign.Export(ctx, "one", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	flipped := []byte(text)
+	flipped[len(flipped)/2] ^= 1
+	for _, bad := range []string{"", "!", "AAAA", forged, string(flipped), text[:len(text)-4]} {
+		if _, err := v.Record(ctx, bad, "two"); !errs.Is(err, errs.Invalid) {
+			t.Errorf("%.10s...: %v", bad, err)
+		}
+	}
+	if _, err := v.Import(ctx, "other", text); !errs.Is(err, errs.Conflict) {
+		t.Errorf("over another backup: %v", err)
+	}
+	if _, err := v.Import(ctx, "../x", text); !errs.Is(err, errs.Invalid) {
+		t.Errorf("a bad id: %v", err)
+	}
+	for range 2 {
+		if res, err := v.Import(ctx, "two", text); err != nil || res.Objects == 0 || res.Bytes != 0 {
+			t.Fatalf("%+v, %v", res, err)
+		}
+	}
+	if _, err := v.Import(ctx, "one", text); err != nil { // itself
+		t.Error(err)
+	}
+	if err := errors.Join(v.Delete(ctx, "one"), v.Delete(ctx, "other")); err != nil {
+		t.Fatal(err)
+	}
+	back := make(memory, len(data))
+	if err := v.Restore(ctx, "two", key, back); err != nil || !bytes.Equal(back, data) {
+		t.Errorf("what was imported: %v", err)
+	}
+	if _, err := v.Record(ctx, text, "three"); !errs.Is(err, errs.NotFound) {
+		t.Errorf("of a backup that is gone: %v", err)
+	}
+}

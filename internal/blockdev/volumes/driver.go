@@ -48,6 +48,25 @@ type Driver interface {
 	Unlink(ctx context.Context, v nodeapi.VolumeRef, dir string) error
 }
 
+// Adopter is a driver that can make volumes of what lies in its pools and is not
+// the cloud's, and give volumes away again.
+type Adopter interface {
+	// Foreign lists what is not the cloud's in a pool.
+	Foreign(ctx context.Context, pool string) ([]nodeapi.Foreign, error)
+	// Adopt makes the volume of the foreign thing of that name, which is gone then.
+	// Its size is rounded up to whole GiB. Invalid: it is not fit; Conflict: it is in use.
+	Adopt(ctx context.Context, v nodeapi.VolumeRef, name string) error
+	// Release undoes Adopt for a volume that nobody has open; absent is fine.
+	Release(ctx context.Context, v nodeapi.VolumeRef, name string) error
+}
+
+// Recrypter is a driver that can encrypt a volume in its place, or stop to.
+type Recrypter interface {
+	// Recrypt makes a volume that nobody has open, and that has no snapshots, one
+	// with another key, or with none. Conflict: it has snapshots.
+	Recrypt(ctx context.Context, from, to nodeapi.VolumeRef) error
+}
+
 // Origin is what a new volume starts as; blank when it has neither field.
 type Origin struct {
 	Image *blockdev.Base // stays in place until Create returns

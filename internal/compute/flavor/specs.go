@@ -10,7 +10,7 @@ import (
 )
 
 // known are the extra specs of the namespaces that upstream checks from 2.86 on
-// (nova/api/validation/extra_specs), with the values that they take.
+// (nova/api/validation/extra_specs), and of our own, with the values that they take.
 var known = []struct{ name, value *regexp.Regexp }{
 	spec(`hw:(cpu_realtime|hide_hypervisor_id|locked_memory|boot_menu|vif_multiqueue_enabled|mem_encryption|pmu|virtio_packed_ring|ephemeral_encryption)`, boolText),
 	spec(`hw:(numa_nodes|cpu_sockets|cpu_cores|cpu_threads|cpu_max_sockets|cpu_max_cores|cpu_max_threads|serial_port_count|redirected_usb_ports)`, `[0-9]+`),
@@ -34,11 +34,26 @@ var known = []struct{ name, value *regexp.Regexp }{
 	spec(`trait[A-Za-z0-9_-]*:[A-Z0-9_]+`, `required|forbidden`),
 	spec(`(capabilities|aggregate_instance_extra_specs|pci_passthrough|vmware):.+`, `.+`),
 	spec(`accel:device_profile`, `.+`),
+	spec(`strata:clone`, boolText),
 }
 
 const boolText = `(?i:true|t|on|y|yes|1|false|f|off|n|no|0)`
 
-var specNamespaces = regexp.MustCompile(`^(accel|aggregate_instance_extra_specs|capabilities|hw|hw_rng|hw_video|os|pci_passthrough|quota|resources[A-Za-z0-9_-]*|trait[A-Za-z0-9_-]*|vmware)$`)
+var truth = regexp.MustCompile(`^` + boolText + `$`)
+
+// Bool reads the value of an extra spec that is true or false.
+func Bool(val string) (yes, valid bool) {
+	if !truth.MatchString(val) {
+		return false, false
+	}
+	switch val[0] {
+	case 't', 'T', 'y', 'Y', '1':
+		return true, true
+	}
+	return strings.EqualFold(val, "on"), true
+}
+
+var specNamespaces = regexp.MustCompile(`^(accel|aggregate_instance_extra_specs|capabilities|hw|hw_rng|hw_video|os|pci_passthrough|quota|resources[A-Za-z0-9_-]*|strata|trait[A-Za-z0-9_-]*|vmware)$`)
 
 func spec(name, value string) struct{ name, value *regexp.Regexp } {
 	return struct{ name, value *regexp.Regexp }{regexp.MustCompile(`^(?:` + name + `)$`), regexp.MustCompile(`^(?:` + value + `)$`)}

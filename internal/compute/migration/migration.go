@@ -44,11 +44,15 @@ type Migration struct {
 }
 
 // Migrations is the records' owner.
-type Migrations struct{ records *store.Collection[Migration] }
+type Migrations struct {
+	records *store.Collection[Migration]
+	server  func(r *rest.Request) error
+}
 
-// New registers the collection: call it before db.Start.
-func New(db *store.DB) *Migrations {
-	return &Migrations{store.Register(db, store.Schema[Migration]{Service: "compute", Kind: "migration", Version: 1,
+// New registers the collection: call it before db.Start. server tells whether the
+// caller may act on the server of the request's path.
+func New(db *store.DB, server func(r *rest.Request) error) *Migrations {
+	return &Migrations{server: server, records: store.Register(db, store.Schema[Migration]{Service: "compute", Kind: "migration", Version: 1,
 		ID:    func(m *Migration) string { return m.ID },
 		Index: map[string]func(*Migration) []string{"server": func(m *Migration) []string { return []string{m.Server} }}})}
 }
@@ -89,15 +93,19 @@ func (s *Migrations) Routes() []rest.Route {
 	open := func(lo, hi rest.Version, fields, more string) rest.Schema {
 		return rest.SchemaIn(lo, hi, `{"type":"object","properties":{`+fields+`},"additionalProperties":`+more+`}`)
 	}
-	return []rest.Route{{Method: "GET", Path: "/os-migrations", Policy: "os_compute_api:os-migrations:index", Handle: s.list, Query: []rest.Schema{
+	return append(s.liveRoutes(), rest.Route{Method: "GET", Path: "/os-migrations", Policy: "os_compute_api:os-migrations:index", Handle: s.list, Query: []rest.Schema{
 		open(rest.V(2, 1), rest.V(2, 58), keys, "true"), open(rest.V(2, 59), rest.V(2, 65), keys+","+page, "false"),
 		open(rest.V(2, 66), rest.V(2, 79), keys+","+page+`,"changes-before":{}`, "false"),
-		open(rest.V(2, 80), rest.Version{}, keys+","+page+`,"changes-before":{},"user_id":{},"project_id":{}`, "false")}}}
+		open(rest.V(2, 80), rest.Version{}, keys+","+page+`,"changes-before":{},"user_id":{},"project_id":{}`, "false")}})
 }
 
 // Policies are upstream's names and defaults.
 func Policies() []policy.Rule {
-	return []policy.Rule{{Name: "os_compute_api:os-migrations:index", Check: "rule:context_is_admin"}}
+	var out []policy.Rule
+	for _, name := range []string{"os-migrations:index", "servers:migrations:index", "servers:migrations:show"} {
+		out = append(out, policy.Rule{Name: "os_compute_api:" + name, Check: "rule:context_is_admin"})
+	}
+	return out
 }
 
 func (s *Migrations) list(_ context.Context, r *rest.Request) (*rest.Response, error) {

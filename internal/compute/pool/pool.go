@@ -52,6 +52,7 @@ type Sequence struct {
 // Server is what this package needs to know of a server on a host.
 type Server struct {
 	ID, Name         string
+	ProjectID        string
 	VCPUs            int
 	MemoryMiB        int
 	DiskGiB          int
@@ -186,7 +187,7 @@ func (p *Pool) hostOf(r *rest.Request, since rest.Version, id func(string) strin
 
 // Routes are the pool's rows of the compute API.
 func (p *Pool) Routes() []rest.Route {
-	return slices.Concat(p.aggregateRoutes(), p.zoneRoutes(), p.serviceRoutes(), p.hypervisorRoutes())
+	return slices.Concat(p.aggregateRoutes(), p.zoneRoutes(), p.serviceRoutes(), p.hypervisorRoutes(), p.hostRoutes(), p.auditRoutes())
 }
 
 // Policies are upstream's names and defaults.
@@ -194,6 +195,8 @@ func Policies() []policy.Rule {
 	rules := []policy.Rule{{Name: "os_compute_api:os-availability-zone:list", Check: "@"}}
 	for _, n := range []string{"os-availability-zone:detail", "os-services:list", "os-services:update", "os-services:delete",
 		"os-hypervisors:list", "os-hypervisors:list-detail", "os-hypervisors:show", "os-hypervisors:statistics", "os-hypervisors:uptime", "os-hypervisors:search", "os-hypervisors:servers",
+		"os-hosts:list", "os-hosts:show", "os-hosts:update", "os-hosts:start", "os-hosts:shutdown", "os-hosts:reboot",
+		"os-instance-usage-audit-log:list", "os-instance-usage-audit-log:show",
 		"os-aggregates:index", "os-aggregates:create", "os-aggregates:show", "os-aggregates:update", "os-aggregates:delete", "os-aggregates:add_host", "os-aggregates:remove_host", "os-aggregates:set_metadata"} {
 		rules = append(rules, policy.Rule{Name: "os_compute_api:" + n, Check: "rule:context_is_admin"})
 	}

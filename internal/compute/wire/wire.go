@@ -15,6 +15,8 @@ import (
 const (
 	Name = `{"type":"string","minLength":1,"maxLength":255,"pattern":"\\S"}`
 	Bool = `{"type":["boolean","string"],"enum":[true,"True","TRUE","true","1","ON","On","on","YES","Yes","yes",false,"False","FALSE","false","0","OFF","Off","off","NO","No","no"]}`
+	// Metadata is an object of texts.
+	Metadata = `{"type":"object","additionalProperties":false,"patternProperties":{"^[a-zA-Z0-9-_:. ]{1,255}$":{"type":"string","maxLength":255}}}`
 )
 
 // Body is the schema of an object with one key, whose value is of the given schema.

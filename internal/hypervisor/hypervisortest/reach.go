@@ -42,6 +42,9 @@ func reach(ctx context.Context, t *testing.T, d hypervisor.Driver) {
 		t.Errorf("diagnostics %+v", diag)
 	}
 	t.Logf("QEMU holds %d of %d MiB", diag.UsedMiB, diag.MemoryMiB)
+	if err := d.SetPassword(ctx, serverID, "root", "secret"); !errs.Is(err, errs.Unavailable) {
+		t.Errorf("a password for a guest without an agent: %v", err)
+	}
 	must(t, d.Interrupt(ctx, serverID))
 	AwaitConsole(ctx, t, d, serverID, "NMI")
 }

@@ -34,6 +34,7 @@ const bootLimit = 120 * time.Second
 func Run(t *testing.T, open Open) {
 	t.Run("Life", func(t *testing.T) { life(t, open) })
 	t.Run("Plug", func(t *testing.T) { plug(t, open) })
+	t.Run("Clone", func(t *testing.T) { clone(t, open) })
 	t.Run("Crash", func(t *testing.T) { crash(t, open) })
 	t.Run("Absent", func(t *testing.T) { absent(t, open) })
 	t.Run("BadStart", func(t *testing.T) { badStart(t, open) })
@@ -57,7 +58,8 @@ func Tiny(t *testing.T, d hypervisor.Driver, id string) hypervisor.Spec {
 		t.Fatalf("%v: %s", err, out)
 	}
 	return hypervisor.Spec{
-		ID: id, Name: "test", VCPUs: 1, MemoryMiB: 128, Kernel: "kernel", Initrd: "initrd", CommandLine: guest.KernelArgs,
+		GuestAgent: true, // a channel that nobody in the guest listens to
+		ID:         id, Name: "test", VCPUs: 1, MemoryMiB: 128, Kernel: "kernel", Initrd: "initrd", CommandLine: guest.KernelArgs,
 		Disks: []hypervisor.Disk{{File: "disk", Format: "qcow2", Bootable: true}},
 	}
 }

@@ -33,6 +33,8 @@ type Agent struct {
 	back  chan struct{}
 	runs  map[string]nodeapi.Instance // what "runs" here, by id
 	boots map[string]int              // how often each was started or rebooted
+
+	passwords map[string]string
 }
 
 // Register writes the node's info and connects the agent to the registry.
@@ -229,6 +231,33 @@ func (a *Agent) Diagnostics(_ context.Context, id string) (*nodeapi.Diagnostics,
 func (a *Agent) Interrupt(_ context.Context, id string) error {
 	_, err := a.running(id)
 	return err
+}
+
+// SetPassword keeps it for Password. The guest knows root alone.
+func (a *Agent) SetPassword(_ context.Context, id, user, password string) error {
+	i, err := a.running(id)
+	switch {
+	case err != nil:
+		return err
+	case !i.Machine.GuestAgent || a.isAway():
+		return errs.New(errs.Unavailable, "the guest agent does not answer")
+	case user != "root":
+		return errs.Invalidf("there is no user %s in the guest", user)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.passwords == nil {
+		a.passwords = map[string]string{}
+	}
+	a.passwords[id] = password
+	return nil
+}
+
+// Password is what was set for root in the guest.
+func (a *Agent) Password(id string) string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.passwords[id]
 }
 
 // ReadDisk gives an empty image of an instance's disk.

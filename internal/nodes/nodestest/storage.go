@@ -3,6 +3,7 @@ package nodestest
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"io"
 	"maps"
 	"slices"
@@ -17,6 +18,8 @@ import (
 type Storage struct {
 	mu      sync.Mutex
 	volumes map[string]*simVolume
+	copies  map[string]*simVolume // in other pools, by volume
+	foreign map[string]*simVolume // what is not the cloud's, by name
 	backups map[string]simBackup
 	// refuse is asked before each call with its name and the id that it is about.
 	refuse func(call, id string) error
@@ -26,6 +29,8 @@ type Storage struct {
 type simVolume struct {
 	sizeGiB   int
 	content   string
+	place     string // driver#pool
+	key       string
 	snapshots map[string]simSnapshot
 }
 
@@ -37,6 +42,8 @@ type simSnapshot struct {
 type simBackup struct {
 	content string
 	parent  string
+	key     string
+	sizeGiB int
 }
 
 // Refuse makes calls fail: fn is asked before each with its name, such as
@@ -138,7 +145,7 @@ func (s *Storage) EnsureVolume(_ context.Context, v nodeapi.Volume) error {
 	if err := s.begin("EnsureVolume", v.ID); err != nil || s.volumes[v.ID] != nil {
 		return err
 	}
-	made := &simVolume{sizeGiB: v.SizeGiB, snapshots: map[string]simSnapshot{}}
+	made := &simVolume{sizeGiB: v.SizeGiB, place: place(v.VolumeRef), key: string(v.Key), snapshots: map[string]simSnapshot{}}
 	switch {
 	case v.Source.ImageID != "":
 		made.content = "image " + v.Source.ImageID
@@ -166,7 +173,7 @@ func (s *Storage) DeleteVolume(_ context.Context, v nodeapi.VolumeRef) error {
 	if err := s.begin("DeleteVolume", v.ID); err != nil {
 		return err
 	}
-	delete(s.volumes, v.ID)
+	s.remove(v)
 	return nil
 }
 
@@ -260,12 +267,12 @@ func (s *Storage) MakeBackup(_ context.Context, b nodeapi.Backup) (nodeapi.Backu
 	if b.SnapshotID != "" {
 		text = v.snapshots[b.SnapshotID].content
 	}
-	s.backups[b.ID] = simBackup{text, b.Parent}
+	s.backups[b.ID] = simBackup{text, b.Parent, string(b.Volume.Key), v.sizeGiB}
 	return nodeapi.BackupResult{Bytes: int64(len(text)), Objects: 1}, nil
 }
 
 // Restore implements nodes.Storage.
-func (s *Storage) Restore(_ context.Context, backup string, ref nodeapi.VolumeRef) error {
+func (s *Storage) Restore(_ context.Context, backup string, key []byte, ref nodeapi.VolumeRef) error {
 	defer s.mu.Unlock()
 	if err := s.begin("Restore", backup); err != nil {
 		return err
@@ -277,6 +284,9 @@ func (s *Storage) Restore(_ context.Context, backup string, ref nodeapi.VolumeRe
 	b, ok := s.backups[backup]
 	if !ok {
 		return errs.NotFoundf("backup %s is not here", backup)
+	}
+	if b.key != string(key) {
+		return errs.Invalidf("backup %s has another key", backup)
 	}
 	v.content = b.content
 	return nil
@@ -290,4 +300,63 @@ func (s *Storage) DeleteBackup(_ context.Context, backup string) error {
 	}
 	delete(s.backups, backup)
 	return nil
+}
+
+// simRecord is an exported record, which nothing seals here.
+type simRecord struct {
+	Backup string
+	Note   []byte
+}
+
+// ExportBackup implements nodes.Storage.
+func (s *Storage) ExportBackup(_ context.Context, backup string, note []byte) (string, error) {
+	defer s.mu.Unlock()
+	if err := s.begin("ExportBackup", backup); err != nil {
+		return "", err
+	}
+	if _, ok := s.backups[backup]; !ok {
+		return "", errs.NotFoundf("backup %s is not here", backup)
+	}
+	raw, err := json.Marshal(simRecord{backup, note})
+	return string(raw), err
+}
+
+// record finds what an exported record is about.
+func (s *Storage) record(text, as string) (simRecord, simBackup, error) {
+	var r simRecord
+	if err := json.Unmarshal([]byte(text), &r); err != nil {
+		return r, simBackup{}, errs.Invalidf("that is no record of this vault")
+	}
+	b, ok := s.backups[r.Backup]
+	if !ok {
+		return r, b, errs.NotFoundf("backup %s is not here", r.Backup)
+	}
+	if have, ok := s.backups[as]; ok && have != b {
+		return r, b, errs.Conflictf("backup %s is another one", as)
+	}
+	return r, b, nil
+}
+
+// ReadRecord implements nodes.Storage.
+func (s *Storage) ReadRecord(_ context.Context, text, as string) (nodeapi.BackupRecord, error) {
+	defer s.mu.Unlock()
+	if err := s.begin("ReadRecord", as); err != nil {
+		return nodeapi.BackupRecord{}, err
+	}
+	r, b, err := s.record(text, as)
+	return nodeapi.BackupRecord{Note: r.Note, Size: int64(b.sizeGiB) << 30}, err
+}
+
+// ImportBackup implements nodes.Storage.
+func (s *Storage) ImportBackup(_ context.Context, backup, text string) (nodeapi.BackupResult, error) {
+	defer s.mu.Unlock()
+	if err := s.begin("ImportBackup", backup); err != nil {
+		return nodeapi.BackupResult{}, err
+	}
+	_, b, err := s.record(text, backup)
+	if err != nil {
+		return nodeapi.BackupResult{}, err
+	}
+	s.backups[backup] = b
+	return nodeapi.BackupResult{Objects: 1}, nil
 }

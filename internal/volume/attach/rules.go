@@ -73,11 +73,12 @@ func (s *Service) free(tx *store.Tx, v *block.Volume, server string) error {
 	return wire.InvalidVolume("Volume %s status must be %s to reserve, but the current status is %s.", v.ID, block.Words(may...), v.Status)
 }
 
-// rest gives the volume the status that its attachments make.
-func (s *Service) rest(tx *store.Tx, id string) error {
+// rest gives the volume the status that its attachments make, unless something else
+// is being done with it; the states in also are no such thing.
+func (s *Service) rest(tx *store.Tx, id string, also ...block.Status) error {
 	rest := s.Rest(tx, id)
 	_, err := s.TxUpdate(tx, id, func(v *block.Volume) error {
-		if v.In(block.Available, block.Reserved, block.Attaching, block.Detaching, block.InUse) {
+		if v.In(block.Available, block.Reserved, block.Attaching, block.Detaching, block.InUse) || v.In(also...) {
 			v.Status = rest
 		}
 		return nil
@@ -198,7 +199,11 @@ func (s *Service) Release(ctx context.Context, id string) error {
 		if err := s.Attachments.TxDelete(tx, id); err != nil {
 			return err
 		}
-		return s.rest(tx, a.VolumeID)
+		if a.Status != block.AttachAttached && a.Status != block.AttachDetaching {
+			return s.rest(tx, a.VolumeID)
+		}
+		// A volume that nobody has any more is available, whatever it was declared to be.
+		return s.rest(tx, a.VolumeID, block.Errored, block.ErrorExtending)
 	})
 }
 

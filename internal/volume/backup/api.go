@@ -27,6 +27,7 @@ func (s *Service) Routes() []rest.Route {
 	update := []rest.Schema{wire.BodyIn(rest.V(3, 9), rest.V(3, 42), "backup", `{"type":"object","minProperties":1,"properties":{`+change+`},"additionalProperties":false}`),
 		wire.BodyIn(rest.V(3, 43), rest.Version{}, "backup", `{"type":"object","minProperties":1,"properties":{`+change+`,"metadata":`+wire.Specs+`},"additionalProperties":false}`)}
 	reset := wire.Body("os-reset_status", wire.Object(`"status":{"type":"string","enum":["available","error"]}`, `"status"`, "false"))
+	record := wire.Body("backup-record", wire.Object(`"backup_service":{"type":"string","minLength":1,"maxLength":255},"backup_url":{"type":"string","minLength":1}`, `"backup_service","backup_url"`, "false"))
 	const one = "/backups/{id}"
 	return []rest.Route{
 		{Method: "GET", Path: "/backups", Policy: "backup:get_all", Handle: s.list(false)},
@@ -36,6 +37,8 @@ func (s *Service) Routes() []rest.Route {
 		{Method: "PUT", Path: one, Policy: "backup:update", Min: rest.V(3, 9), Body: update, Handle: s.update},
 		{Method: "DELETE", Path: one, Policy: "backup:delete", Handle: s.remove(false)},
 		{Method: "POST", Path: one + "/restore", Policy: "backup:restore", Body: wire.Body("restore", wire.Object(`"name":`+wire.Name+`,"volume_id":`+wire.OptUUID, "", "false")), Handle: s.restore},
+		{Method: "GET", Path: one + "/export_record", Policy: "backup:backup-export", Handle: s.export},
+		{Method: "POST", Path: "/backups/import_record", Policy: "backup:backup-import", Body: record, Handle: s.importRecord},
 		{Method: "POST", Path: one + "/action", Action: "os-reset_status", Policy: "volume_extension:backup_admin_actions:reset_status", Body: reset, Handle: s.reset},
 		{Method: "POST", Path: one + "/action", Action: "os-force_delete", Policy: "volume_extension:backup_admin_actions:force_delete", Handle: s.remove(true)},
 	}
@@ -156,10 +159,10 @@ func (s *Service) create(ctx context.Context, r *rest.Request) (*rest.Response, 
 	}
 	b := &block.Backup{ID: uuid.NewString(), Name: wire.Trim(in.Backup.Name), Description: wire.Trim(in.Backup.Description), ProjectID: r.Creds.ProjectID, UserID: r.Creds.UserID,
 		VolumeID: v.ID, SnapshotID: wire.Text(in.Backup.Snapshot), Container: wire.Text(in.Backup.Container), Status: block.Creating, SizeGiB: v.SizeGiB, Node: v.Node, AZ: v.AZ,
-		Metadata: in.Backup.Metadata, Bootable: v.Bootable, ImageMeta: v.ImageMetadata, TypeID: v.TypeID, VolumeMeta: v.Metadata, Created: wire.Now()}
+		Metadata: in.Backup.Metadata, Bootable: v.Bootable, ImageMeta: v.ImageMetadata, TypeID: v.TypeID, VolumeMeta: v.Metadata, Key: v.Key, Created: wire.Now()}
 	b.DataTime = b.Created
 	if in.Backup.Incremental != nil && wire.Truthy(in.Backup.Incremental) {
-		if b.ParentID = s.latest(v.ID); b.ParentID == "" {
+		if b.ParentID = s.latest(b.ProjectID, v.ID); b.ParentID == "" {
 			return nil, errs.Invalidf("Invalid backup: No backups available to do an incremental backup.")
 		}
 	}
@@ -182,11 +185,11 @@ func (s *Service) create(ctx context.Context, r *rest.Request) (*rest.Response, 
 	return rest.JSON(202, map[string]any{"backup": brief(r, b)}), nil
 }
 
-// latest is the newest backup of the volume that another may add to, or "".
-func (s *Service) latest(volume string) string {
+// latest is the project's newest backup of the volume that another may add to, or "".
+func (s *Service) latest(project, volume string) string {
 	var best *block.Backup
 	for _, b := range s.Backups.By("volume", volume) {
-		if b.Status == block.Available && (best == nil || b.Created.After(best.Created)) {
+		if b.ProjectID == project && b.Status == block.Available && (best == nil || b.Created.After(best.Created)) {
 			best = b
 		}
 	}
@@ -320,6 +323,9 @@ func (s *Service) over(ctx context.Context, r *rest.Request, b *block.Backup, id
 		_, err := s.TxUpdate(tx, id, func(v *block.Volume) error {
 			if v.Status != block.Available {
 				return wire.InvalidVolume("Volume to be restored to must be available")
+			}
+			if len(b.Key) > 0 && !v.Cipher {
+				return wire.InvalidVolume("A backup of an encrypted volume is restored to an encrypted volume only.")
 			}
 			if b.SizeGiB > v.SizeGiB {
 				return wire.InvalidVolume("volume size %d is too small to restore backup of size %d.", v.SizeGiB, b.SizeGiB)

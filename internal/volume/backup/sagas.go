@@ -17,6 +17,7 @@ const (
 	sagaCreate  = "volume.backup.create"
 	sagaRestore = "volume.backup.restore"
 	sagaDelete  = "volume.backup.delete"
+	sagaImport  = "volume.backup.import"
 )
 
 // Volumes makes the volume that a backup is restored to when none is named.
@@ -39,6 +40,7 @@ func New(core *block.Core, maker Volumes) *Service {
 	saga.Register(core.Sagas, saga.Definition[block.Job]{Kind: sagaCreate, Failed: s.createFailed, Steps: []step{{Name: "store", Do: s.make, Undo: s.drop}, {Name: "ready", Do: s.ready}}})
 	saga.Register(core.Sagas, saga.Definition[block.Job]{Kind: sagaRestore, Failed: s.restoreFailed, Steps: []step{{Name: "write", Do: s.write}, {Name: "ready", Do: s.restored}}})
 	saga.Register(core.Sagas, saga.Definition[block.Job]{Kind: sagaDelete, Insist: true, Steps: []step{{Name: "drop", Do: s.drop}, {Name: "forget", Do: s.forget}}})
+	saga.Register(core.Sagas, saga.Definition[block.Job]{Kind: sagaImport, Failed: s.importFailed, Steps: []step{{Name: "adopt", Do: s.adopt}, {Name: "ready", Do: s.imported}}})
 	return s
 }
 
@@ -68,7 +70,7 @@ func (s *Service) make(ctx context.Context, j *block.Job) error {
 	if err != nil {
 		return err
 	}
-	got, err := st.MakeBackup(ctx, nodeapi.Backup{ID: b.ID, Volume: v.Ref(), SnapshotID: b.SnapshotID, Parent: b.ParentID})
+	got, err := st.MakeBackup(ctx, nodeapi.Backup{ID: b.ID, Volume: v.Ref(), SnapshotID: s.SnapshotOnNode(b.SnapshotID), Parent: b.ParentID})
 	if err != nil {
 		return err
 	}
@@ -172,7 +174,7 @@ func (s *Service) write(ctx context.Context, j *block.Job) error {
 	if err != nil {
 		return err
 	}
-	return st.Restore(ctx, b.ID, v.Ref())
+	return st.Restore(ctx, b.ID, b.KeyFor(v), v.Ref())
 }
 
 func (s *Service) restored(ctx context.Context, j *block.Job) error { return s.endRestore(ctx, j, "") }

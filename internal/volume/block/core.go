@@ -125,12 +125,29 @@ func (v *Volume) Host() string {
 	return Host(v.Node, v.Driver, v.Pool)
 }
 
-// Host is the name of a node's pool in the API: NODE@DRIVER#POOL.
-func Host(node, driver, pool string) string { return node + "@" + driver + "#" + pool }
+// filesDriver is the driver whose pools are back ends of their own, as directories
+// that have nothing in common; other drivers are one back end.
+const filesDriver = "local"
+
+// Host is the name of a node's pool in the API: NODE@BACKEND#POOL.
+func Host(node, driver, pool string) string {
+	if driver == filesDriver {
+		driver = pool
+	}
+	return node + "@" + driver + "#" + pool
+}
 
 // Ref names the volume to its node.
 func (v *Volume) Ref() nodeapi.VolumeRef {
 	return nodeapi.VolumeRef{ID: v.ID, Driver: v.Driver, Pool: v.Pool, Key: v.Key}
+}
+
+// SnapshotOnNode is what the node calls the snapshot of that id; "" is none.
+func (c *Core) SnapshotOnNode(id string) string {
+	if s, err := c.Snapshots.Get(id); err == nil {
+		return s.OnNode()
+	}
+	return id
 }
 
 // In tells whether the volume's status is one of them.

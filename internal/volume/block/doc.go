@@ -5,7 +5,8 @@
 // A volume's life, as status (upstream's names, which are on the wire):
 //
 //	creating -> available <-> extending, uploading, retyping, reverting, backing-up,
-//	                          restoring-backup, awaiting-transfer, downloading
+//	                          restoring-backup, awaiting-transfer, downloading, maintenance
+//	managing -> available -> unmanaging -> gone      managing -> error_managing
 //	available -> reserved -> attaching -> in-use -> detaching -> available
 //	available, error... -> deleting -> gone          creating -> error
 //

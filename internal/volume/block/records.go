@@ -31,6 +31,10 @@ const (
 	ErrorExtending   Status = "error_extending"
 	ErrorRestoring   Status = "error_restoring"
 	ErrorDeleting    Status = "error_deleting"
+	Managing         Status = "managing"
+	ErrorManaging    Status = "error_managing"
+	Unmanaging       Status = "unmanaging"
+	Maintenance      Status = "maintenance"
 )
 
 // Volume is the record of one volume.
@@ -80,8 +84,17 @@ type Snapshot struct {
 	Progress        string            `json:"progress"`
 	Metadata        map[string]string `json:"metadata,omitempty"`
 	GroupSnapshotID string            `json:"group_snapshot_id,omitempty"`
+	NodeName        string            `json:"node_name,omitempty"` // on the node; "": the id
 	Created         time.Time         `json:"created"`
 	Updated         time.Time         `json:"updated,omitzero"`
+}
+
+// OnNode is what the node that keeps the volume calls the snapshot.
+func (s *Snapshot) OnNode() string {
+	if s.NodeName != "" {
+		return s.NodeName
+	}
+	return s.ID
 }
 
 // AttachStatus is the state of an attachment.
@@ -133,10 +146,20 @@ type Backup struct {
 	ImageMeta   map[string]string `json:"image_meta,omitempty"`
 	TypeID      string            `json:"type_id,omitempty"`     // of the volume
 	VolumeMeta  map[string]string `json:"volume_meta,omitempty"` // of the volume, for one made from the backup
+	Key         []byte            `json:"key,omitempty"`         // of the volume, when it was encrypted; never shown, never logged
 	RestoreTo   string            `json:"restore_to,omitempty"`  // volume being restored
 	DataTime    time.Time         `json:"data_time"`
 	Created     time.Time         `json:"created"`
 	Updated     time.Time         `json:"updated,omitzero"`
+}
+
+// KeyFor is what the backup's content is sealed with; v is what it is restored to.
+// A record that was made before records kept keys has only its own volume's.
+func (b *Backup) KeyFor(v *Volume) []byte {
+	if len(b.Key) == 0 && b.VolumeID == v.ID {
+		return v.Key
+	}
+	return b.Key
 }
 
 func one(s string) []string {

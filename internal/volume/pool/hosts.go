@@ -51,7 +51,7 @@ func (s *Pools) listPools(ctx context.Context, r *rest.Request) (*rest.Response,
 
 // view is what a pool can do and has room for (cinder/api/views/scheduler_stats.py).
 func (p Place) view() map[string]any {
-	return map[string]any{"volume_backend_name": p.Driver, "vendor_name": "Strata", "driver_version": "1.0", "storage_protocol": p.Driver, "pool_name": p.Pool.Name,
+	return map[string]any{"volume_backend_name": p.backendName(), "vendor_name": "Strata", "driver_version": "1.0", "storage_protocol": p.Driver, "pool_name": p.Pool.Name,
 		"total_capacity_gb": p.TotalGiB, "free_capacity_gb": p.FreeGiB, "allocated_capacity_gb": p.Provisioned, "provisioned_capacity_gb": p.Provisioned,
 		"reserved_percentage": 0, "max_over_subscription_ratio": "20.0", "thin_provisioning_support": p.Thin, "thick_provisioning_support": !p.Thin,
 		"multiattach": p.Multiattach, "QoS_support": true, "backend_state": "up", "location_info": p.Name(), "online_extend_support": true,
@@ -64,7 +64,7 @@ func (s *Pools) capabilities(ctx context.Context, r *rest.Request) (*rest.Respon
 		if host != p.backend() && host != p.Name() {
 			continue
 		}
-		return rest.JSON(200, map[string]any{"namespace": "OS::Storage::Capabilities::" + p.backend(), "vendor_name": "Strata", "volume_backend_name": p.Driver,
+		return rest.JSON(200, map[string]any{"namespace": "OS::Storage::Capabilities::" + p.backend(), "vendor_name": "Strata", "volume_backend_name": p.backendName(),
 			"pool_name": p.Pool.Name, "driver_version": "1.0", "storage_protocol": p.Driver, "display_name": p.Driver, "description": "Volumes kept by the node " + p.Node,
 			"visibility": "public", "replication_targets": []any{}, "properties": map[string]any{
 				"thin_provisioning": property("Thin Provisioning", "Sets thin provisioning."), "qos": property("QoS", "Enables QoS."),
@@ -108,7 +108,7 @@ func (s *Pools) showHost(ctx context.Context, r *rest.Request) (*rest.Response, 
 	type sum struct{ volumes, gib, snapshots, snapGiB int }
 	total, by := sum{}, map[string]*sum{}
 	for _, v := range s.core.Volumes.By("node", strings.Split(host, "@")[0]) {
-		if !strings.HasPrefix(v.Host(), host) {
+		if h := v.Host(); h != host && !strings.HasPrefix(h, host+"#") && !strings.HasPrefix(h, host+"@") {
 			continue
 		}
 		p := by[v.ProjectID]

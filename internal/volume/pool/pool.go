@@ -44,7 +44,13 @@ type Place struct {
 func (p Place) Name() string { return block.Host(p.Node, p.Driver, p.Pool.Name) }
 
 // backend is the name of the service that has the pool.
-func (p Place) backend() string { return p.Node + "@" + p.Driver }
+func (p Place) backend() string {
+	name, _, _ := strings.Cut(p.Name(), "#")
+	return name
+}
+
+// backendName is what types call the pool.
+func (p Place) backendName() string { return strings.TrimPrefix(p.backend(), p.Node+"@") }
 
 // All asks every connected node for its pools. A node that does not answer has none now.
 func (s *Pools) All(ctx context.Context) []Place {
@@ -72,9 +78,17 @@ var errNoPlace = errs.New(errs.NoCapacity, "No valid backend was found. No weigh
 
 // Choose finds the pool with the most room that can hold a volume of the type.
 func (s *Pools) Choose(ctx context.Context, t *voltype.Type, gib int) (*Place, error) {
+	return s.ChooseOn(ctx, "", t, gib)
+}
+
+// ChooseOn is Choose among the pools of one node, unless "".
+func (s *Pools) ChooseOn(ctx context.Context, node string, t *voltype.Type, gib int) (*Place, error) {
 	var fit []Place
 	for _, p := range s.All(ctx) {
-		if _, err := s.disabled.Get(binary + "/" + p.backend()); err != nil && p.holds(gib) && p.Suits(t) {
+		if node != "" && p.Node != node {
+			continue
+		}
+		if _, err := s.disabled.Get(binary + "/" + p.backend()); err != nil && p.Holds(gib) && p.Suits(t) {
 			fit = append(fit, p)
 		}
 	}
@@ -88,9 +102,9 @@ func (s *Pools) Choose(ctx context.Context, t *voltype.Type, gib int) (*Place, e
 // overcommit is upstream's max_over_subscription_ratio.
 const overcommit = 20
 
-// holds tells whether the pool has room: a thin one may promise more than it has,
+// Holds tells whether the pool has room: a thin one may promise more than it has,
 // as long as it has as much free as the volume could ever take.
-func (p Place) holds(gib int) bool {
+func (p Place) Holds(gib int) bool {
 	if float64(gib) > p.FreeGiB {
 		return false
 	}
@@ -99,7 +113,7 @@ func (p Place) holds(gib int) bool {
 
 // Capabilities are what types' extra specs are compared with.
 func (p Place) Capabilities() map[string]string {
-	return map[string]string{"volume_backend_name": p.Driver, "vendor_name": "Strata", "storage_protocol": p.Driver, "pool_name": p.Pool.Name,
+	return map[string]string{"volume_backend_name": p.backendName(), "vendor_name": "Strata", "storage_protocol": p.Driver, "pool_name": p.Pool.Name,
 		"driver_version": "1.0", "multiattach": yes(p.Multiattach), "thin_provisioning_support": yes(p.Thin), "thick_provisioning_support": yes(!p.Thin), "encryption": yes(p.Encryption)}
 }
 

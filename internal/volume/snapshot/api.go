@@ -24,7 +24,7 @@ func (s *Service) Routes() []rest.Route {
 	meta, item := wire.Body("metadata", wire.Specs), wire.Body("meta", wire.Specs)
 	reset := wire.Body("os-reset_status", wire.Object(`"status":{"type":"string","enum":["available","AVAILABLE","creating","deleting","error","error_deleting"]}`, `"status"`, "false"))
 	const one = "/snapshots/{id}"
-	return []rest.Route{
+	return append(s.manageRoutes(), []rest.Route{
 		{Method: "GET", Path: "/snapshots", Policy: "volume:get_all_snapshots", Handle: s.list(false)},
 		{Method: "GET", Path: "/snapshots/detail", Policy: "volume:get_all_snapshots", Handle: s.list(true)},
 		{Method: "POST", Path: "/snapshots", Policy: "volume:create_snapshot", Body: create, Handle: s.create},
@@ -41,7 +41,7 @@ func (s *Service) Routes() []rest.Route {
 		{Method: "POST", Path: one + "/action", Action: "os-update_snapshot_status", Policy: "volume_extension:snapshot_actions:update_snapshot_status", Handle: s.declare,
 			Body: wire.Body("os-update_snapshot_status", wire.Object(`"status":{"type":"string"},"progress":{"type":["string","null"],"pattern":"^[0-9]{1,3}%$"}`, `"status"`, "false"))},
 		{Method: "POST", Path: one + "/action", Action: "os-force_delete", Policy: "volume_extension:snapshot_admin_actions:force_delete", Handle: s.remove(true)},
-	}
+	}...)
 }
 
 // view is a snapshot as a create or an update answers (cinder/api/v3/views/snapshots.py).

@@ -134,7 +134,7 @@ func (s *Service) make(ctx context.Context, j *block.Job) error {
 	if err != nil {
 		return err
 	}
-	return st.EnsureSnapshot(ctx, v.Ref(), snap.ID)
+	return st.EnsureSnapshot(ctx, v.Ref(), snap.OnNode())
 }
 
 func (s *Service) unmake(ctx context.Context, j *block.Job) error {
@@ -144,7 +144,7 @@ func (s *Service) unmake(ctx context.Context, j *block.Job) error {
 	}
 	st, err := s.Storage(v)
 	if err == nil {
-		err = st.DeleteSnapshot(ctx, v.Ref(), a.Snapshot)
+		err = st.DeleteSnapshot(ctx, v.Ref(), s.SnapshotOnNode(a.Snapshot))
 	}
 	if errs.Is(err, errs.NotFound) {
 		return nil

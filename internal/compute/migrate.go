@@ -1,0 +1,71 @@
+package compute
+
+import (
+	"context"
+	"slices"
+
+	"github.com/strata-cloud/strata/internal/compute/wire"
+	"github.com/strata-cloud/strata/internal/errs"
+	"github.com/strata-cloud/strata/internal/rest"
+)
+
+func (s *Service) migrateRoutes() []rest.Route {
+	const host = `{"anyOf":[{"type":"null"},{"type":"object","properties":{"host":{"anyOf":[{"type":"null"},{"type":"string","minLength":1,"maxLength":255,"pattern":"^[a-zA-Z0-9-._]*$"}]}},"additionalProperties":false}]}`
+	to := wire.Body("migrate", host)[0]
+	to.Min = rest.V(2, 56)
+	return []rest.Route{{Method: "POST", Path: "/servers/{id}/action", Action: "migrate", Policy: "os_compute_api:os-migrate-server:migrate", Body: []rest.Schema{to}, Handle: s.migrate}}
+}
+
+// migrate is what an administrator asks of a server to free its host, cold. It
+// chooses a host as upstream does, whose answer also comes at once; but a server's
+// disks cannot follow it yet, so that no host is a valid one.
+func (s *Service) migrate(ctx context.Context, r *rest.Request) (*rest.Response, error) {
+	v, err := s.changeable(r)
+	if err != nil {
+		return nil, err
+	}
+	host := ""
+	if r.AtLeast(2, 56) {
+		var b struct {
+			Migrate *struct {
+				Host string `json:"host"`
+			} `json:"migrate"`
+		}
+		if err := r.Decode(&b); err != nil {
+			return nil, err
+		}
+		if b.Migrate != nil {
+			host = b.Migrate.Host
+		}
+	}
+	if err := v.allows("migrate", []VMState{Active, Stopped}, nil); err != nil {
+		return nil, err
+	}
+	if _, err := s.otherHosts(ctx, v, host); err != nil {
+		return nil, err
+	}
+	return nil, errs.Invalidf("No valid host was found. The disks of instance %s cannot be moved to another host; shelve and unshelve it instead.", v.ID)
+}
+
+// otherHosts lists where the server could move to, best first; host restricts it to one.
+func (s *Service) otherHosts(ctx context.Context, v *Server, host string) ([]string, error) {
+	if host != "" {
+		if host == v.Host {
+			return nil, errs.Invalidf("Cannot migrate to the host where the server exists.")
+		}
+		if _, err := s.Nodes.Infos.Get(host); err != nil {
+			return nil, errs.Invalidf("Compute host %s could not be found.", host)
+		}
+	}
+	moved := *v
+	moved.AskedHost = host // where it was forced to at create binds it no more
+	hosts, err := s.chooseHosts(ctx, &moved, v.resources())
+	if err != nil && !errs.Is(err, errs.NoCapacity) {
+		return nil, err
+	}
+	hosts = slices.DeleteFunc(hosts, func(h string) bool { return h == v.Host })
+	if len(hosts) == 0 {
+		return nil, errs.Invalidf("No valid host was found. No valid host found for cold migrate")
+	}
+	return hosts, nil
+}
