@@ -75,7 +75,7 @@ const redial = time.Second
 
 // Serve lets the control plane call impl, the agent, until ctx ends.
 func (c *Client) Serve(ctx context.Context, impl any) {
-	e := NewExport(impl, reflect.TypeFor[nodes.Conn](), reflect.TypeFor[nodes.Storage]())
+	e := NewExport(impl, reflect.TypeFor[nodes.Conn](), reflect.TypeFor[nodes.Storage](), reflect.TypeFor[nodes.Mover]())
 	conf := c.conf.Clone()
 	conf.NextProtos = []string{Reverse}
 	c.again(ctx, "being called by the control plane", func() error {

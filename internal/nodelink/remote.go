@@ -15,6 +15,7 @@ type Remote struct{ Stub }
 var (
 	_ nodes.Conn    = Remote{}
 	_ nodes.Storage = Remote{}
+	_ nodes.Mover   = Remote{}
 )
 
 // ConsoleLog implements nodes.Conn.
@@ -140,4 +141,29 @@ func (r Remote) AdoptVolume(ctx context.Context, v nodeapi.VolumeRef, name strin
 // ReleaseVolume implements nodes.Storage.
 func (r Remote) ReleaseVolume(ctx context.Context, v nodeapi.VolumeRef, name string) error {
 	return r.call(ctx, nil, "ReleaseVolume", v, name)
+}
+
+// ReceiveMove implements nodes.Mover.
+func (r Remote) ReceiveMove(ctx context.Context, inst nodeapi.Instance, live bool) (*nodeapi.MoveTarget, error) {
+	return ask[*nodeapi.MoveTarget](ctx, r.Stub, "ReceiveMove", inst, live)
+}
+
+// SendMove implements nodes.Mover.
+func (r Remote) SendMove(ctx context.Context, instance string, to nodeapi.MoveTarget, live bool) error {
+	return r.call(ctx, nil, "SendMove", instance, to, live)
+}
+
+// MoveProgress implements nodes.Mover.
+func (r Remote) MoveProgress(ctx context.Context, instance string) (nodeapi.MoveProgress, error) {
+	return ask[nodeapi.MoveProgress](ctx, r.Stub, "MoveProgress", instance)
+}
+
+// ForceMove implements nodes.Mover.
+func (r Remote) ForceMove(ctx context.Context, instance string) error {
+	return r.call(ctx, nil, "ForceMove", instance)
+}
+
+// EndMove implements nodes.Mover.
+func (r Remote) EndMove(ctx context.Context, instance string) error {
+	return r.call(ctx, nil, "EndMove", instance)
 }
