@@ -1,0 +1,173 @@
+package system
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gophercloud/gophercloud/v2"
+	"github.com/gophercloud/gophercloud/v2/openstack"
+
+	"github.com/strata-cloud/strata/internal/region"
+	"github.com/strata-cloud/strata/internal/wait"
+	"github.com/strata-cloud/strata/test/cloud"
+	"github.com/strata-cloud/strata/test/hosts"
+)
+
+// pool is a cloud of several hosts.
+type pool struct {
+	*testing.T
+	*hosts.Hosts
+	public string
+}
+
+// newPool makes n hosts and starts a cloud on them, the first with the control plane.
+func newPool(t *testing.T, n int) *pool {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Fatal("hosts need root")
+	}
+	dir := must[string](t)(os.MkdirTemp("", "strata-pool-"))
+	network := must[string](t)(hosts.FreeNetwork())
+	p := &pool{T: t, Hosts: must[*hosts.Hosts](t)(hosts.Of(dir, n, network)), public: "198.18." + strings.Split(network, ".")[2] + ".0/24"}
+	if err := os.Chmod(dir, 0o711); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			p.logs()
+		}
+		for _, h := range p.All {
+			p.strata(h, "reset", "--yes")
+		}
+		if err := p.Remove(); err != nil {
+			t.Error(err)
+		}
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := p.Make(); err != nil {
+		t.Fatal(err)
+	}
+	first := p.All[0]
+	p.strata(first, "up", "--detach", "--listen", first.Addr+":5000", "--cluster-listen", first.Addr+":5001", "--name", first.Name, "--public-cidr", p.public)
+	for _, h := range p.All[1:] {
+		p.join(h)
+	}
+	p.awaitNodes(n)
+	return p
+}
+
+// strata runs a command of the program on a host and gives what it printed.
+func (p *pool) strata(h *hosts.Host, args ...string) string {
+	p.Helper()
+	out, err := p.try(h, args...)
+	if err != nil {
+		p.Error(err)
+	}
+	return out
+}
+
+func (p *pool) try(h *hosts.Host, args ...string) (string, error) {
+	cmd := h.Command(context.WithoutCancel(p.Context()), cloud.Program(p.T), append([]string{"--data-dir", h.DataDir}, args...)...)
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	if err := cmd.Run(); err != nil {
+		return out.String(), fmt.Errorf("strata %s on %s: %w: %s", strings.Join(args, " "), h.Name, err, errs.String())
+	}
+	return out.String(), nil
+}
+
+// image makes the cloud's tiny image from here: hosts do not reach the packages.
+func (p *pool) image() {
+	p.Helper()
+	cmd := exec.CommandContext(p.Context(), cloud.Program(p.T), "--data-dir", p.All[0].DataDir, "image", "build", "tiny")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		p.Fatalf("strata image build: %v\n%s", err, out)
+	}
+}
+
+func (p *pool) logs() {
+	for _, h := range p.All {
+		if raw, err := os.ReadFile(filepath.Join(h.DataDir, "strata.log")); err == nil {
+			p.Logf("the end of the log of %s:\n%s", h.Name, raw[max(0, len(raw)-4000):])
+		}
+	}
+}
+
+// token makes a token for machines that join.
+func (p *pool) token() region.Token {
+	p.Helper()
+	var t region.Token
+	if err := json.Unmarshal([]byte(p.strata(p.All[0], "token", "create", "--output", "json")), &t); err != nil {
+		p.Fatal(err)
+	}
+	return t
+}
+
+func (p *pool) join(h *hosts.Host) {
+	p.Helper()
+	t := p.token()
+	p.strata(h, "join", t.Address, "--token", t.Token, "--name", h.Name, "--detach")
+}
+
+// awaitNodes waits until so many nodes are connected.
+func (p *pool) awaitNodes(n int) {
+	p.Helper()
+	ctx, cancel := context.WithTimeout(p.Context(), 30*time.Second)
+	defer cancel()
+	err := wait.Until(ctx, fmt.Sprintf("%d nodes to be connected", n), 50*time.Millisecond, func(context.Context) (bool, error) {
+		var list []region.NodeStatus
+		if err := json.Unmarshal([]byte(p.strata(p.All[0], "node", "list", "--output", "json")), &list); err != nil {
+			return false, err
+		}
+		here := 0
+		for _, x := range list {
+			if x.Connected {
+				here++
+			}
+		}
+		return here == n, nil
+	})
+	if err != nil {
+		p.Fatal(err)
+	}
+}
+
+// clients logs in to an entry of the cloud's clouds.yaml.
+func (p *pool) clients(name string) clients {
+	p.Helper()
+	all := must[*region.Clouds](p)(region.ReadClouds(filepath.Join(p.All[0].DataDir, region.CloudsFile)))
+	entry := all.Clouds[name]
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(must[[]byte](p)(os.ReadFile(entry.CACert)))
+	client := must[*gophercloud.ProviderClient](p)(openstack.NewClient(entry.Auth["auth_url"]))
+	client.HTTPClient = http.Client{Timeout: 2 * time.Minute, Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}}
+	err := openstack.Authenticate(p.Context(), client, gophercloud.AuthOptions{IdentityEndpoint: entry.Auth["auth_url"], Username: entry.Auth["username"], Password: entry.Auth["password"],
+		DomainName: entry.Auth["user_domain_name"], TenantName: entry.Auth["project_name"], AllowReauth: true})
+	if err != nil {
+		p.Fatal(err)
+	}
+	return clientsOf(p, client)
+}
+
+// pid is the process that has the host's data directory open.
+func (p *pool) pid(h *hosts.Host) int {
+	p.Helper()
+	var pid int
+	if _, err := fmt.Sscan(string(must[[]byte](p)(os.ReadFile(filepath.Join(h.DataDir, "store", "lock")))), &pid); err != nil {
+		p.Fatal(err)
+	}
+	return pid
+}
