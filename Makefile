@@ -1,6 +1,7 @@
 # Strata: everything a contributor or a newcomer types. `make help` lists it.
 SHELL   := /bin/bash
 DATA    ?= $(CURDIR)/.data
+CLUSTER ?= $(CURDIR)/.cluster
 UP_FLAGS ?= # of strata up, such as --listen 0.0.0.0:5000
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 SUDO    := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
@@ -13,7 +14,7 @@ CEPH_PACKAGES := $(RUN_PACKAGES) ceph-mon ceph-osd ceph-common qemu-block-extra
 
 export CGO_ENABLED := 0
 
-.PHONY: help up down reset build check test unit system conformance bench integrity ceph-test deps deps-test docs clean
+.PHONY: help up down reset cluster cluster-down build check test unit system conformance bench integrity ceph-test deps deps-test docs clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +29,12 @@ down: ## stop the cloud (servers keep running)
 
 reset: ## remove the cloud and every trace of it
 	@[ ! -x bin/strata ] || $(STRATA) reset --yes
+
+cluster: deps build ## a cloud of NODES=3 hosts, in namespaces of this machine, for development
+	@$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" go run ./test/cluster --dir $(CLUSTER) --nodes $(or $(NODES),3) up
+
+cluster-down: ## remove it and every trace
+	@$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" go run ./test/cluster --dir $(CLUSTER) down
 
 build: ## compile bin/strata
 	@go build -trimpath -ldflags '-s -w -X github.com/strata-cloud/strata/internal/cli.Version=$(VERSION)' -o bin/strata ./cmd/strata
