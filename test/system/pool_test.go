@@ -17,6 +17,7 @@ import (
 	"github.com/gophercloud/gophercloud/v2/openstack/networking/v2/subnets"
 
 	"github.com/strata-cloud/strata/internal/wait"
+	"github.com/strata-cloud/strata/test/hosts"
 )
 
 // TestPool joins three hosts, spreads servers over them, loses an agent for a
@@ -24,6 +25,7 @@ import (
 func TestPool(t *testing.T) {
 	p := newPool(t, 3)
 	p.image()
+	p.strangers()
 	admin := p.clients("strata")
 	ids := p.spread(admin)
 	for _, id := range ids {
@@ -31,6 +33,46 @@ func TestPool(t *testing.T) {
 	}
 	p.agentDies(admin)
 	p.memberLeaves(admin, ids)
+}
+
+// strangers try to join in ways that are refused and leave nothing.
+func (p *pool) strangers() {
+	p.Helper()
+	good, host := p.token(), p.All[1]
+	other := &hosts.Host{}
+	*other = *host
+	other.DataDir += "-other"
+	flipped := strings.Map(func(r rune) rune {
+		if r == 'a' {
+			return 'b'
+		}
+		return r
+	}, good.Token)
+	for _, c := range []struct {
+		host                 *hosts.Host
+		address, token, name string
+		says                 string
+	}{
+		{host, good.Address, good.Token, "again", "is node beta of the cloud"},
+		{other, good.Address, good.Token, "beta", "there is a node beta already"},
+		{other, good.Address, good.Token, "alpha", "there is a node alpha already"},
+		{other, good.Address, good.Token, "no_name", "is no name for a node"},
+		{other, good.Address, good.Token + "0", "new", "the token is not known here"},
+		{other, good.Address, flipped, "new", "another cloud's"},
+		{other, good.Address, "short", "new", "that is no token"},
+		{other, "http://" + host.Addr, good.Token, "new", "is not the address of a cloud"},
+		{other, "https://" + host.Addr + ":1", good.Token, "new", "connection refused"},
+	} {
+		if _, err := p.try(c.host, "join", c.address, "--token", c.token, "--name", c.name, "--detach"); err == nil || !strings.Contains(err.Error(), c.says) {
+			p.Errorf("joining as %s at %s: %v, want %q", c.name, c.address, err, c.says)
+		}
+	}
+	if _, err := os.Stat(other.DataDir); !os.IsNotExist(err) {
+		p.Errorf("what was refused left %s (%v)", other.DataDir, err)
+	}
+	if _, err := p.try(p.All[1], "token", "create"); err == nil {
+		p.Error("a node that only joined made a token")
+	}
 }
 
 // spread makes a server on each host by a group whose members must be apart.
