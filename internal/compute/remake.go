@@ -29,6 +29,7 @@ type remake struct {
 	// claim, release and undo move what placement holds, around the node's work.
 	claim, release, undo func(*Service, context.Context, *Server) error
 	keepRunning          bool // nothing of the machine changes
+	abrupt               bool // what the guest has in memory is not worth keeping
 	// moving and moved are the states of the resize's migration record; "" for none.
 	moving, moved string
 }
@@ -50,7 +51,7 @@ func remakes(name string) remake {
 	case "rescue":
 		return remake{name: name, log: name, from: []VMState{Active, Stopped, Errored}, task: Rescuing, ends: func(v *Server) { v.VMState = Rescued }}
 	case "unrescue":
-		return remake{name: name, log: name, from: []VMState{Rescued}, task: Unrescuing, ends: func(v *Server) { v.VMState = Active }}
+		return remake{name: name, log: name, from: []VMState{Rescued}, task: Unrescuing, abrupt: true, ends: func(v *Server) { v.VMState = Active }}
 	}
 	return remake{}
 }
@@ -151,7 +152,10 @@ func (s *Service) remakeStop(ctx context.Context, j *job) error {
 	if err != nil || m.keepRunning {
 		return err
 	}
-	if j.Gen, err = s.order(ctx, j.Server, func(_ *Server, i *nodeapi.Instance) error { i.Power = nodeapi.PowerStopped; return nil }); err != nil {
+	if j.Gen, err = s.order(ctx, j.Server, func(_ *Server, i *nodeapi.Instance) error {
+		i.Power, i.Abrupt = nodeapi.PowerStopped, m.abrupt
+		return nil
+	}); err != nil {
 		return err
 	}
 	return s.remakeAwait(ctx, j)
@@ -163,6 +167,7 @@ func (s *Service) remakeMake(ctx context.Context, j *job) error {
 		return err
 	}
 	j.Gen, err = s.order(ctx, j.Server, func(v *Server, i *nodeapi.Instance) error {
+		i.Abrupt = false
 		switch {
 		case m.keepRunning:
 			i.Kept = nil

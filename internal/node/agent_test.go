@@ -80,7 +80,10 @@ func (h *hands) Start(_ context.Context, s hypervisor.Spec, taps []*os.File) err
 	h.edit(s.ID, func(has *hypervisor.Spec) { *has = s })
 	return h.set(s.ID, nodeapi.PowerRunning, "start")
 }
-func (h *hands) Stop(_ context.Context, id string, _ time.Duration) error {
+func (h *hands) Stop(_ context.Context, id string, grace time.Duration) error {
+	if grace == 0 {
+		return h.set(id, nodeapi.PowerStopped, "stop at once")
+	}
 	return h.set(id, nodeapi.PowerStopped, "stop")
 }
 func (h *hands) Reboot(_ context.Context, id string, hard bool, _ time.Duration) error {
@@ -306,6 +309,13 @@ func TestPowerStates(t *testing.T) {
 		if s := h.await(id, gen(n)); s.Power != step.after || s.Fault != "" || h.count(step.call) != before+1 {
 			t.Errorf("step %d (%s): %+v after %d calls", n, step.call, s, h.count(step.call)-before)
 		}
+	}
+	abrupt := wanted(100, nodeapi.PowerStopped, nodeapi.Reboot{Seq: 3})
+	abrupt.Abrupt = true
+	before := h.count("stop at once")
+	h.want(abrupt)
+	if s := h.await(id, gen(100)); s.Power != nodeapi.PowerStopped || h.count("stop at once") != before+1 {
+		t.Errorf("stopping abruptly: %+v", s)
 	}
 }
 

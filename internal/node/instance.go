@@ -114,7 +114,11 @@ func (a *Agent) ensure(ctx context.Context, inst *nodeapi.Instance, mem memory) 
 		if fresh {
 			return nil
 		}
-		if err := a.Machines.Stop(ctx, inst.ID, a.Grace); err != nil {
+		grace := a.Grace
+		if inst.Abrupt {
+			grace = 0
+		}
+		if err := a.Machines.Stop(ctx, inst.ID, grace); err != nil {
 			return err
 		}
 		return errors.Join(a.makeLocal(ctx, inst), a.unplugPorts(ctx, inst))

@@ -23,7 +23,8 @@ type Instance struct {
 	ProjectID string      `json:"project_id"`
 	UserID    string      `json:"user_id"`
 	Power     Power       `json:"power"`
-	Deleted   bool        `json:"deleted"` // remove every trace, then report Gone
+	Abrupt    bool        `json:"abrupt,omitempty"` // a stop does not ask the guest to shut down
+	Deleted   bool        `json:"deleted"`          // remove every trace, then report Gone
 	Reboot    Reboot      `json:"reboot"`
 	VCPUs     int         `json:"vcpus"`
 	MemoryMiB int         `json:"memory_mib"`

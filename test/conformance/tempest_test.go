@@ -17,7 +17,7 @@ import (
 
 // sets names regular expressions over test ids; SET may also be one itself.
 var sets = map[string]string{
-	"smoke":    `^tempest\.api\.(identity|image|compute|network)\..*\[.*\bsmoke\b`,
+	"smoke":    `^tempest\.api\.(identity|image|compute|network|volume)\..*\[.*\bsmoke\b`,
 	"identity": `^tempest\.api\.identity\.`,
 	"image":    `^tempest\.api\.image\.v2`,
 	"network":  `^tempest\.api\.network\.`,
@@ -174,7 +174,7 @@ func TestTempest(t *testing.T) {
 }
 
 var (
-	failed  = regexp.MustCompile(`(?m)^\{\d+\} (?:setUpClass \()?([\w.]+).* \.\.\. FAILED`)
+	failed  = regexp.MustCompile(`(?m)^\{\d+\} (?:(?:setUp|tearDown)Class \()?([\w.]+).* \.\.\. FAILED`)
 	passed  = regexp.MustCompile(`(?m)^ - Passed: (\d+)`)
 	skipped = regexp.MustCompile(`(?m)^ - Skipped: (\d+)`)
 )
@@ -217,7 +217,7 @@ func judge(t *testing.T, c *cloud.Cloud, ws, expr string) {
 // traceback is what the suite printed about a failed test, after a line with its
 // name and its attributes.
 func traceback(out []byte, name string) string {
-	at := regexp.MustCompile(`(?m)^(setUpClass \()?` + regexp.QuoteMeta(name) + `(\[.*\]|\))?\n---`).FindIndex(out)
+	at := regexp.MustCompile(`(?m)^((setUp|tearDown)Class \()?` + regexp.QuoteMeta(name) + `(\[.*\]|\))?\n---`).FindIndex(out)
 	if at == nil {
 		return ""
 	}
