@@ -34,21 +34,24 @@ func (p *Plane) Apply(ctx context.Context, st nodeapi.NetState) error {
 	}
 	if verify {
 		clear(p.bridges) // so that each one is looked at
-		p.rules = nil
+		clear(p.overlays)
+		p.rules, p.hostRules = nil, nil
 	}
 	old := p.state
 	p.state, p.applied = st, true
 	note("removing routers", p.removeRouters())
 	for _, n := range st.Networks {
-		note("network "+n.ID, p.ensureBridge(ctx, n, verify))
+		note("network "+n.ID, p.ensureBridge(n, verify))
 	}
+	note("the host's rules", p.ensureHostRules(ctx))
 	note("security groups", p.ensureRules(ctx))
 	if p.rules != nil {
 		p.publish(ctx)
 		note("ports", p.ensureTaps())
 		p.forget(&old, &st)
 	}
-	segs := segments(&st)
+	ports := portsByNetwork(&st)
+	segs := segments(&st, ports)
 	for _, n := range st.Networks {
 		note("services of network "+n.ID, p.ensureService(ctx, segs[n.ID], verify))
 	}
@@ -56,6 +59,10 @@ func (p *Plane) Apply(ctx context.Context, st nodeapi.NetState) error {
 		if r.AdminUp {
 			note("router "+r.ID, p.ensureRouter(ctx, r, segs, verify))
 		}
+	}
+	var tables neighbours
+	for _, n := range st.Networks {
+		note("overlay of network "+n.ID, p.ensureOverlay(n, ports[n.ID], &tables))
 	}
 	note("removing networks", p.removeNetworks())
 	return errors.Join(errs...)
@@ -111,13 +118,17 @@ func (p *Plane) publish(ctx context.Context) {
 	p.changed = make(chan struct{})
 }
 
-// segments indexes the ports of every network.
-func segments(st *nodeapi.NetState) map[string]*segment.Segment {
+func portsByNetwork(st *nodeapi.NetState) map[string][]*nodeapi.Port {
 	ports := make(map[string][]*nodeapi.Port, len(st.Networks))
 	for i := range st.Ports {
 		p := &st.Ports[i]
 		ports[p.NetworkID] = append(ports[p.NetworkID], p)
 	}
+	return ports
+}
+
+// segments indexes the ports of every network.
+func segments(st *nodeapi.NetState, ports map[string][]*nodeapi.Port) map[string]*segment.Segment {
 	segs := make(map[string]*segment.Segment, len(st.Networks))
 	for _, n := range st.Networks {
 		segs[n.ID] = segment.New(n, ports[n.ID])
@@ -158,6 +169,11 @@ func (p *Plane) removeNetworks() error {
 	for id := range p.bridges {
 		if !bridges[id] {
 			delete(p.bridges, id)
+		}
+	}
+	for id := range p.overlays {
+		if !bridges[id] {
+			delete(p.overlays, id)
 		}
 	}
 	for id := range p.zones {

@@ -1,9 +1,10 @@
 package dataplane
 
 import (
-	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"strconv"
 	"strings"
@@ -20,8 +21,9 @@ const aliasPrefix = "strata zone "
 
 // ensureBridge makes the bridge of a network and, for an external one that
 // this node serves, the host's link into it.
-func (p *Plane) ensureBridge(ctx context.Context, n nodeapi.Network, verify bool) error {
-	if was, ok := p.bridges[n.ID]; ok && was.MTU == n.MTU && was.External == n.External && same(was.Subnets, n.Subnets) {
+func (p *Plane) ensureBridge(n nodeapi.Network, verify bool) error {
+	if was, ok := p.bridges[n.ID]; ok && was.MTU == n.MTU && was.External == n.External &&
+		same(was.Subnets, n.Subnets) && same(was.HostEnd, n.HostEnd) {
 		return nil
 	}
 	delete(p.bridges, n.ID)
@@ -48,6 +50,9 @@ func (p *Plane) ensureBridge(ctx context.Context, n nodeapi.Network, verify bool
 			return err
 		}
 	}
+	if err := setMAC(h, link, bridgeMAC(n.ID)); err != nil {
+		return err
+	}
 	if err := p.zone(h, link, n.ID); err != nil {
 		return err
 	}
@@ -55,12 +60,19 @@ func (p *Plane) ensureBridge(ctx context.Context, n nodeapi.Network, verify bool
 		return err
 	}
 	if n.External {
-		if err := p.ensureExternal(ctx, n); err != nil {
+		if err := p.ensureExternal(n); err != nil {
 			return err
 		}
 	}
 	p.bridges[n.ID] = n
 	return nil
+}
+
+// bridgeMAC is a MAC for a bridge. Left alone a bridge takes one of its ports'
+// and changes it as ports come, and forgets its neighbours each time.
+func bridgeMAC(networkID string) string {
+	sum := sha256.Sum256([]byte(networkID))
+	return net.HardwareAddr(append([]byte{0x02}, sum[:5]...)).String()
 }
 
 // zone keeps or chooses the conntrack zone of a network, and writes it on the bridge.
@@ -107,7 +119,7 @@ func (p *Plane) loadZones(h *netlink.Handle) error {
 	return nil
 }
 
-// removeLinks removes the bridges and taps in the node's namespace that nobody
+// removeLinks removes the bridges, taps and overlays in the node's namespace that nobody
 // wants. The veths of routers and services go with their namespaces.
 func (p *Plane) removeLinks() error {
 	h, err := p.node.Link()
@@ -121,6 +133,9 @@ func (p *Plane) removeLinks() error {
 	want := map[string]bool{}
 	for _, n := range p.state.Networks {
 		want[ifname.Bridge(n.ID)] = true
+		if p.spans(n) {
+			want[ifname.Overlay(n.ID)] = true
+		}
 	}
 	for _, port := range p.state.Ports {
 		if port.Local {
@@ -130,7 +145,7 @@ func (p *Plane) removeLinks() error {
 	var errs []error
 	for _, l := range links {
 		name := l.Attrs().Name
-		ours := slices.ContainsFunc([]string{ifname.Bridge(""), ifname.Tap("")}, func(prefix string) bool {
+		ours := slices.ContainsFunc([]string{ifname.Bridge(""), ifname.Tap(""), ifname.Overlay("")}, func(prefix string) bool {
 			return strings.HasPrefix(name, prefix)
 		})
 		if ours && !want[name] {

@@ -18,23 +18,28 @@ func (p *Plane) Reset(ctx context.Context) error {
 	defer p.mu.Unlock()
 	clear(p.zones)
 	clear(p.bridges)
+	clear(p.overlays)
 	clear(p.reported)
 	p.state.Gen = 0
-	return errors.Join(err, Reset(ctx, p.cfg.Name))
+	return errors.Join(err, reset(ctx, p.host, p.cfg.Name))
 }
 
 // Reset removes every namespace, link and table of the cloud called name and
 // restores the host's settings. It needs nothing but the name, and nothing to
 // be running; servers that still run lose their network.
 func Reset(ctx context.Context, name string) error {
-	if !nameRE.MatchString(name) {
-		return fmt.Errorf("data plane: %q is not the name of a cloud", name)
-	}
 	host, err := netns.Current()
 	if err != nil {
 		return err
 	}
 	defer host.Close()
+	return reset(ctx, host, name)
+}
+
+func reset(ctx context.Context, host *netns.NS, name string) error {
+	if !nameRE.MatchString(name) {
+		return fmt.Errorf("data plane: %q is not the name of a cloud", name)
+	}
 	var errs []error
 	names, err := netns.List(name + "-")
 	errs = append(errs, err)

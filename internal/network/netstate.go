@@ -151,7 +151,7 @@ func (c *call) nodeSubnet(s *Subnet, served netip.Addr) nodeapi.Subnet {
 }
 
 func (c *call) nodeRouter(r *Router) nodeapi.Router {
-	x := nodeapi.Router{ID: r.ID, AdminUp: r.AdminUp, Routes: r.Routes}
+	x := nodeapi.Router{ID: r.ID, AdminUp: r.AdminUp, Routes: r.Routes, GatewayHere: true}
 	for _, p := range c.interfaces(r.ID) {
 		x.Interfaces = append(x.Interfaces, c.nodeLeg(p))
 	}

@@ -11,7 +11,10 @@
 //
 // The inet hooks see bridged packets through br_netfilter, which shows them the
 // bridge but not the port; the mark carries the port across. Devices of
-// routers and of DHCP have no number (mark 0) and are trusted. Ports are
+// routers and of DHCP have no number (mark 0) and are trusted, and so is the
+// VXLAN port of a network: what comes from there has been judged by the node
+// where its sender is. What every node has of its own (DHCP, routers) does not
+// leave by it. Ports are
 // elements of sets and verdict maps, so that the number of rules that a packet
 // meets does not grow with the number of ports. Ports with the same groups
 // share one chain (a profile).
@@ -39,11 +42,12 @@ type Compiler struct {
 	marks map[string]uint16
 	used  map[uint16]bool
 	next  uint16
+	spans bool
 }
 
-// NewCompiler makes a Compiler without ports.
-func NewCompiler() *Compiler {
-	return &Compiler{marks: map[string]uint16{}, used: map[uint16]bool{}}
+// NewCompiler makes a Compiler without ports. spans: networks reach other nodes.
+func NewCompiler(spans bool) *Compiler {
+	return &Compiler{spans: spans, marks: map[string]uint16{}, used: map[uint16]bool{}}
 }
 
 // Ruleset is what the node's namespace should hold.
@@ -57,6 +61,9 @@ func (c *Compiler) Compile(st *nodeapi.NetState, zones map[string]uint16) Rulese
 	r := Ruleset{Bridge: bridgeTable(), Inet: inetTable()}
 	for id, zone := range zones {
 		r.Inet.AddElement("zones", quote(ifname.Bridge(id)), strconv.Itoa(int(zone)))
+	}
+	if c.spans {
+		keepHome(st, r.Bridge)
 	}
 	groups := newGroups(st, r.Inet)
 	live := make(map[string]bool, len(st.Ports))
@@ -138,13 +145,43 @@ func bridgeTable() nft.Table {
 		"ether type ip6 meta mark . ether saddr . ip6 saddr @nets6 accept",
 		"drop",
 	}}
+	t.Declare("everywhere", "type ifname . ether_addr")
+	t.Declare("served", "type ifname")
+	t.Chains["overlay"] = nft.Chain{Rules: []string{
+		"oifname . ether saddr @everywhere ether daddr & 01:00:00:00:00:00 == 01:00:00:00:00:00 drop",
+		"oifname @served udp dport { 67, 547 } drop",
+		"oifname @served icmpv6 type nd-router-solicit drop",
+	}}
 	t.Chains["forward"] = nft.Chain{Hook: "type filter hook forward priority -200; policy accept", Rules: []string{
+		`oifname "vx-*" jump overlay`,
 		"meta mark set 0",
 		"meta mark set oifname map @ports",
 		"meta mark @down drop",
 		"meta mark @secured ether type != { ip, ip6, arp } drop",
 	}}
 	return t
+}
+
+// keepHome fills in what stays on this node: what DHCP and routers send to
+// everyone, because every node has them with the same addresses, and what
+// servers ask them.
+func keepHome(st *nodeapi.NetState, t nft.Table) {
+	add := func(network, mac string) {
+		if hw, err := net.ParseMAC(mac); err == nil {
+			t.AddElement("everywhere", quote(ifname.Overlay(network))+" . "+hw.String(), "")
+		}
+	}
+	for _, n := range st.Networks {
+		if n.ServicePortID != "" {
+			add(n.ID, n.ServiceMAC)
+			t.AddElement("served", quote(ifname.Overlay(n.ID)), "")
+		}
+	}
+	for _, r := range st.Routers {
+		for _, l := range r.Interfaces {
+			add(l.NetworkID, l.MAC)
+		}
+	}
 }
 
 func inetTable() nft.Table {

@@ -61,7 +61,7 @@ func state(ports int) *nodeapi.NetState {
 // TestOneMorePortIsOneMoreElement holds the promise of the package: chains are
 // shared, and a port adds elements only.
 func TestOneMorePortIsOneMoreElement(t *testing.T) {
-	c := NewCompiler()
+	c := NewCompiler(false)
 	zones := map[string]uint16{"n": 1}
 	old := c.Compile(state(100), zones)
 	now := c.Compile(state(101), zones)
@@ -81,7 +81,7 @@ func TestPortsThatAreNotSecured(t *testing.T) {
 	st.Ports[0].AdminUp = false
 	st.Ports[1].PortSecurity = false
 	st.Ports[2].Local = false
-	r := NewCompiler().Compile(st, nil)
+	r := NewCompiler(false).Compile(st, nil)
 	if got := r.Bridge.Sets["senders"].Elements; len(got) != 1 || got["1"] != "drop" {
 		t.Errorf("senders: %v", got)
 	}
@@ -95,7 +95,7 @@ func TestSourcesDoNotOverlap(t *testing.T) {
 	for _, p := range []string{"10.0.0.0/8", "10.1.0.0/16", "0.0.0.0/0", "192.168.1.1/32"} {
 		st.Ports[0].AllowedPairs = append(st.Ports[0].AllowedPairs, nodeapi.AddressPair{Prefix: netip.MustParsePrefix(p)})
 	}
-	r := NewCompiler().Compile(st, nil)
+	r := NewCompiler(false).Compile(st, nil)
 	if got := r.Bridge.Sets["nets4"].Elements; len(got) != 1 {
 		t.Errorf("nets4: %v", got)
 	}
@@ -105,7 +105,7 @@ func TestSourcesDoNotOverlap(t *testing.T) {
 }
 
 func BenchmarkCompile1000Ports(b *testing.B) {
-	c, st := NewCompiler(), state(1000)
+	c, st := NewCompiler(false), state(1000)
 	for b.Loop() {
 		c.Compile(st, nil)
 	}

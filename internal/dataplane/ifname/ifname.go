@@ -22,4 +22,9 @@ func GatewayOuter(portID string) string { return "vg-" + cut(portID) }
 func ServiceInner(portID string) string { return "ns-" + cut(portID) }
 func ServiceOuter(portID string) string { return "vs-" + cut(portID) }
 
+// Overlay is the VXLAN port of a network's bridge, Transit the device on which
+// a router's instances pass on what leaves by the gateway.
+func Overlay(networkID string) string { return "vx-" + cut(networkID) }
+func Transit(routerID string) string  { return "qt-" + cut(routerID) }
+
 func cut(id string) string { return id[:min(len(id), 11)] }
