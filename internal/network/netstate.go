@@ -13,27 +13,19 @@ import (
 )
 
 // NetState derives what the data plane of a node should look like: the networks
-// that have a port bound there, those that routers join to others, the external
-// ones, and everything that these need. It reads RAM only.
+// that have a port bound there, those that routers join to them, the external
+// ones, the routers whose gateway is there, and everything that these need. It
+// reads RAM only.
 func (s *Service) NetState(node string) nodeapi.NetState {
-	c := &call{Service: s}
+	c := &call{Service: s, members: s.nodes()}
 	st := nodeapi.NetState{Gen: s.DB.Revision()}
-	wanted := map[string]bool{}
-	for _, p := range s.ports.By("host", node) {
-		wanted[p.NetworkID] = true
-	}
-	for _, n := range s.networks.By("external", "yes") {
-		wanted[n.ID] = true
-	}
-	for _, r := range s.routers.All() {
-		x := c.nodeRouter(r)
-		if x.Gateway == nil && len(x.Interfaces) == 0 {
-			continue
+	wanted, routers := c.reached(node)
+	for _, id := range slices.Sorted(maps.Keys(routers)) {
+		if r, err := s.routers.Get(id); err == nil {
+			x := c.nodeRouter(r)
+			c.place(&x, r, node)
+			st.Routers = append(st.Routers, x)
 		}
-		for _, i := range x.Interfaces {
-			wanted[i.NetworkID] = true
-		}
-		st.Routers = append(st.Routers, x)
 	}
 	groups := map[string]bool{}
 	for _, id := range slices.Sorted(maps.Keys(wanted)) {
@@ -41,12 +33,14 @@ func (s *Service) NetState(node string) nodeapi.NetState {
 		if err != nil {
 			continue
 		}
-		st.Networks = append(st.Networks, c.nodeNetwork(n))
+		x := c.nodeNetwork(n)
+		c.outside(&x, n, node)
+		st.Networks = append(st.Networks, x)
 		for _, p := range s.ports.By("network", id) {
 			if serviceOwned(p.DeviceOwner) {
 				continue
 			}
-			st.Ports = append(st.Ports, nodePort(p, node))
+			st.Ports = append(st.Ports, c.nodePort(p, node))
 			if p.Host == node {
 				for _, g := range p.Groups {
 					groups[g] = true
@@ -56,6 +50,55 @@ func (s *Service) NetState(node string) nodeapi.NetState {
 	}
 	st.SecurityGroups = c.nodeGroups(groups)
 	return st
+}
+
+// reached are the networks and routers that a node has: from its ports on
+// through routers to further networks, since the sender's node routes all the
+// way; the external networks, and routers whose gateway it has. A node that is
+// alone has all routers.
+func (c *call) reached(node string) (networks, routers map[string]bool) {
+	networks, routers = map[string]bool{}, map[string]bool{}
+	var todo []string
+	reach := func(network string) {
+		if !networks[network] {
+			networks[network] = true
+			todo = append(todo, network)
+		}
+	}
+	router := func(id string) {
+		legs := c.interfaces(id)
+		r, err := c.routers.Get(id)
+		if err != nil || routers[id] || r.GatewayID == "" && len(legs) == 0 {
+			return
+		}
+		routers[id] = true
+		for _, p := range legs {
+			reach(p.NetworkID)
+		}
+	}
+	for _, p := range c.ports.By("host", node) {
+		if !serviceOwned(p.DeviceOwner) {
+			reach(p.NetworkID)
+		}
+	}
+	for _, r := range c.routers.All() {
+		if c.members.alone() || r.GatewayID != "" && c.members.gateway(r.ID).ID == node {
+			router(r.ID)
+		}
+	}
+	for len(todo) > 0 {
+		id := todo[0]
+		todo = todo[1:]
+		for _, p := range c.ports.By("network", id) {
+			if p.DeviceOwner == ownerInterface {
+				router(p.DeviceID)
+			}
+		}
+	}
+	for _, n := range c.networks.By("external", "yes") {
+		networks[n.ID] = true
+	}
+	return networks, routers
 }
 
 // nodeGroups are the groups and, for their members, those that their rules name.
@@ -109,14 +152,18 @@ func nodeRule(r *SecurityRule) nodeapi.Rule {
 	return x
 }
 
-func nodePort(p *Port, node string) nodeapi.Port {
-	return nodeapi.Port{ID: p.ID, NetworkID: p.NetworkID, MAC: p.MAC, FixedIPs: p.FixedIPs, DeviceID: p.DeviceID, DeviceOwner: p.DeviceOwner,
+func (c *call) nodePort(p *Port, node string) nodeapi.Port {
+	x := nodeapi.Port{ID: p.ID, NetworkID: p.NetworkID, MAC: p.MAC, FixedIPs: p.FixedIPs, DeviceID: p.DeviceID, DeviceOwner: p.DeviceOwner,
 		Local: p.Host == node, AdminUp: p.AdminUp, PortSecurity: p.PortSecurity, AllowedPairs: p.Pairs, SecurityGroups: p.Groups,
 		DNSName: p.DNSName, DHCPOptions: p.DHCPOptions}
+	if p.Host != "" && !x.Local {
+		x.Tunnel = c.members.tunnel(p.Host)
+	}
+	return x
 }
 
 func (c *call) nodeNetwork(n *Network) nodeapi.Network {
-	x := nodeapi.Network{ID: n.ID, VNI: n.VNI, MTU: n.MTU, External: n.External, DNSDomain: strings.TrimSuffix(n.DNSDomain, ".")}
+	x := nodeapi.Network{ID: n.ID, VNI: n.VNI, MTU: c.carried(n), External: n.External, DNSDomain: strings.TrimSuffix(n.DNSDomain, ".")}
 	if x.DNSDomain == "" {
 		x.DNSDomain = domain
 	}
@@ -151,7 +198,7 @@ func (c *call) nodeSubnet(s *Subnet, served netip.Addr) nodeapi.Subnet {
 }
 
 func (c *call) nodeRouter(r *Router) nodeapi.Router {
-	x := nodeapi.Router{ID: r.ID, AdminUp: r.AdminUp, Routes: r.Routes, GatewayHere: true}
+	x := nodeapi.Router{ID: r.ID, AdminUp: r.AdminUp, Routes: r.Routes}
 	for _, p := range c.interfaces(r.ID) {
 		x.Interfaces = append(x.Interfaces, c.nodeLeg(p))
 	}
@@ -185,7 +232,7 @@ func (c *call) nodeLeg(p *Port) nodeapi.RouterInterface {
 // that is slow gets the newest. The channel closes when ctx ends.
 func (s *Service) Watch(ctx context.Context, node string) <-chan nodeapi.NetState {
 	out := make(chan nodeapi.NetState, 1)
-	changed := s.DB.Notify(ctx, "network")
+	changed, nodes := s.DB.Notify(ctx, "network"), s.changes(ctx)
 	go func() {
 		defer close(out)
 		var last *nodeapi.NetState
@@ -194,6 +241,7 @@ func (s *Service) Watch(ctx context.Context, node string) <-chan nodeapi.NetStat
 			case <-ctx.Done():
 				return
 			case <-changed:
+			case <-nodes:
 			}
 			st := s.NetState(node)
 			if last != nil {

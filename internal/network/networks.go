@@ -130,27 +130,36 @@ func (c *call) takeFlat(n *Network, physical string, numbered bool) error {
 }
 
 // takeVNI gives the network the asked VXLAN id, or the next free one.
-func (c *call) takeVNI(n *Network, asked int) error {
-	free := func(id int) bool {
-		_, used := c.networks.TxUnique(c.tx, "vni", strconv.Itoa(id))
-		return !used
-	}
+func (c *call) takeVNI(n *Network, asked int) (err error) {
 	if asked > 0 {
-		if !free(asked) {
+		if !c.vniFree(asked) {
 			return conflict("TunnelIdInUse", "Unable to create the network. The tunnel ID %d is in use.", asked)
 		}
 		n.VNI = asked
 		return nil
 	}
+	n.VNI, err = c.freeVNI()
+	return err
+}
+
+// vniFree tells whether no network and no router's transit has a VXLAN id. Both
+// have one space; that writes come one after the other keeps it so.
+func (c *call) vniFree(id int) bool {
+	_, network := c.networks.TxUnique(c.tx, "vni", strconv.Itoa(id))
+	_, router := c.routers.TxUnique(c.tx, "vni", strconv.Itoa(id))
+	return !network && !router
+}
+
+// freeVNI finds the next free VXLAN id.
+func (c *call) freeVNI() (int, error) {
 	hint := c.hints.vni.Load()
 	for i := range int64(maxVNI) {
-		if id := int((hint+i)%maxVNI) + 1; free(id) {
+		if id := int((hint+i)%maxVNI) + 1; c.vniFree(id) {
 			c.hints.vni.Store(int64(id))
-			n.VNI = id
-			return nil
+			return id, nil
 		}
 	}
-	return errs.Coded(errs.Unavailable, "NoNetworkAvailable", "Unable to create the network. No tenant network is available for allocation.")
+	return 0, errs.Coded(errs.Unavailable, "NoNetworkAvailable", "Unable to create the network. No tenant network is available for allocation.")
 }
 
 // limitMTU holds the MTU to what the segment carries; 0 asks for the most.
@@ -235,7 +244,7 @@ func removeNetwork(c *call, n *Network) error {
 		return err
 	}
 	for _, p := range by(c, c.ports, "network", n.ID) {
-		if p.DeviceOwner != ownerDHCP {
+		if p.DeviceOwner != ownerDHCP && p.DeviceOwner != ownerHost {
 			return conflict("NetworkInUse", "Unable to complete operation on network %s. There are one or more ports still in use on the network.", n.ID)
 		}
 		if err := c.ports.TxDelete(c.tx, p.ID); err != nil {
