@@ -33,6 +33,9 @@ func (p *Plane) ensureExternal(n nodeapi.Network) error {
 	if !ok {
 		return nil // its servers and routers are here, its gateway is elsewhere
 	}
+	if device := p.cfg.External[i].Device; device != "" {
+		return p.borrow(device, ifname.Bridge(n.ID))
+	}
 	link, err := p.ensureHostLink(n, p.externalLink(i))
 	if err != nil {
 		return err
@@ -105,7 +108,7 @@ func (p *Plane) ensureHostLink(n nodeapi.Network, name string) (netlink.Link, er
 // addresses and the port of the bridge; "" when the host has none.
 func (p *Plane) hostEnd(n nodeapi.Network) (mac string, addrs []netip.Addr, device string) {
 	i, ok := p.external(n)
-	if !ok || !n.External {
+	if !ok || !n.External || p.cfg.External[i].Device != "" {
 		return "", nil, ""
 	}
 	host, err := p.host.Link()
@@ -119,15 +122,17 @@ func (p *Plane) hostEnd(n nodeapi.Network) (mac string, addrs []netip.Addr, devi
 	return link.Attrs().HardwareAddr.String(), addrsOf(hostAddrs(n, p.cfg.External[i])), p.externalLink(i)
 }
 
-// removeExternal removes host links whose external network is not wanted.
+// removeExternal removes host links, and gives back devices, whose external
+// network is not wanted.
 func (p *Plane) removeExternal(node *netlink.Handle) error {
-	want := map[int]bool{}
+	want, borrowed := map[int]bool{}, map[string]bool{}
 	for _, n := range p.state.Networks {
 		if i, ok := p.external(n); ok && n.External {
-			want[i] = true
+			want[i] = p.cfg.External[i].Device == ""
+			borrowed[p.cfg.External[i].Device] = true
 		}
 	}
-	var errs []error
+	errs := []error{giveBack(p.node, p.host, borrowed)}
 	for i := range p.cfg.External {
 		if link, err := node.LinkByName(p.externalLink(i)); err == nil && !want[i] {
 			errs = append(errs, node.LinkDel(link))

@@ -52,7 +52,9 @@ type External struct {
 	NetworkID string       // empty: the external network with a subnet that is CIDR
 	CIDR      netip.Prefix // of the public subnet
 	HostAddr  netip.Addr   // what the host carries: the subnet's gateway
-	Device    string       // the host's link to the provider's network that this one is; then the host carries nothing
+	// Device is the host's device on the provider's network that this network is,
+	// lent to the cloud for good; then the host carries no address.
+	Device string
 }
 
 // Plane is the data plane of one node.
@@ -87,10 +89,13 @@ func New(cfg Config) (*Plane, error) {
 	if !nameRE.MatchString(cfg.Name) {
 		return nil, fmt.Errorf("data plane: name %q is not 1 to 12 of a-z, 0-9 and -", cfg.Name)
 	}
-	if len(cfg.External) > 0 && (cfg.HostLink == "" || len(cfg.HostLink) > 14) {
-		return nil, fmt.Errorf("data plane: host link %q is not 1 to 14 bytes", cfg.HostLink)
-	}
 	for _, e := range cfg.External {
+		if e.Device != "" {
+			continue
+		}
+		if cfg.HostLink == "" || len(cfg.HostLink) > 14 {
+			return nil, fmt.Errorf("data plane: host link %q is not 1 to 14 bytes", cfg.HostLink)
+		}
 		if !e.CIDR.Contains(e.HostAddr) {
 			return nil, fmt.Errorf("data plane: host address %s is not in %s", e.HostAddr, e.CIDR)
 		}

@@ -46,6 +46,9 @@ func reset(ctx context.Context, host *netns.NS, name string) error {
 	for _, ns := range names {
 		// Another cloud's name may begin with ours and a dash.
 		kind := strings.TrimPrefix(ns, name+"-")
+		if kind == "node" {
+			errs = append(errs, returnAll(ns, host))
+		}
 		if kind == "node" || strings.HasPrefix(kind, "net-") || strings.HasPrefix(kind, "qr-") {
 			errs = append(errs, removeNamespace(ns))
 		}
@@ -57,6 +60,16 @@ func reset(ctx context.Context, host *netns.NS, name string) error {
 		errs = append(errs, nft.Run(ctx, host, "delete table inet "+hostTable(name)+"\n"))
 	}
 	return errors.Join(append(errs, giveForward(host, name))...)
+}
+
+// returnAll gives the host back what the node's namespace has of it.
+func returnAll(name string, host *netns.NS) error {
+	ns, err := netns.Open(name)
+	if err != nil {
+		return nil // a name without a namespace holds nothing
+	}
+	defer ns.Close()
+	return giveBack(ns, host, nil)
 }
 
 // removeNamespace deletes the links in a namespace and then its name. Without
