@@ -96,6 +96,9 @@ func (p *Plane) plugOverlay(h *netlink.Handle, t *bridgeTables, n nodeapi.Networ
 // forwarding is what the tables of a network should say.
 func (p *Plane) forwarding(n nodeapi.Network, ports []*nodeapi.Port) entries {
 	out := entries{}
+	if slices.ContainsFunc(ports, func(p *nodeapi.Port) bool { return len(p.AllowedPairs) > 0 }) {
+		p.floodRouters(out, n.ID)
+	}
 	for _, port := range ports {
 		if !port.Local && !p.tunnelTo(port.Tunnel) {
 			continue
@@ -127,6 +130,36 @@ func (p *Plane) forwarding(n nodeapi.Network, ports []*nodeapi.Port) entries {
 
 // minMTU6 is what IPv6 needs; the kernel has none on a device with less.
 const minMTU6 = 1280
+
+// floodRouters has broadcasts of a network reach all nodes that route into it,
+// so that who takes over an address is heard where it is asked for.
+func (p *Plane) floodRouters(out entries, network string) {
+	joined := map[string]bool{network: true}
+	var gateways []netip.Addr
+	for grown := true; grown; {
+		grown = false
+		for _, r := range p.state.Routers {
+			if !slices.ContainsFunc(r.Interfaces, func(l nodeapi.RouterInterface) bool { return joined[l.NetworkID] }) {
+				continue
+			}
+			gateways = append(gateways, r.GatewayNode)
+			for _, l := range r.Interfaces {
+				grown = grown || !joined[l.NetworkID]
+				joined[l.NetworkID] = true
+			}
+		}
+	}
+	for i := range p.state.Ports {
+		if joined[p.state.Ports[i].NetworkID] {
+			gateways = append(gateways, p.state.Ports[i].Tunnel)
+		}
+	}
+	for _, a := range gateways {
+		if p.tunnelTo(a) {
+			out[entry{kind: flooded, addr: a}] = target{}
+		}
+	}
+}
 
 // add tells of a MAC and its addresses. One without a tunnel is here, where the
 // bridge learns it; its addresses are known so that nobody elsewhere is asked.

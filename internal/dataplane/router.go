@@ -191,6 +191,10 @@ func (p *Plane) ensureRouterLeg(r *router, l nodeapi.RouterInterface, inner, out
 	if err != nil {
 		return nil, err
 	}
+	// An address may be taken over right after it was.
+	if err := r.ns.Sysctl("net/ipv4/neigh/"+inner+"/locktime", "0"); err != nil {
+		return nil, err
+	}
 	added, err := ensureAddrs(r.ns, link, addrs)
 	if err != nil {
 		return nil, err

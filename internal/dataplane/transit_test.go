@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -120,4 +121,42 @@ func TestResetOfSeveralHosts(t *testing.T) {
 		}
 	}
 	c.apply() // and all of it works again
+}
+
+// TestSharedAddress has two servers on two hosts take an address from each
+// other, and a floating IP that leads to it from the gateway's node.
+func TestSharedAddress(t *testing.T) {
+	c := spread(t)
+	c.place(1, port(1, 1, 11, "open"))
+	c.place(2, port(1, 2, 21, "open"))
+	for i := range c.state.Ports {
+		if p := &c.state.Ports[i]; p.NetworkID == netID(1, 1) {
+			p.AllowedPairs = []nodeapi.AddressPair{{Prefix: netip.MustParsePrefix("10.0.1.100/32")}}
+		}
+	}
+	c.state.Routers[0].FloatingIPs = append(c.state.Routers[0].FloatingIPs, floating("vip", 60, 1, 100))
+	c.apply()
+	first, second, other, far := c.boot(portID(1, 1, 10)), c.boot(portID(1, 1, 11)), c.boot(portID(1, 2, 20)), c.boot(portID(1, 2, 21))
+	for _, g := range []*guest{first, second} {
+		g.serve(7000)
+	}
+	hold := func(g *guest, verb string) {
+		c.run(g.ns, "ip", "addr", verb, "10.0.1.100/32", "dev", "eth0")
+		if verb == "add" {
+			c.must(announce(g.ns, "eth0", g.port.MAC, []netip.Prefix{netip.MustParsePrefix("10.0.1.100/32")}))
+		}
+	}
+	check := func(what string) {
+		t.Helper()
+		talks(t, what+": from another network and host", func() (net.Conn, error) { return other.dial("10.0.1.100:7000") })
+		talks(t, what+": from a third host", func() (net.Conn, error) { return far.dial("10.0.1.100:7000") })
+		talks(t, what+": by its floating IP", func() (net.Conn, error) { return c.hosts[0].dial("172.24.4.60:7000") })
+	}
+	hold(first, "add")
+	talks(t, "on its network", func() (net.Conn, error) { return second.dial("10.0.1.100:7000") })
+	check("first")
+	hold(first, "del")
+	hold(second, "add")
+	talks(t, "on its network", func() (net.Conn, error) { return first.dial("10.0.1.100:7000") })
+	check("second")
 }

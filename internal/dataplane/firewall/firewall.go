@@ -64,6 +64,7 @@ func (c *Compiler) Compile(st *nodeapi.NetState, zones map[string]uint16) Rulese
 	}
 	if c.spans {
 		keepHome(st, r.Bridge)
+		announce(st, r.Bridge)
 	}
 	groups := newGroups(st, r.Inet)
 	live := make(map[string]bool, len(st.Ports))
@@ -83,6 +84,9 @@ func (c *Compiler) Compile(st *nodeapi.NetState, zones map[string]uint16) Rulese
 			r.Bridge.AddElement("senders", mark, "goto antispoof")
 			r.Bridge.AddElement("secured", mark, "")
 			sources(r.Bridge, p, mark)
+			if c.spans && len(p.AllowedPairs) > 0 {
+				shared(r.Bridge, p, mark)
+			}
 			in, out := groups.profile(p)
 			r.Inet.AddElement("ingress", mark, "goto "+in)
 			r.Inet.AddElement("egress", mark, "goto "+out)
@@ -147,7 +151,23 @@ func bridgeTable() nft.Table {
 	}}
 	t.Declare("everywhere", "type ifname . ether_addr")
 	t.Declare("served", "type ifname")
+	t.Declare("asked", "type ifname")
+	t.Declare("sharing", "type mark")
+	t.Declare("fixed4", "type mark . ipv4_addr")
+	t.Declare("gratuitous", "type ipv4_addr . ipv4_addr")
+	t.Declare("homes", "type ether_addr")
+	t.Chains["shared"] = nft.Chain{Hook: "type filter hook prerouting priority -290; policy accept", Rules: []string{
+		"meta mark != @sharing accept",
+		"ether type != arp accept",
+		"meta mark . arp saddr ip @fixed4 accept",
+		// The bridge keeps an announcement off the overlay, which it knows by its target.
+		"arp saddr ip . arp daddr ip @gratuitous arp daddr ip set 255.255.255.255",
+		// An answer to a router is for its instances on all nodes: any of them may have asked.
+		"arp operation reply ether daddr @homes ether daddr set ff:ff:ff:ff:ff:ff",
+	}}
 	t.Chains["overlay"] = nft.Chain{Rules: []string{
+		// Where an address may be at several ports, only they know who has it.
+		"oifname @asked ether type arp arp operation request accept",
 		"oifname . ether saddr @everywhere ether daddr & 01:00:00:00:00:00 == 01:00:00:00:00:00 drop",
 		"oifname @served udp dport { 67, 547 } drop",
 		"oifname @served icmpv6 type nd-router-solicit drop",
@@ -180,6 +200,40 @@ func keepHome(st *nodeapi.NetState, t nft.Table) {
 	for _, r := range st.Routers {
 		for _, l := range r.Interfaces {
 			add(l.NetworkID, l.MAC)
+		}
+	}
+}
+
+// announce fills in where addresses are shared by ports on several nodes: those
+// of allowed address pairs, which ports take over from each other by announcing
+// them.
+func announce(st *nodeapi.NetState, t nft.Table) {
+	for i := range st.Ports {
+		if len(st.Ports[i].AllowedPairs) > 0 {
+			t.AddElement("asked", quote(ifname.Overlay(st.Ports[i].NetworkID)), "")
+		}
+	}
+	for _, r := range st.Routers {
+		for _, l := range r.Interfaces {
+			if hw, err := net.ParseMAC(l.MAC); err == nil {
+				t.AddElement("homes", hw.String(), "")
+			}
+		}
+	}
+}
+
+// shared fills in which addresses a local port shares. Only single ones can be
+// told to be announcements.
+func shared(t nft.Table, p *nodeapi.Port, mark string) {
+	t.AddElement("sharing", mark, "")
+	for _, ip := range p.FixedIPs {
+		if ip.Addr.Is4() {
+			t.AddElement("fixed4", mark+" . "+ip.Addr.String(), "")
+		}
+	}
+	for _, pair := range p.AllowedPairs {
+		if a := pair.Prefix.Addr(); a.Is4() && pair.Prefix.IsSingleIP() {
+			t.AddElement("gratuitous", a.String()+" . "+a.String(), "")
 		}
 	}
 }
