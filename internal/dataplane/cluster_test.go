@@ -4,12 +4,14 @@ import (
 	"bufio"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"os"
 	"os/exec"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -60,6 +62,9 @@ func newCluster(t testing.TB, hosts int) *cluster {
 	for i := range hosts {
 		c.hosts = append(c.hosts, c.addHost(h, bridge, i))
 	}
+	t.Cleanup(func() {
+		c.each(func(_ int, w *world) error { return w.Plane.Reset(context.WithoutCancel(t.Context())) })
+	})
 	return c
 }
 
@@ -156,13 +161,26 @@ func hostAddr(i int) netip.Addr { return netip.AddrFrom4([4]byte{172, 24, 4, byt
 func (c *cluster) apply() {
 	c.Helper()
 	c.state.Gen++
-	for i, w := range c.hosts {
+	c.each(func(i int, w *world) error {
 		if c.away[i] {
-			continue
+			return nil
 		}
 		w.state = c.view(i)
-		w.must(w.Plane.Apply(c.Context(), w.state))
+		return w.Plane.Apply(c.Context(), w.state)
+	})
+}
+
+// each does something on all hosts at once: what the kernel waits for, it waits
+// for once.
+func (c *cluster) each(f func(i int, w *world) error) {
+	c.Helper()
+	errs := make([]error, len(c.hosts))
+	var group sync.WaitGroup
+	for i, w := range c.hosts {
+		group.Go(func() { errs[i] = f(i, w) })
 	}
+	group.Wait()
+	c.must(errors.Join(errs...))
 }
 
 // place adds a port on a host.

@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/strata-cloud/strata/internal/dataplane/ifname"
 	"github.com/strata-cloud/strata/internal/nodeapi"
 )
 
@@ -46,6 +48,7 @@ func TestRouterAcrossHosts(t *testing.T) {
 			t.Errorf("the server sees %s as host %d", from, i)
 		}
 	}
+	t.Run("trace", func(t *testing.T) { c.traces(t, a) })
 	t.Run("source translation", func(t *testing.T) {
 		c.sourceIs(t, 2, a, "172.24.4.51")
 		c.sourceIs(t, 2, b, "172.24.4.101")
@@ -55,8 +58,45 @@ func TestRouterAcrossHosts(t *testing.T) {
 		talks(t, "a server to the other's floating IP", func() (net.Conn, error) { return b.dial("172.24.4.51:7000") })
 		talks(t, "a server to its own", func() (net.Conn, error) { return a.dial("172.24.4.51:7000") })
 	})
+	t.Run("restart", func(t *testing.T) {
+		for _, w := range c.hosts {
+			c.must(w.Plane.Close())
+			w.open()
+		}
+		c.apply()
+		if !echoes(conn, r, "after the restart") {
+			t.Error("a connection to a floating IP did not survive the restart of all nodes")
+		}
+	})
 	t.Run("the gateway moves", func(t *testing.T) { c.failOver(t, a, b) })
-	_, _ = conn, r
+}
+
+// traces checks that the way of a port names the other nodes and finds a lost one.
+func (c *cluster) traces(t *testing.T, g *guest) {
+	w := g.world
+	found := map[string]string{}
+	for _, h := range w.Trace(t.Context(), g.port.ID) {
+		found[h.Name] = h.Detail
+		if !h.OK {
+			t.Errorf("%s of a healthy port: %s", h.Name, h.Detail)
+		}
+	}
+	if !strings.Contains(found["router gateway"], underlay(2).String()) || !strings.Contains(found["overlay"], "VXLAN 101") {
+		t.Errorf("the trace says %q", found)
+	}
+	h, err := w.node.Link()
+	c.must(err)
+	link, err := h.LinkByName(ifname.Overlay(netID(1, 1)))
+	c.must(err)
+	c.must(h.LinkDel(link))
+	bad := func(h Hop) bool { return h.Name == "overlay" && !h.OK }
+	if !slices.ContainsFunc(w.Trace(t.Context(), g.port.ID), bad) {
+		t.Error("a lost overlay is not found")
+	}
+	c.must(w.Plane.Apply(t.Context(), w.state)) // the same generation: verify
+	if slices.ContainsFunc(w.Trace(t.Context(), g.port.ID), bad) {
+		t.Error("verifying does not bring the overlay back")
+	}
 }
 
 // sourceIs checks which address a server on a host sees.
