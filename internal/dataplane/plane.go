@@ -103,6 +103,9 @@ func New(cfg Config) (*Plane, error) {
 	if cfg.TunnelPort < 0 || cfg.TunnelPort > 65535 {
 		return nil, fmt.Errorf("data plane: %d is no UDP port", cfg.TunnelPort)
 	}
+	if cfg.Tunnel.Zone() != "" || cfg.Tunnel.IsValid() && cfg.Tunnel != cfg.Tunnel.Unmap() {
+		return nil, fmt.Errorf("data plane: tunnel address %s is not a plain one", cfg.Tunnel)
+	}
 	if cfg.TunnelPort == 0 {
 		cfg.TunnelPort = 4789 // RFC 7348
 	}

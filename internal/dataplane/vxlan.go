@@ -68,5 +68,5 @@ func (p *Plane) overlaid(vni int) bool { return vni > 0 && p.cfg.Tunnel.IsValid(
 // tunnelTo gives the address of another node that VXLAN can be sent to: one of
 // our own family that is not ourselves.
 func (p *Plane) tunnelTo(a netip.Addr) bool {
-	return a.IsValid() && a != p.cfg.Tunnel && a.Is4() == p.cfg.Tunnel.Is4()
+	return a.IsValid() && a.Zone() == "" && a != p.cfg.Tunnel && a.Is4() == p.cfg.Tunnel.Is4()
 }

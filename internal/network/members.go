@@ -42,9 +42,9 @@ func (m *members) gateway(router string) Host {
 	if h, ok := m.gateways[router]; ok {
 		return h
 	}
-	from := m.hosts
-	if !m.alone() {
-		from = m.joined()
+	from := m.joined()
+	if m.alone() || len(from) == 0 {
+		from = m.hosts
 	}
 	if slices.ContainsFunc(from, func(h Host) bool { return h.Alive }) {
 		from = slices.DeleteFunc(slices.Clone(from), func(h Host) bool { return !h.Alive })
