@@ -90,7 +90,7 @@ func (p *Plane) base(verify bool) error {
 
 // ensureRules puts the firewall in place: all of it at first, later what changed.
 func (p *Plane) ensureRules(ctx context.Context) error {
-	now := p.compiler.Compile(&p.state, p.zones)
+	now := p.compiler.Compile(&p.state, p.zones, p.edges())
 	script := now.Bridge.Replace() + now.Inet.Replace()
 	if p.rules != nil {
 		script = now.Bridge.Diff(p.rules.Bridge) + now.Inet.Diff(p.rules.Inet)

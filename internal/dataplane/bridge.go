@@ -22,7 +22,7 @@ const aliasPrefix = "strata zone "
 // ensureBridge makes the bridge of a network and, for an external one that
 // this node serves, the host's link into it.
 func (p *Plane) ensureBridge(n nodeapi.Network, verify bool) error {
-	if was, ok := p.bridges[n.ID]; ok && was.MTU == n.MTU && was.External == n.External &&
+	if was, ok := p.bridges[n.ID]; ok && was.MTU == n.MTU && was.External == n.External && was.Physical == n.Physical && was.VLAN == n.VLAN &&
 		same(was.Subnets, n.Subnets) && same(was.HostEnd, n.HostEnd) {
 		return nil
 	}
@@ -57,6 +57,9 @@ func (p *Plane) ensureBridge(n nodeapi.Network, verify bool) error {
 		return err
 	}
 	if err := raise(h, link, orDefault(n.MTU)); err != nil {
+		return err
+	}
+	if err := p.ensureWire(n); err != nil {
 		return err
 	}
 	if n.External {
@@ -136,6 +139,9 @@ func (p *Plane) removeLinks() error {
 		if p.spans(n) {
 			want[ifname.Overlay(n.ID)] = true
 		}
+		if w, ok, _ := p.wire(n); ok && w.vlan > 0 {
+			want[w.port] = true
+		}
 	}
 	for _, port := range p.state.Ports {
 		if port.Local {
@@ -145,7 +151,7 @@ func (p *Plane) removeLinks() error {
 	var errs []error
 	for _, l := range links {
 		name := l.Attrs().Name
-		ours := slices.ContainsFunc([]string{ifname.Bridge(""), ifname.Tap(""), ifname.Overlay("")}, func(prefix string) bool {
+		ours := slices.ContainsFunc([]string{ifname.Bridge(""), ifname.Tap(""), ifname.Overlay(""), ifname.VLAN("")}, func(prefix string) bool {
 			return strings.HasPrefix(name, prefix)
 		})
 		if ours && !want[name] {

@@ -132,9 +132,25 @@ func (c *cluster) view(i int) nodeapi.NetState {
 	for k := range st.Networks {
 		if n := &st.Networks[k]; n.External {
 			c.outside(n, i)
+		} else if i != c.gateway {
+			c.beside(n)
 		}
 	}
+	if i != c.gateway {
+		st.Routers = slices.DeleteFunc(st.Routers, func(r nodeapi.Router) bool { return r.Central })
+	}
 	return st
+}
+
+// beside fills in the legs of routers that are on the gateway's host alone.
+func (c *cluster) beside(n *nodeapi.Network) {
+	for _, r := range c.state.Routers {
+		for _, l := range r.Interfaces {
+			if r.Central && l.NetworkID == n.ID {
+				n.Endpoints = append(n.Endpoints, nodeapi.Endpoint{MAC: l.MAC, Addrs: addrsOf(l.Addrs), Tunnel: underlay(c.gateway)})
+			}
+		}
+	}
 }
 
 // outside fills in who is on the external network.

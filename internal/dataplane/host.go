@@ -33,8 +33,8 @@ func (p *Plane) ensureExternal(n nodeapi.Network) error {
 	if !ok {
 		return nil // its servers and routers are here, its gateway is elsewhere
 	}
-	if device := p.cfg.External[i].Device; device != "" {
-		return p.borrow(device, ifname.Bridge(n.ID))
+	if p.cfg.External[i].Device != "" {
+		return nil // the provider has the gateway
 	}
 	link, err := p.ensureHostLink(n, p.externalLink(i))
 	if err != nil {
@@ -127,9 +127,11 @@ func (p *Plane) hostEnd(n nodeapi.Network) (mac string, addrs []netip.Addr, devi
 func (p *Plane) removeExternal(node *netlink.Handle) error {
 	want, borrowed := map[int]bool{}, map[string]bool{}
 	for _, n := range p.state.Networks {
+		if w, ok, _ := p.wire(n); ok {
+			borrowed[w.device] = true
+		}
 		if i, ok := p.external(n); ok && n.External {
 			want[i] = p.cfg.External[i].Device == ""
-			borrowed[p.cfg.External[i].Device] = true
 		}
 	}
 	errs := []error{giveBack(p.node, p.host, borrowed)}

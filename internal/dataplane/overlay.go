@@ -23,10 +23,8 @@ type overlay struct {
 
 // spans tells whether a network reaches other nodes over VXLAN.
 func (p *Plane) spans(n nodeapi.Network) bool {
-	if i, ok := p.external(n); ok && n.External && p.cfg.External[i].Device != "" {
-		return false // the provider's network joins the nodes
-	}
-	return p.overlaid(n.VNI)
+	_, wired, _ := p.wire(n) // then the provider's network joins the nodes
+	return !wired && p.overlaid(n.VNI)
 }
 
 // ensureOverlay makes the VXLAN port of a network's bridge and tells kernel

@@ -33,6 +33,9 @@ type Config struct {
 	TunnelPort int
 	// External lists the external networks that this node serves.
 	External []External
+	// Providers gives the host's device on each provider's (physical) network that
+	// networks of the types flat and vlan are on, lent to the cloud for good.
+	Providers map[string]string
 	// NoMasquerade leaves traffic from external networks to the world as it is;
 	// the operator then routes or translates it.
 	NoMasquerade bool
@@ -124,7 +127,7 @@ func New(cfg Config) (*Plane, error) {
 	}
 	return &Plane{
 		cfg: cfg, log: cfg.Log, host: host,
-		compiler: firewall.NewCompiler(cfg.Tunnel.IsValid()),
+		compiler: firewall.NewCompiler(),
 		zones:    map[string]uint16{}, bridges: map[string]nodeapi.Network{}, overlays: map[string]overlay{},
 		services: map[string]*service{}, routers: map[string]*router{},
 		reported: map[string]bool{},

@@ -89,7 +89,7 @@ func removeNamespace(name string) error {
 	errs = append(errs, err)
 	for _, l := range links {
 		switch l.Type() {
-		case "bridge", "veth", "tuntap", "vxlan":
+		case "bridge", "veth", "tuntap", "vxlan", "vlan":
 			if err := h.LinkDel(l); err != nil && !isGone(err) {
 				errs = append(errs, fmt.Errorf("removing %s in %s: %w", l.Attrs().Name, name, err))
 			}

@@ -48,6 +48,9 @@ func checkNetwork(n nodeapi.Network) error {
 		}
 	}
 	errs := []error{checkID(n.ID), checkPrefixes(n.ServiceAddrs), checkVNI(n.VNI)}
+	if n.VLAN < 0 || n.VLAN > 4094 {
+		errs = append(errs, fmt.Errorf("VLAN %d is out of range", n.VLAN))
+	}
 	if n.HostEnd != nil {
 		errs = append(errs, checkMAC(n.HostEnd.MAC), checkPrefixes(n.HostEnd.Addrs))
 	}

@@ -50,8 +50,10 @@ type world struct {
 	host   *netns.NS  // nil: the one the tests run in
 	tunnel netip.Addr // on the underlay, when there are several hosts
 	device string     // on the provider's network, if any
-	state  nodeapi.NetState
-	guests map[string]*guest
+	// providers are devices on further ones.
+	providers map[string]string
+	state     nodeapi.NetState
+	guests    map[string]*guest
 
 	mu     sync.Mutex
 	status map[string]bool
@@ -92,6 +94,7 @@ func (w *world) open() {
 	p, err := New(Config{
 		Name: w.name, HostLink: w.name + "-x", Host: w.host, Tunnel: w.tunnel,
 		External:  []External{{CIDR: netip.MustParsePrefix("172.24.4.0/24"), HostAddr: netip.MustParseAddr("172.24.4.1"), Device: w.device}},
+		Providers: w.providers,
 		Resolvers: []string{"127.0.0.1:5300"},
 		Metadata: func(_ context.Context, device string, rw http.ResponseWriter, r *http.Request) {
 			fmt.Fprintf(rw, "%s %s %q", device, r.URL.Path, r.Header.Get("X-Forwarded-For"))

@@ -34,6 +34,7 @@ func (s *Service) NetState(node string) nodeapi.NetState {
 			continue
 		}
 		x := c.nodeNetwork(n)
+		c.beside(&x, node)
 		c.outside(&x, n, node)
 		st.Networks = append(st.Networks, x)
 		for _, p := range s.ports.By("network", id) {
@@ -68,7 +69,8 @@ func (c *call) reached(node string) (networks, routers map[string]bool) {
 	router := func(id string) {
 		legs := c.interfaces(id)
 		r, err := c.routers.Get(id)
-		if err != nil || routers[id] || r.GatewayID == "" && len(legs) == 0 {
+		if err != nil || routers[id] || r.GatewayID == "" && len(legs) == 0 ||
+			c.central(id) && c.members.gateway(id).ID != node {
 			return
 		}
 		routers[id] = true
@@ -82,7 +84,7 @@ func (c *call) reached(node string) (networks, routers map[string]bool) {
 		}
 	}
 	for _, r := range c.routers.All() {
-		if c.members.alone() || r.GatewayID != "" && c.members.gateway(r.ID).ID == node {
+		if c.members.alone() || (r.GatewayID != "" || c.central(r.ID)) && c.members.gateway(r.ID).ID == node {
 			router(r.ID)
 		}
 	}
@@ -163,9 +165,12 @@ func (c *call) nodePort(p *Port, node string) nodeapi.Port {
 }
 
 func (c *call) nodeNetwork(n *Network) nodeapi.Network {
-	x := nodeapi.Network{ID: n.ID, VNI: n.VNI, MTU: c.carried(n), External: n.External, DNSDomain: strings.TrimSuffix(n.DNSDomain, ".")}
+	x := nodeapi.Network{ID: n.ID, VNI: n.VNI, VLAN: n.VLAN, MTU: c.carried(n), External: n.External, DNSDomain: strings.TrimSuffix(n.DNSDomain, ".")}
 	if x.DNSDomain == "" {
 		x.DNSDomain = domain
+	}
+	if c.wired(n.Physical) {
+		x.Physical = n.Physical
 	}
 	served := map[string]netip.Addr{}
 	dhcp := c.dhcpPort(n.ID)

@@ -34,8 +34,11 @@ type Options struct {
 	Physical string
 	// MTU of the underlay, in bytes. Default 1500.
 	MTU int
-	// Provider tells that flat networks are joined by the nodes' own devices, not by us.
+	// Provider tells that the nodes have devices on Physical; else external
+	// networks are joined by us.
 	Provider bool
+	// Physicals are further physical networks that the nodes have devices on.
+	Physicals []string
 	// Grace is how long a node that is lost keeps its gateways. Default 30 s.
 	Grace time.Duration
 	// Now is the clock. Default time.Now.

@@ -25,7 +25,18 @@ func (s *Service) Span(ctx context.Context) error {
 
 // flat tells whether a network is joined across nodes by us: outside and without
 // a provider's device.
-func (s *Service) flat(n *Network) bool { return n.Type == typeFlat && n.External && !s.Provider }
+func (s *Service) flat(n *Network) bool {
+	return n.Type == typeFlat && n.External && !s.wired(n.Physical)
+}
+
+// central tells whether a router is on one node: it has a leg in a provider's
+// network, where switches must not see its MAC in many places.
+func (c *call) central(router string) bool {
+	return !c.members.alone() && slices.ContainsFunc(c.interfaces(router), func(p *Port) bool {
+		n, err := c.networks.Get(p.NetworkID)
+		return err == nil && c.wired(n.Physical)
+	})
+}
 
 // unspanned tells whether anything is missing.
 func (s *Service) unspanned(c *call, hosts []Host) bool {
@@ -144,7 +155,9 @@ func (c *call) makeHostEnd(n *Network, h Host) error {
 // place fills in where a router's gateway is.
 func (c *call) place(x *nodeapi.Router, r *Router, node string) {
 	g := c.members.gateway(r.ID)
-	x.TransitVNI = r.Transit
+	if x.Central = c.central(r.ID); !x.Central {
+		x.TransitVNI = r.Transit
+	}
 	x.GatewayHere = c.members.alone() || g.ID == node
 	if !x.GatewayHere {
 		x.GatewayNode = g.Tunnel
@@ -159,6 +172,28 @@ func (s *Service) carried(n *Network) int {
 	return n.MTU
 }
 
+// beside fills in the legs of routers that are on another node alone.
+func (c *call) beside(x *nodeapi.Network, node string) {
+	for _, p := range c.ports.By("network", x.ID) {
+		if p.DeviceOwner != ownerInterface || !c.central(p.DeviceID) {
+			continue
+		}
+		h := c.members.gateway(p.DeviceID)
+		if h.ID != node && h.Tunnel.IsValid() {
+			x.Endpoints = append(x.Endpoints, endpoint(p, h))
+		}
+	}
+}
+
+// endpoint is a port on another node.
+func endpoint(p *Port, h Host) nodeapi.Endpoint {
+	e := nodeapi.Endpoint{MAC: p.MAC, Tunnel: h.Tunnel}
+	for _, f := range p.FixedIPs {
+		e.Addrs = append(e.Addrs, f.Addr)
+	}
+	return e
+}
+
 // outside fills in who has what on an external network.
 func (c *call) outside(x *nodeapi.Network, n *Network, node string) {
 	if n.Join == 0 || !c.flat(n) {
@@ -170,24 +205,22 @@ func (c *call) outside(x *nodeapi.Network, n *Network, node string) {
 		x.HostEnd = &nodeapi.HostEnd{MAC: leg.MAC, Addrs: leg.Addrs}
 	}
 	for _, p := range c.ports.By("network", n.ID) {
-		e := nodeapi.Endpoint{MAC: p.MAC}
-		for _, f := range p.FixedIPs {
-			e.Addrs = append(e.Addrs, f.Addr)
-		}
-		at := ""
+		var h Host
 		switch p.DeviceOwner {
 		case ownerHost:
-			at = p.Host
+			h = c.members.byID[p.Host]
 		case ownerGateway:
-			at = c.members.gateway(p.DeviceID).ID
+			h = c.members.gateway(p.DeviceID)
+		}
+		if h.ID == node || !h.Tunnel.IsValid() {
+			continue
+		}
+		e := endpoint(p, h)
+		if p.DeviceOwner == ownerGateway {
 			for _, f := range c.floating.By("router", p.DeviceID) {
-				if f.NetworkID == n.ID {
-					e.Addrs = append(e.Addrs, f.Address)
-				}
+				e.Addrs = append(e.Addrs, f.Address)
 			}
 		}
-		if e.Tunnel = c.members.tunnel(at); at != "" && at != node && e.Tunnel.IsValid() {
-			x.Endpoints = append(x.Endpoints, e)
-		}
+		x.Endpoints = append(x.Endpoints, e)
 	}
 }

@@ -245,3 +245,78 @@ func TestSpannedNetworkGoes(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestVLANNetworks holds VLANs of provider's networks to upstream's rules.
+func TestVLANNetworks(t *testing.T) {
+	w := startWith(t, Options{Nodes: node{}, Physicals: []string{"office"}})
+	vlan := func(more string) string {
+		return `{"network":{"provider:network_type":"vlan"` + more + `}}`
+	}
+	office := `,"provider:physical_network":"office"`
+	for _, tc := range []struct {
+		user, more string
+		status     int
+		code       string
+	}{
+		{"alice", office + `,"provider:segmentation_id":7`, 403, "PolicyNotAuthorized"},
+		{"admin", `,"provider:physical_network":"moon","provider:segmentation_id":7`, 400, "InvalidInput"},
+		{"admin", `,"provider:physical_network":"public","provider:segmentation_id":7`, 400, "InvalidInput"},
+		{"admin", `,"provider:segmentation_id":7`, 400, "InvalidInput"},
+		{"admin", office + `,"provider:segmentation_id":0`, 400, "InvalidInput"},
+		{"admin", office + `,"provider:segmentation_id":4095`, 400, "InvalidInput"},
+		{"admin", office, 503, "NoNetworkAvailable"},
+		{"admin", "", 503, "NoNetworkAvailable"},
+	} {
+		if status, out := w.call(tc.user, "POST", "/networks", vlan(tc.more)); status != tc.status || refusal(out) != tc.code {
+			t.Errorf("%s %q: %d %v", tc.user, tc.more, status, out)
+		}
+	}
+	n := w.want(201, "admin", "POST", "/networks", vlan(office+`,"provider:segmentation_id":7`))["network"].(map[string]any)
+	if n["provider:network_type"] != "vlan" || n["provider:physical_network"] != "office" || n["provider:segmentation_id"] != 7.0 || n["mtu"] != 1500.0 {
+		t.Errorf("%v", n)
+	}
+	w.want(200, "admin", "PUT", "/networks/"+n["id"].(string), `{"network":{"provider:segmentation_id":7,"name":"x"}}`)
+	if got := w.want(409, "admin", "POST", "/networks", vlan(office+`,"provider:segmentation_id":7`)); refusal(got) != "VlanIdInUse" {
+		t.Errorf("%v", got)
+	}
+	w.want(201, "admin", "POST", "/networks", vlan(office+`,"provider:segmentation_id":8`))
+	w.net("admin", `"provider:network_type":"flat"`+office)
+	if got := w.want(409, "admin", "POST", "/networks", `{"network":{"provider:network_type":"flat"`+office+`}}`); refusal(got) != "FlatNetworkInUse" {
+		t.Errorf("%v", got)
+	}
+}
+
+// TestRouterOfProviderNetworkIsOnOneNode gives alice's router a leg in a VLAN.
+func TestRouterOfProviderNetworkIsOnOneNode(t *testing.T) {
+	w, _, router := wide(t)
+	w.s.Physicals = []string{"office"}
+	net := w.net("admin", `"shared":true,"provider:network_type":"vlan","provider:physical_network":"office","provider:segmentation_id":7`)
+	sub := w.sub("admin", net, "10.9.0.0/24", "")
+	w.want(200, "admin", "PUT", "/routers/"+router+"/add_router_interface", `{"subnet_id":"`+sub+`"}`)
+	at := w.gatewayAt(router)
+	for _, id := range []string{"n1", "n2", "n3"} {
+		st := w.s.NetState(id)
+		if id == at {
+			if len(st.Routers) != 1 || !st.Routers[0].Central || len(st.Networks) != 4 {
+				t.Errorf("%s has %+v", id, st.Routers)
+			}
+			continue
+		}
+		if len(st.Routers) != 0 {
+			t.Errorf("%s has an instance of a central router", id)
+		}
+		for _, n := range st.Networks {
+			if n.External {
+				continue
+			}
+			if len(n.Endpoints) != 1 || n.Endpoints[0].Tunnel != tunnelOf(at) {
+				t.Errorf("%s does not know where the router's leg in %s is: %+v", id, n.ID, n.Endpoints)
+			}
+		}
+	}
+	for _, n := range w.s.NetState(at).Networks {
+		if n.ID == net && (n.Physical != "office" || n.VLAN != 7 || n.VNI != 0) {
+			t.Errorf("the VLAN is told as %+v", n)
+		}
+	}
+}

@@ -32,11 +32,20 @@ type Network struct {
 	MTU          int      `json:"mtu"`
 	PortSecurity bool     `json:"port_security"`
 	DNSDomain    string   `json:"dns_domain,omitempty"`
-	Type         string   `json:"type"`               // vxlan or flat
-	Physical     string   `json:"physical,omitempty"` // flat only
+	Type         string   `json:"type"`               // vxlan, flat or vlan
+	Physical     string   `json:"physical,omitempty"` // not vxlan
+	VLAN         int      `json:"vlan,omitempty"`     // vlan only
 	VNI          int      `json:"vni,omitempty"`      // vxlan only
 	Join         int      `json:"join,omitempty"`     // flat only: VXLAN id that joins it across nodes
 	AZHints      []string `json:"az_hints,omitempty"`
+}
+
+// place is what a network has to itself on the physical network that it is on.
+func (n *Network) place() string {
+	if n.VLAN == 0 {
+		return n.Physical
+	}
+	return pair(n.Physical, strconv.Itoa(n.VLAN))
 }
 
 // Subnet is the addressing of a network.
@@ -199,7 +208,7 @@ func register(db *store.DB) collections {
 	return collections{
 		networks: collect(db, "network", keys[Network]{
 			"vni":      func(n *Network) []string { return append(number(n.VNI), number(n.Join)...) },
-			"physical": func(n *Network) []string { return one(n.Physical) },
+			"physical": func(n *Network) []string { return one(n.place()) },
 		}, keys[Network]{"external": func(n *Network) []string { return flag(n.External) }}),
 		subnets: collect(db, "subnet", nil, keys[Subnet]{
 			"network": func(n *Subnet) []string { return one(n.NetworkID) },

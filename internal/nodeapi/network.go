@@ -19,7 +19,9 @@ type NetState struct {
 // Network is one layer-2 segment.
 type Network struct {
 	ID        string   `json:"id"`
-	VNI       int      `json:"vni"` // VXLAN id; 0: on this node alone, or joined by a provider's network
+	VNI       int      `json:"vni"`      // VXLAN id; 0: on this node alone, or joined by a provider's network
+	Physical  string   `json:"physical"` // the provider's network that it is on, or ""
+	VLAN      int      `json:"vlan"`     // its tag there; 0: untagged
 	MTU       int      `json:"mtu"`
 	External  bool     `json:"external"`
 	DNSDomain string   `json:"dns_domain"`
@@ -32,7 +34,7 @@ type Network struct {
 	// HostEnd is this host's own place in an external network that several hosts
 	// share; nil: it has the gateway's address only.
 	HostEnd *HostEnd `json:"host_end,omitempty"`
-	// Endpoints are what other nodes have on an external network besides ports.
+	// Endpoints are what other nodes alone have on the network besides ports.
 	Endpoints []Endpoint `json:"endpoints,omitempty"`
 }
 
@@ -42,7 +44,8 @@ type HostEnd struct {
 	Addrs []netip.Prefix `json:"addrs"`
 }
 
-// Endpoint is a router's gateway with its floating IPs, or another host's end.
+// Endpoint is a router's gateway with its floating IPs, a leg of a router that is
+// on one node, or another host's end.
 type Endpoint struct {
 	MAC    string       `json:"mac"`
 	Addrs  []netip.Addr `json:"addrs"`
@@ -140,6 +143,7 @@ type Router struct {
 	GatewayHere bool       `json:"gateway_here"`
 	GatewayNode netip.Addr `json:"gateway_node"` // tunnel address, when not here; zero: nowhere
 	TransitVNI  int        `json:"transit_vni"`  // 0: the router is on one node
+	Central     bool       `json:"central"`      // no other node has an instance
 }
 
 // RouterInterface is a router's leg into a network.

@@ -12,9 +12,8 @@
 // The inet hooks see bridged packets through br_netfilter, which shows them the
 // bridge but not the port; the mark carries the port across. Devices of
 // routers and of DHCP have no number (mark 0) and are trusted, and so is the
-// VXLAN port of a network: what comes from there has been judged by the node
-// where its sender is. What every node has of its own (DHCP, routers) does not
-// leave by it. Ports are
+// edge of a network, by which it reaches other nodes: what comes from there has
+// been judged by the node where its sender is. Ports are
 // elements of sets and verdict maps, so that the number of rules that a packet
 // meets does not grow with the number of ports. Ports with the same groups
 // share one chain (a profile).
@@ -42,12 +41,11 @@ type Compiler struct {
 	marks map[string]uint16
 	used  map[uint16]bool
 	next  uint16
-	spans bool
 }
 
-// NewCompiler makes a Compiler without ports. spans: networks reach other nodes.
-func NewCompiler(spans bool) *Compiler {
-	return &Compiler{spans: spans, marks: map[string]uint16{}, used: map[uint16]bool{}}
+// NewCompiler makes a Compiler without ports.
+func NewCompiler() *Compiler {
+	return &Compiler{marks: map[string]uint16{}, used: map[uint16]bool{}}
 }
 
 // Ruleset is what the node's namespace should hold.
@@ -56,16 +54,13 @@ type Ruleset struct {
 }
 
 // Compile compiles the local ports of st. zones has the conntrack zone of each
-// network by id.
-func (c *Compiler) Compile(st *nodeapi.NetState, zones map[string]uint16) Ruleset {
+// network by id, edges the edge of each network that has one.
+func (c *Compiler) Compile(st *nodeapi.NetState, zones map[string]uint16, edges map[string]Edge) Ruleset {
 	r := Ruleset{Bridge: bridgeTable(), Inet: inetTable()}
 	for id, zone := range zones {
 		r.Inet.AddElement("zones", quote(ifname.Bridge(id)), strconv.Itoa(int(zone)))
 	}
-	if c.spans {
-		keepHome(st, r.Bridge)
-		announce(st, r.Bridge)
-	}
+	fillEdges(st, r.Bridge, edges)
 	groups := newGroups(st, r.Inet)
 	live := make(map[string]bool, len(st.Ports))
 	for i := range st.Ports {
@@ -84,7 +79,7 @@ func (c *Compiler) Compile(st *nodeapi.NetState, zones map[string]uint16) Rulese
 			r.Bridge.AddElement("senders", mark, "goto antispoof")
 			r.Bridge.AddElement("secured", mark, "")
 			sources(r.Bridge, p, mark)
-			if c.spans && len(p.AllowedPairs) > 0 {
+			if len(p.AllowedPairs) > 0 && edges[p.NetworkID].overlay() {
 				shared(r.Bridge, p, mark)
 			}
 			in, out := groups.profile(p)
@@ -149,93 +144,15 @@ func bridgeTable() nft.Table {
 		"ether type ip6 meta mark . ether saddr . ip6 saddr @nets6 accept",
 		"drop",
 	}}
-	t.Declare("everywhere", "type ifname . ether_addr")
-	t.Declare("served", "type ifname")
-	t.Declare("asked", "type ifname")
-	t.Declare("sharing", "type mark")
-	t.Declare("fixed4", "type mark . ipv4_addr")
-	t.Declare("gratuitous", "type ipv4_addr . ipv4_addr")
-	t.Declare("homes", "type ether_addr")
-	t.Chains["shared"] = nft.Chain{Hook: "type filter hook prerouting priority -290; policy accept", Rules: []string{
-		"meta mark != @sharing accept",
-		"ether type != arp accept",
-		"meta mark . arp saddr ip @fixed4 accept",
-		// The bridge keeps an announcement off the overlay, which it knows by its target.
-		"arp saddr ip . arp daddr ip @gratuitous arp daddr ip set 255.255.255.255",
-		// An answer to a router is for its instances on all nodes: any of them may have asked.
-		"arp operation reply ether daddr @homes ether daddr set ff:ff:ff:ff:ff:ff",
-	}}
-	t.Chains["overlay"] = nft.Chain{Rules: []string{
-		// Where an address may be at several ports, only they know who has it.
-		"oifname @asked ether type arp arp operation request accept",
-		"oifname . ether saddr @everywhere ether daddr & 01:00:00:00:00:00 == 01:00:00:00:00:00 drop",
-		"oifname @served udp dport { 67, 547 } drop",
-		"oifname @served icmpv6 type nd-router-solicit drop",
-	}}
+	declareEdges(t)
 	t.Chains["forward"] = nft.Chain{Hook: "type filter hook forward priority -200; policy accept", Rules: []string{
-		`oifname "vx-*" jump overlay`,
+		"oifname @edges jump edge",
 		"meta mark set 0",
 		"meta mark set oifname map @ports",
 		"meta mark @down drop",
 		"meta mark @secured ether type != { ip, ip6, arp } drop",
 	}}
 	return t
-}
-
-// keepHome fills in what stays on this node: what DHCP and routers send to
-// everyone, because every node has them with the same addresses, and what
-// servers ask them.
-func keepHome(st *nodeapi.NetState, t nft.Table) {
-	add := func(network, mac string) {
-		if hw, err := net.ParseMAC(mac); err == nil {
-			t.AddElement("everywhere", quote(ifname.Overlay(network))+" . "+hw.String(), "")
-		}
-	}
-	for _, n := range st.Networks {
-		if n.ServicePortID != "" {
-			add(n.ID, n.ServiceMAC)
-			t.AddElement("served", quote(ifname.Overlay(n.ID)), "")
-		}
-	}
-	for _, r := range st.Routers {
-		for _, l := range r.Interfaces {
-			add(l.NetworkID, l.MAC)
-		}
-	}
-}
-
-// announce fills in where addresses are shared by ports on several nodes: those
-// of allowed address pairs, which ports take over from each other by announcing
-// them.
-func announce(st *nodeapi.NetState, t nft.Table) {
-	for i := range st.Ports {
-		if len(st.Ports[i].AllowedPairs) > 0 {
-			t.AddElement("asked", quote(ifname.Overlay(st.Ports[i].NetworkID)), "")
-		}
-	}
-	for _, r := range st.Routers {
-		for _, l := range r.Interfaces {
-			if hw, err := net.ParseMAC(l.MAC); err == nil {
-				t.AddElement("homes", hw.String(), "")
-			}
-		}
-	}
-}
-
-// shared fills in which addresses a local port shares. Only single ones can be
-// told to be announcements.
-func shared(t nft.Table, p *nodeapi.Port, mark string) {
-	t.AddElement("sharing", mark, "")
-	for _, ip := range p.FixedIPs {
-		if ip.Addr.Is4() {
-			t.AddElement("fixed4", mark+" . "+ip.Addr.String(), "")
-		}
-	}
-	for _, pair := range p.AllowedPairs {
-		if a := pair.Prefix.Addr(); a.Is4() && pair.Prefix.IsSingleIP() {
-			t.AddElement("gratuitous", a.String()+" . "+a.String(), "")
-		}
-	}
 }
 
 func inetTable() nft.Table {

@@ -27,4 +27,7 @@ func ServiceOuter(portID string) string { return "vs-" + cut(portID) }
 func Overlay(networkID string) string { return "vx-" + cut(networkID) }
 func Transit(routerID string) string  { return "qt-" + cut(routerID) }
 
+// VLAN is the device of a network's VLAN on a provider's device.
+func VLAN(networkID string) string { return "vl-" + cut(networkID) }
+
 func cut(id string) string { return id[:min(len(id), 11)] }
