@@ -50,8 +50,15 @@ func (p *Plane) Apply(ctx context.Context, st nodeapi.NetState) error {
 		note("ports", p.ensureTaps())
 		p.forget(&old, &st)
 	}
-	ports := portsByNetwork(&st)
-	segs := segments(&st, ports)
+	p.populate(ctx, &st, verify, note)
+	note("removing networks", p.removeNetworks())
+	return errors.Join(errs...)
+}
+
+// populate makes what is on the bridges besides taps.
+func (p *Plane) populate(ctx context.Context, st *nodeapi.NetState, verify bool, note func(string, error)) {
+	ports := portsByNetwork(st)
+	segs := segments(st, ports)
 	for _, n := range st.Networks {
 		note("services of network "+n.ID, p.ensureService(ctx, segs[n.ID], verify))
 	}
@@ -64,8 +71,6 @@ func (p *Plane) Apply(ctx context.Context, st nodeapi.NetState) error {
 	for _, n := range st.Networks {
 		note("overlay of network "+n.ID, p.ensureOverlay(n, ports[n.ID], &tables))
 	}
-	note("removing networks", p.removeNetworks())
-	return errors.Join(errs...)
 }
 
 // base makes the node's namespace, which forwards between bridge ports only.

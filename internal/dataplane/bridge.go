@@ -36,21 +36,8 @@ func (p *Plane) ensureBridge(n nodeapi.Network, verify bool) error {
 			return err
 		}
 	}
-	name := ifname.Bridge(n.ID)
-	link, err := h.LinkByName(name)
+	link, err := makeBridge(h, n)
 	if err != nil {
-		off := false
-		attrs := netlink.NewLinkAttrs()
-		attrs.Name, attrs.MTU = name, orDefault(n.MTU)
-		// Nobody queries for multicast listeners here, so snooping would lose members.
-		if err := h.LinkAdd(&netlink.Bridge{LinkAttrs: attrs, MulticastSnooping: &off}); err != nil {
-			return fmt.Errorf("adding bridge %s: %w", name, err)
-		}
-		if link, err = h.LinkByName(name); err != nil {
-			return err
-		}
-	}
-	if err := setMAC(h, link, bridgeMAC(n.ID)); err != nil {
 		return err
 	}
 	if err := p.zone(h, link, n.ID); err != nil {
@@ -69,6 +56,25 @@ func (p *Plane) ensureBridge(n nodeapi.Network, verify bool) error {
 	}
 	p.bridges[n.ID] = n
 	return nil
+}
+
+// makeBridge finds a network's bridge and makes it when there is none.
+func makeBridge(h *netlink.Handle, n nodeapi.Network) (netlink.Link, error) {
+	name := ifname.Bridge(n.ID)
+	link, err := h.LinkByName(name)
+	if err != nil {
+		off := false
+		attrs := netlink.NewLinkAttrs()
+		attrs.Name, attrs.MTU = name, orDefault(n.MTU)
+		// Nobody queries for multicast listeners here, so snooping would lose members.
+		if err := h.LinkAdd(&netlink.Bridge{LinkAttrs: attrs, MulticastSnooping: &off}); err != nil {
+			return nil, fmt.Errorf("adding bridge %s: %w", name, err)
+		}
+		if link, err = h.LinkByName(name); err != nil {
+			return nil, err
+		}
+	}
+	return link, setMAC(h, link, bridgeMAC(n.ID))
 }
 
 // bridgeMAC is a MAC for a bridge. Left alone a bridge takes one of its ports'

@@ -260,6 +260,13 @@ func (f *frames) seen() [][]byte {
 	}
 }
 
+// udp picks the frames of UDP over IPv4 to a port.
+func udp(frames [][]byte, port uint16) [][]byte {
+	return slices.DeleteFunc(frames, func(f []byte) bool {
+		return len(f) < 38 || f[23] != 17 || binary.BigEndian.Uint16(f[36:]) != port
+	})
+}
+
 // run runs a program inside a namespace and gives its output.
 func (c *cluster) run(ns *netns.NS, args ...string) string {
 	c.Helper()

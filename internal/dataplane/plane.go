@@ -87,27 +87,35 @@ type Plane struct {
 
 var nameRE = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,11}$`)
 
-// New checks cfg and makes a Plane. It changes nothing on the machine.
-func New(cfg Config) (*Plane, error) {
+// check finds what a Plane could not work with.
+func (cfg *Config) check() error {
 	if !nameRE.MatchString(cfg.Name) {
-		return nil, fmt.Errorf("data plane: name %q is not 1 to 12 of a-z, 0-9 and -", cfg.Name)
+		return fmt.Errorf("data plane: name %q is not 1 to 12 of a-z, 0-9 and -", cfg.Name)
 	}
 	for _, e := range cfg.External {
 		if e.Device != "" {
 			continue
 		}
 		if cfg.HostLink == "" || len(cfg.HostLink) > 14 {
-			return nil, fmt.Errorf("data plane: host link %q is not 1 to 14 bytes", cfg.HostLink)
+			return fmt.Errorf("data plane: host link %q is not 1 to 14 bytes", cfg.HostLink)
 		}
 		if !e.CIDR.Contains(e.HostAddr) {
-			return nil, fmt.Errorf("data plane: host address %s is not in %s", e.HostAddr, e.CIDR)
+			return fmt.Errorf("data plane: host address %s is not in %s", e.HostAddr, e.CIDR)
 		}
 	}
 	if cfg.TunnelPort < 0 || cfg.TunnelPort > 65535 {
-		return nil, fmt.Errorf("data plane: %d is no UDP port", cfg.TunnelPort)
+		return fmt.Errorf("data plane: %d is no UDP port", cfg.TunnelPort)
 	}
 	if cfg.Tunnel.Zone() != "" || cfg.Tunnel.IsValid() && cfg.Tunnel != cfg.Tunnel.Unmap() {
-		return nil, fmt.Errorf("data plane: tunnel address %s is not a plain one", cfg.Tunnel)
+		return fmt.Errorf("data plane: tunnel address %s is not a plain one", cfg.Tunnel)
+	}
+	return nil
+}
+
+// New checks cfg and makes a Plane. It changes nothing on the machine.
+func New(cfg Config) (*Plane, error) {
+	if err := cfg.check(); err != nil {
+		return nil, err
 	}
 	if cfg.TunnelPort == 0 {
 		cfg.TunnelPort = 4789 // RFC 7348

@@ -155,6 +155,13 @@ func (p *Plane) ensureWayOut(r *router, spec nodeapi.Router, segs map[string]*se
 			out(transitAddr(via), transit)
 		}
 	}
+	return append(routes, staticRoutes(spec, transit)...), errors.Join(errs...)
+}
+
+// staticRoutes are the router's own routes. A next hop that is outside is beyond
+// the gateway, wherever that is.
+func staticRoutes(spec nodeapi.Router, transit netlink.Link) []wantRoute {
+	var routes []wantRoute
 	for _, x := range spec.Routes {
 		w := wantRoute{dst: x.Destination.Masked(), via: x.NextHop}
 		if spec.Gateway != nil && !spec.GatewayHere && !inside(spec, x.NextHop) {
@@ -165,7 +172,7 @@ func (p *Plane) ensureWayOut(r *router, spec nodeapi.Router, segs map[string]*se
 		}
 		routes = append(routes, w)
 	}
-	return routes, errors.Join(errs...)
+	return routes
 }
 
 func (p *Plane) ensureGateway(r *router, spec nodeapi.Router, device string, segs map[string]*segment.Segment) (netlink.Link, error) {

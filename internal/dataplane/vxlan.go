@@ -38,6 +38,9 @@ func (p *Plane) ensureVXLAN(ns *netns.NS, v vxlan) (netlink.Link, error) {
 		link = nil
 	}
 	if err != nil || link == nil {
+		if p.hostRules == nil {
+			return nil, fmt.Errorf("%s waits for the host's rules: without them anybody could send to it", v.name)
+		}
 		attrs := netlink.NewLinkAttrs()
 		attrs.Name, attrs.MTU, attrs.Namespace = v.name, orDefault(v.mtu), netlink.NsFd(ns.FD())
 		err := host.LinkAdd(&netlink.Vxlan{

@@ -53,54 +53,68 @@ func (s *Service) NetState(node string) nodeapi.NetState {
 	return st
 }
 
-// reached are the networks and routers that a node has: from its ports on
-// through routers to further networks, since the sender's node routes all the
-// way; the external networks, and routers whose gateway it has. A node that is
-// alone has all routers.
+// reach is what a node has, as it is found: from its ports on through routers to
+// further networks, since the sender's node routes all the way.
+type reach struct {
+	*call
+	node              string
+	networks, routers map[string]bool
+	todo              []string // networks whose routers are to be found
+}
+
+// reached are the networks and routers that a node has: those that its ports
+// reach, the external networks, and routers whose gateway it has. A node that
+// is alone has all routers.
 func (c *call) reached(node string) (networks, routers map[string]bool) {
-	networks, routers = map[string]bool{}, map[string]bool{}
-	var todo []string
-	reach := func(network string) {
-		if !networks[network] {
-			networks[network] = true
-			todo = append(todo, network)
-		}
-	}
-	router := func(id string) {
-		legs := c.interfaces(id)
-		r, err := c.routers.Get(id)
-		if err != nil || routers[id] || r.GatewayID == "" && len(legs) == 0 ||
-			c.central(id) && c.members.gateway(id).ID != node {
-			return
-		}
-		routers[id] = true
-		for _, p := range legs {
-			reach(p.NetworkID)
-		}
-	}
+	x := reach{call: c, node: node, networks: map[string]bool{}, routers: map[string]bool{}}
 	for _, p := range c.ports.By("host", node) {
 		if !serviceOwned(p.DeviceOwner) {
-			reach(p.NetworkID)
+			x.network(p.NetworkID)
 		}
 	}
 	for _, r := range c.routers.All() {
 		if c.members.alone() || (r.GatewayID != "" || c.central(r.ID)) && c.members.gateway(r.ID).ID == node {
-			router(r.ID)
+			x.router(r.ID)
 		}
 	}
-	for len(todo) > 0 {
-		id := todo[0]
-		todo = todo[1:]
+	for len(x.todo) > 0 {
+		id := x.todo[0]
+		x.todo = x.todo[1:]
 		for _, p := range c.ports.By("network", id) {
 			if p.DeviceOwner == ownerInterface {
-				router(p.DeviceID)
+				x.router(p.DeviceID)
 			}
 		}
 	}
 	for _, n := range c.networks.By("external", "yes") {
-		networks[n.ID] = true
+		x.networks[n.ID] = true
 	}
-	return networks, routers
+	return x.networks, x.routers
+}
+
+func (x *reach) network(id string) {
+	if !x.networks[id] {
+		x.networks[id] = true
+		x.todo = append(x.todo, id)
+	}
+}
+
+func (x *reach) router(id string) {
+	if x.routers[id] {
+		return
+	}
+	legs := x.interfaces(id)
+	r, err := x.call.routers.Get(id)
+	switch {
+	case err != nil, r.GatewayID == "" && len(legs) == 0:
+		return
+	case x.central(id) && x.members.gateway(id).ID != x.node:
+		return
+	}
+	x.routers[id] = true
+	for _, p := range legs {
+		x.network(p.NetworkID)
+	}
 }
 
 // nodeGroups are the groups and, for their members, those that their rules name.
