@@ -34,21 +34,31 @@ func (p *Plane) Apply(ctx context.Context, st nodeapi.NetState) error {
 	}
 	if verify {
 		clear(p.bridges) // so that each one is looked at
-		p.rules = nil
+		clear(p.overlays)
+		p.rules, p.hostRules = nil, nil
 	}
 	old := p.state
 	p.state, p.applied = st, true
 	note("removing routers", p.removeRouters())
 	for _, n := range st.Networks {
-		note("network "+n.ID, p.ensureBridge(ctx, n, verify))
+		note("network "+n.ID, p.ensureBridge(n, verify))
 	}
+	note("the host's rules", p.ensureHostRules(ctx))
 	note("security groups", p.ensureRules(ctx))
 	if p.rules != nil {
 		p.publish(ctx)
 		note("ports", p.ensureTaps())
 		p.forget(&old, &st)
 	}
-	segs := segments(&st)
+	p.populate(ctx, &st, verify, note)
+	note("removing networks", p.removeNetworks())
+	return errors.Join(errs...)
+}
+
+// populate makes what is on the bridges besides taps.
+func (p *Plane) populate(ctx context.Context, st *nodeapi.NetState, verify bool, note func(string, error)) {
+	ports := portsByNetwork(st)
+	segs := segments(st, ports)
 	for _, n := range st.Networks {
 		note("services of network "+n.ID, p.ensureService(ctx, segs[n.ID], verify))
 	}
@@ -57,8 +67,10 @@ func (p *Plane) Apply(ctx context.Context, st nodeapi.NetState) error {
 			note("router "+r.ID, p.ensureRouter(ctx, r, segs, verify))
 		}
 	}
-	note("removing networks", p.removeNetworks())
-	return errors.Join(errs...)
+	var tables neighbours
+	for _, n := range st.Networks {
+		note("overlay of network "+n.ID, p.ensureOverlay(n, ports[n.ID], &tables))
+	}
 }
 
 // base makes the node's namespace, which forwards between bridge ports only.
@@ -83,7 +95,7 @@ func (p *Plane) base(verify bool) error {
 
 // ensureRules puts the firewall in place: all of it at first, later what changed.
 func (p *Plane) ensureRules(ctx context.Context) error {
-	now := p.compiler.Compile(&p.state, p.zones)
+	now := p.compiler.Compile(&p.state, p.zones, p.edges())
 	script := now.Bridge.Replace() + now.Inet.Replace()
 	if p.rules != nil {
 		script = now.Bridge.Diff(p.rules.Bridge) + now.Inet.Diff(p.rules.Inet)
@@ -111,13 +123,17 @@ func (p *Plane) publish(ctx context.Context) {
 	p.changed = make(chan struct{})
 }
 
-// segments indexes the ports of every network.
-func segments(st *nodeapi.NetState) map[string]*segment.Segment {
+func portsByNetwork(st *nodeapi.NetState) map[string][]*nodeapi.Port {
 	ports := make(map[string][]*nodeapi.Port, len(st.Networks))
 	for i := range st.Ports {
 		p := &st.Ports[i]
 		ports[p.NetworkID] = append(ports[p.NetworkID], p)
 	}
+	return ports
+}
+
+// segments indexes the ports of every network.
+func segments(st *nodeapi.NetState, ports map[string][]*nodeapi.Port) map[string]*segment.Segment {
 	segs := make(map[string]*segment.Segment, len(st.Networks))
 	for _, n := range st.Networks {
 		segs[n.ID] = segment.New(n, ports[n.ID])
@@ -158,6 +174,11 @@ func (p *Plane) removeNetworks() error {
 	for id := range p.bridges {
 		if !bridges[id] {
 			delete(p.bridges, id)
+		}
+	}
+	for id := range p.overlays {
+		if !bridges[id] {
+			delete(p.overlays, id)
 		}
 	}
 	for id := range p.zones {

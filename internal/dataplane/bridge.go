@@ -1,9 +1,10 @@
 package dataplane
 
 import (
-	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"strconv"
 	"strings"
@@ -20,8 +21,9 @@ const aliasPrefix = "strata zone "
 
 // ensureBridge makes the bridge of a network and, for an external one that
 // this node serves, the host's link into it.
-func (p *Plane) ensureBridge(ctx context.Context, n nodeapi.Network, verify bool) error {
-	if was, ok := p.bridges[n.ID]; ok && was.MTU == n.MTU && was.External == n.External && same(was.Subnets, n.Subnets) {
+func (p *Plane) ensureBridge(n nodeapi.Network, verify bool) error {
+	if was, ok := p.bridges[n.ID]; ok && was.MTU == n.MTU && was.External == n.External && was.Physical == n.Physical && was.VLAN == n.VLAN &&
+		same(was.Subnets, n.Subnets) && same(was.HostEnd, n.HostEnd) {
 		return nil
 	}
 	delete(p.bridges, n.ID)
@@ -34,6 +36,30 @@ func (p *Plane) ensureBridge(ctx context.Context, n nodeapi.Network, verify bool
 			return err
 		}
 	}
+	link, err := makeBridge(h, n)
+	if err != nil {
+		return err
+	}
+	if err := p.zone(h, link, n.ID); err != nil {
+		return err
+	}
+	if err := raise(h, link, orDefault(n.MTU)); err != nil {
+		return err
+	}
+	if err := p.ensureWire(n); err != nil {
+		return err
+	}
+	if n.External {
+		if err := p.ensureExternal(n); err != nil {
+			return err
+		}
+	}
+	p.bridges[n.ID] = n
+	return nil
+}
+
+// makeBridge finds a network's bridge and makes it when there is none.
+func makeBridge(h *netlink.Handle, n nodeapi.Network) (netlink.Link, error) {
 	name := ifname.Bridge(n.ID)
 	link, err := h.LinkByName(name)
 	if err != nil {
@@ -42,25 +68,20 @@ func (p *Plane) ensureBridge(ctx context.Context, n nodeapi.Network, verify bool
 		attrs.Name, attrs.MTU = name, orDefault(n.MTU)
 		// Nobody queries for multicast listeners here, so snooping would lose members.
 		if err := h.LinkAdd(&netlink.Bridge{LinkAttrs: attrs, MulticastSnooping: &off}); err != nil {
-			return fmt.Errorf("adding bridge %s: %w", name, err)
+			return nil, fmt.Errorf("adding bridge %s: %w", name, err)
 		}
 		if link, err = h.LinkByName(name); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	if err := p.zone(h, link, n.ID); err != nil {
-		return err
-	}
-	if err := raise(h, link, orDefault(n.MTU)); err != nil {
-		return err
-	}
-	if n.External {
-		if err := p.ensureExternal(ctx, n); err != nil {
-			return err
-		}
-	}
-	p.bridges[n.ID] = n
-	return nil
+	return link, setMAC(h, link, bridgeMAC(n.ID))
+}
+
+// bridgeMAC is a MAC for a bridge. Left alone a bridge takes one of its ports'
+// and changes it as ports come, and forgets its neighbours each time.
+func bridgeMAC(networkID string) string {
+	sum := sha256.Sum256([]byte(networkID))
+	return net.HardwareAddr(append([]byte{0x02}, sum[:5]...)).String()
 }
 
 // zone keeps or chooses the conntrack zone of a network, and writes it on the bridge.
@@ -107,7 +128,7 @@ func (p *Plane) loadZones(h *netlink.Handle) error {
 	return nil
 }
 
-// removeLinks removes the bridges and taps in the node's namespace that nobody
+// removeLinks removes the bridges, taps and overlays in the node's namespace that nobody
 // wants. The veths of routers and services go with their namespaces.
 func (p *Plane) removeLinks() error {
 	h, err := p.node.Link()
@@ -121,6 +142,12 @@ func (p *Plane) removeLinks() error {
 	want := map[string]bool{}
 	for _, n := range p.state.Networks {
 		want[ifname.Bridge(n.ID)] = true
+		if p.spans(n) {
+			want[ifname.Overlay(n.ID)] = true
+		}
+		if w, ok, _ := p.wire(n); ok && w.vlan > 0 {
+			want[w.port] = true
+		}
 	}
 	for _, port := range p.state.Ports {
 		if port.Local {
@@ -130,7 +157,7 @@ func (p *Plane) removeLinks() error {
 	var errs []error
 	for _, l := range links {
 		name := l.Attrs().Name
-		ours := slices.ContainsFunc([]string{ifname.Bridge(""), ifname.Tap("")}, func(prefix string) bool {
+		ours := slices.ContainsFunc([]string{ifname.Bridge(""), ifname.Tap(""), ifname.Overlay(""), ifname.VLAN("")}, func(prefix string) bool {
 			return strings.HasPrefix(name, prefix)
 		})
 		if ours && !want[name] {

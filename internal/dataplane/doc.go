@@ -5,15 +5,24 @@
 // # What it makes
 //
 //	host                  one veth (Config.HostLink) with the external gateway's address,
-//	                      table inet strata-<name> for masquerading, ip_forward
-//	<name>-node           a bridge per network with the servers' taps; tables bridge and
-//	                      inet strata (package firewall); no address, no route
+//	                      table inet strata-<name> for masquerading and for who may
+//	                      send VXLAN, ip_forward
+//	<name>-node           a bridge per network with the servers' taps and, across nodes,
+//	                      a VXLAN port; tables bridge and inet strata (package
+//	                      firewall); no address, no route
 //	<name>-net-<network>  the network's DHCP port: DHCP, DNS and metadata listen there
 //	<name>-qr-<router>    a router: legs into networks, NAT, floating IPs, metadata
 //
 // Each network has a namespace of its own for services and each router one too,
-// because addresses of tenants overlap. A later VXLAN device joins a bridge as
-// one more of its ports, in the node's namespace.
+// because addresses of tenants overlap.
+//
+// # Across nodes
+//
+// With Config.Tunnel, networks and routers reach other nodes; RFD 7 says how and
+// why. Who is where comes with the state and is never learned. The sender's
+// node routes; what leaves by a gateway goes over the router's transit to the
+// one node that has it. DHCP and routers are the same on every node, and each
+// node keeps to its own.
 //
 // # Invariants
 //

@@ -53,7 +53,7 @@ func port(tenant, n, host int, groups ...string) nodeapi.Port {
 
 // router is tenant's router: .1 in each network, 172.24.4.(100+tenant) outside.
 func routerOf(tenant int, nets ...int) nodeapi.Router {
-	r := nodeapi.Router{ID: fmt.Sprintf("router%d-0000", tenant), AdminUp: true}
+	r := nodeapi.Router{ID: fmt.Sprintf("router%d-0000", tenant), AdminUp: true, GatewayHere: true}
 	for _, n := range nets {
 		r.Interfaces = append(r.Interfaces, nodeapi.RouterInterface{
 			PortID: fmt.Sprintf("t%dqr%d000-0000", tenant, n), NetworkID: netID(tenant, n),

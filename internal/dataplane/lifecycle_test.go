@@ -108,9 +108,10 @@ func TestBadObjectsHurtNobodyElse(t *testing.T) {
 	w.state.Ports[0].MAC = `"; flush ruleset`
 	w.state.Networks[4].ID = "x { y"
 	w.state.Routers[1].Interfaces[0].NetworkID = "absent-network"
+	w.state.Networks[3].Endpoints = []nodeapi.Endpoint{{MAC: "} drop"}}
 	w.state.Gen = 1
 	err := w.Plane.Apply(t.Context(), w.state)
-	for _, want := range []string{portID(1, 1, 10), "x { y", "absent-network"} {
+	for _, want := range []string{portID(1, 1, 10), "x { y", "absent-network", "} drop"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("the error does not name %q: %v", want, err)
 		}

@@ -66,12 +66,22 @@ func (p *Plane) ensureLeg(ns *netns.NS, l leg) (netlink.Link, error) {
 	if err := plug(node, outer, l.bridge, mtu); err != nil {
 		return nil, err
 	}
-	if inner.Attrs().HardwareAddr.String() != mac.String() {
-		if err := in.LinkSetHardwareAddr(inner, mac); err != nil {
-			return nil, fmt.Errorf("setting the MAC of %s: %w", l.inner, err)
-		}
+	if err := setMAC(in, inner, l.mac); err != nil {
+		return nil, err
 	}
 	return inner, raise(in, inner, mtu)
+}
+
+// setMAC gives a device its MAC when it has another.
+func setMAC(h *netlink.Handle, link netlink.Link, mac string) error {
+	hw, err := net.ParseMAC(mac)
+	if err != nil || link.Attrs().HardwareAddr.String() == hw.String() {
+		return err
+	}
+	if err := h.LinkSetHardwareAddr(link, hw); err != nil {
+		return fmt.Errorf("setting the MAC of %s: %w", link.Attrs().Name, err)
+	}
+	return nil
 }
 
 // plug puts a device of the node's namespace onto a bridge and sets it up.

@@ -28,6 +28,10 @@ func (r *router) ensureRules(ctx context.Context, spec nodeapi.Router) error {
 
 // routerTable compiles a router. Mark 1 is on packets that came from the
 // external network.
+//
+// Connections are tracked only where both directions pass: at the gateway. What
+// goes from network to network is routed by the sender's node, and the answer by
+// the other node's instance, so that each would see half and call it invalid.
 func routerTable(spec nodeapi.Router) nft.Table {
 	t := nft.NewTable("inet", firewall.TableName)
 	t.Declare("floating", "type ipv4_addr : ipv4_addr")
@@ -39,7 +43,13 @@ func routerTable(spec nodeapi.Router) nft.Table {
 	}}
 	forward := []string{"ip daddr 169.254.0.0/16 drop", "ct state invalid drop"}
 	var pre, post []string
-	if g := spec.Gateway; g != nil {
+	tracked := spec.Gateway != nil && spec.GatewayHere
+	untracked := `iifname "qr-*" notrack`
+	if tracked {
+		untracked = `iifname "qr-*" fib daddr oifname "qr-*" notrack`
+	}
+	t.Chains["untracked"] = nft.Chain{Hook: "type filter hook prerouting priority -300; policy accept", Rules: []string{untracked}}
+	if g := spec.Gateway; tracked {
 		device := ifname.GatewayInner(g.PortID)
 		if g.EnableSNAT {
 			// Networks behind translation are private: from outside only floating IPs lead in.

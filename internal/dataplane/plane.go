@@ -11,6 +11,7 @@ import (
 	"sync"
 
 	"github.com/strata-cloud/strata/internal/dataplane/firewall"
+	"github.com/strata-cloud/strata/internal/dataplane/nft"
 	"github.com/strata-cloud/strata/internal/netns"
 	"github.com/strata-cloud/strata/internal/nodeapi"
 )
@@ -22,8 +23,19 @@ type Config struct {
 	Name string
 	// HostLink names the veth on the host's side, at most 15 bytes.
 	HostLink string
+	// Host is the namespace that has the node's links to the world; nil: the one
+	// that this process runs in. The Plane does not close it.
+	Host *netns.NS
+	// Tunnel is this node's address for the VXLAN of networks that span nodes;
+	// zero: networks end at this node.
+	Tunnel netip.Addr
+	// TunnelPort is the UDP port of VXLAN on all nodes of the cloud. Default 4789.
+	TunnelPort int
 	// External lists the external networks that this node serves.
 	External []External
+	// Providers gives the host's device on each provider's (physical) network that
+	// networks of the types flat and vlan are on, lent to the cloud for good.
+	Providers map[string]string
 	// NoMasquerade leaves traffic from external networks to the world as it is;
 	// the operator then routes or translates it.
 	NoMasquerade bool
@@ -43,6 +55,9 @@ type External struct {
 	NetworkID string       // empty: the external network with a subnet that is CIDR
 	CIDR      netip.Prefix // of the public subnet
 	HostAddr  netip.Addr   // what the host carries: the subnet's gateway
+	// Device is the host's device on the provider's network that this network is,
+	// lent to the cloud for good; then the host carries no address.
+	Device string
 }
 
 // Plane is the data plane of one node.
@@ -51,17 +66,19 @@ type Plane struct {
 	log  *slog.Logger
 	host *netns.NS
 
-	mu       sync.Mutex // one Apply, Tap or Reset at a time
-	node     *netns.NS  // nil before the first Apply
-	applied  bool       // something has been applied by this process
-	state    nodeapi.NetState
-	compiler *firewall.Compiler
-	rules    *firewall.Ruleset // what the kernel has, nil when not known
-	zones    map[string]uint16 // of networks, by id
-	bridges  map[string]nodeapi.Network
-	services map[string]*service
-	routers  map[string]*router
-	reported map[string]bool // ports by id: last Up that OnStatus was told
+	mu        sync.Mutex // one Apply, Tap or Reset at a time
+	node      *netns.NS  // nil before the first Apply
+	applied   bool       // something has been applied by this process
+	state     nodeapi.NetState
+	compiler  *firewall.Compiler
+	rules     *firewall.Ruleset // what the kernel has, nil when not known
+	hostRules *nft.Table        // what the host has of ours, nil when not known
+	zones     map[string]uint16 // of networks, by id
+	bridges   map[string]nodeapi.Network
+	overlays  map[string]overlay // as realised, by network
+	services  map[string]*service
+	routers   map[string]*router
+	reported  map[string]bool // ports by id: last Up that OnStatus was told
 
 	portsMu sync.Mutex
 	ports   map[string]nodeapi.Port // local ports whose rules are in place
@@ -70,18 +87,38 @@ type Plane struct {
 
 var nameRE = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,11}$`)
 
-// New checks cfg and makes a Plane. It changes nothing on the machine.
-func New(cfg Config) (*Plane, error) {
+// check finds what a Plane could not work with.
+func (cfg *Config) check() error {
 	if !nameRE.MatchString(cfg.Name) {
-		return nil, fmt.Errorf("data plane: name %q is not 1 to 12 of a-z, 0-9 and -", cfg.Name)
-	}
-	if len(cfg.External) > 0 && (cfg.HostLink == "" || len(cfg.HostLink) > 14) {
-		return nil, fmt.Errorf("data plane: host link %q is not 1 to 14 bytes", cfg.HostLink)
+		return fmt.Errorf("data plane: name %q is not 1 to 12 of a-z, 0-9 and -", cfg.Name)
 	}
 	for _, e := range cfg.External {
-		if !e.CIDR.Contains(e.HostAddr) {
-			return nil, fmt.Errorf("data plane: host address %s is not in %s", e.HostAddr, e.CIDR)
+		if e.Device != "" {
+			continue
 		}
+		if cfg.HostLink == "" || len(cfg.HostLink) > 14 {
+			return fmt.Errorf("data plane: host link %q is not 1 to 14 bytes", cfg.HostLink)
+		}
+		if !e.CIDR.Contains(e.HostAddr) {
+			return fmt.Errorf("data plane: host address %s is not in %s", e.HostAddr, e.CIDR)
+		}
+	}
+	if cfg.TunnelPort < 0 || cfg.TunnelPort > 65535 {
+		return fmt.Errorf("data plane: %d is no UDP port", cfg.TunnelPort)
+	}
+	if cfg.Tunnel.Zone() != "" || cfg.Tunnel.IsValid() && cfg.Tunnel != cfg.Tunnel.Unmap() {
+		return fmt.Errorf("data plane: tunnel address %s is not a plain one", cfg.Tunnel)
+	}
+	return nil
+}
+
+// New checks cfg and makes a Plane. It changes nothing on the machine.
+func New(cfg Config) (*Plane, error) {
+	if err := cfg.check(); err != nil {
+		return nil, err
+	}
+	if cfg.TunnelPort == 0 {
+		cfg.TunnelPort = 4789 // RFC 7348
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
@@ -89,14 +126,17 @@ func New(cfg Config) (*Plane, error) {
 	if cfg.Resolvers == nil {
 		cfg.Resolvers = hostResolvers("/etc/resolv.conf")
 	}
-	host, err := netns.Current()
-	if err != nil {
-		return nil, err
+	host := cfg.Host
+	if host == nil {
+		var err error
+		if host, err = netns.Current(); err != nil {
+			return nil, err
+		}
 	}
 	return &Plane{
 		cfg: cfg, log: cfg.Log, host: host,
 		compiler: firewall.NewCompiler(),
-		zones:    map[string]uint16{}, bridges: map[string]nodeapi.Network{},
+		zones:    map[string]uint16{}, bridges: map[string]nodeapi.Network{}, overlays: map[string]overlay{},
 		services: map[string]*service{}, routers: map[string]*router{},
 		reported: map[string]bool{},
 		ports:    map[string]nodeapi.Port{}, changed: make(chan struct{}),
@@ -124,7 +164,7 @@ func (p *Plane) Close() error {
 		errs = append(errs, p.node.Close())
 		p.node = nil
 	}
-	p.applied, p.rules = false, nil
+	p.applied, p.rules, p.hostRules = false, nil, nil
 	return errors.Join(errs...)
 }
 

@@ -18,29 +18,37 @@ func (p *Plane) Reset(ctx context.Context) error {
 	defer p.mu.Unlock()
 	clear(p.zones)
 	clear(p.bridges)
+	clear(p.overlays)
 	clear(p.reported)
 	p.state.Gen = 0
-	return errors.Join(err, Reset(ctx, p.cfg.Name))
+	return errors.Join(err, reset(ctx, p.host, p.cfg.Name))
 }
 
 // Reset removes every namespace, link and table of the cloud called name and
 // restores the host's settings. It needs nothing but the name, and nothing to
 // be running; servers that still run lose their network.
 func Reset(ctx context.Context, name string) error {
-	if !nameRE.MatchString(name) {
-		return fmt.Errorf("data plane: %q is not the name of a cloud", name)
-	}
 	host, err := netns.Current()
 	if err != nil {
 		return err
 	}
 	defer host.Close()
+	return reset(ctx, host, name)
+}
+
+func reset(ctx context.Context, host *netns.NS, name string) error {
+	if !nameRE.MatchString(name) {
+		return fmt.Errorf("data plane: %q is not the name of a cloud", name)
+	}
 	var errs []error
 	names, err := netns.List(name + "-")
 	errs = append(errs, err)
 	for _, ns := range names {
 		// Another cloud's name may begin with ours and a dash.
 		kind := strings.TrimPrefix(ns, name+"-")
+		if kind == "node" {
+			errs = append(errs, returnAll(ns, host))
+		}
 		if kind == "node" || strings.HasPrefix(kind, "net-") || strings.HasPrefix(kind, "qr-") {
 			errs = append(errs, removeNamespace(ns))
 		}
@@ -52,6 +60,16 @@ func Reset(ctx context.Context, name string) error {
 		errs = append(errs, nft.Run(ctx, host, "delete table inet "+hostTable(name)+"\n"))
 	}
 	return errors.Join(append(errs, giveForward(host, name))...)
+}
+
+// returnAll gives the host back what the node's namespace has of it.
+func returnAll(name string, host *netns.NS) error {
+	ns, err := netns.Open(name)
+	if err != nil {
+		return nil // a name without a namespace holds nothing
+	}
+	defer ns.Close()
+	return giveBack(ns, host, nil)
 }
 
 // removeNamespace deletes the links in a namespace and then its name. Without
@@ -71,7 +89,7 @@ func removeNamespace(name string) error {
 	errs = append(errs, err)
 	for _, l := range links {
 		switch l.Type() {
-		case "bridge", "veth", "tuntap", "vxlan":
+		case "bridge", "veth", "tuntap", "vxlan", "vlan":
 			if err := h.LinkDel(l); err != nil && !isGone(err) {
 				errs = append(errs, fmt.Errorf("removing %s in %s: %w", l.Attrs().Name, name, err))
 			}

@@ -53,7 +53,7 @@ func (p *Plane) ensureRouter(ctx context.Context, spec nodeapi.Router, segs map[
 		r.rules = nil
 	}
 	if err := sysctls(r.ns,
-		"net/ipv4/conf/default/rp_filter=1",
+		"net/ipv4/conf/all/rp_filter=0", "net/ipv4/conf/default/rp_filter=1",
 		"net/ipv4/conf/all/arp_ignore=1", "net/ipv4/conf/all/arp_announce=2",
 		"net/ipv6/conf/default/accept_ra=0", "net/ipv6/conf/default/accept_dad=0",
 		"net/ipv6/conf/all/forwarding=1", "net/ipv4/ip_forward=1"); err != nil {
@@ -113,27 +113,66 @@ func (p *Plane) ensureLegs(ctx context.Context, r *router, spec nodeapi.Router, 
 			errs = append(errs, err)
 		}
 	}
+	routes, err := p.ensureWayOut(r, spec, segs, want)
+	errs = append(errs, err, r.removeLegs(want), ensureRoutes(r.ns, routes))
+	return errors.Join(errs...)
+}
+
+// ensureWayOut makes what leads out of the router, the gateway or the transit to
+// it, and gives the routes. It notes the devices in want.
+func (p *Plane) ensureWayOut(r *router, spec nodeapi.Router, segs map[string]*segment.Segment, want map[string]bool) ([]wantRoute, error) {
 	var routes []wantRoute
-	if g := spec.Gateway; g != nil {
+	var errs []error
+	out := func(via netip.Addr, dev netlink.Link) {
+		dst := netip.PrefixFrom(netip.IPv6Unspecified(), 0)
+		if via.Is4() {
+			dst = netip.PrefixFrom(netip.IPv4Unspecified(), 0)
+		}
+		routes = append(routes, wantRoute{dst: dst, via: via, dev: dev})
+	}
+	var transit netlink.Link
+	if p.overlaid(spec.TransitVNI) && spec.Gateway != nil {
+		want[ifname.Transit(spec.ID)] = true
+		var err error
+		if transit, err = p.ensureTransit(r, spec, segs); err != nil {
+			errs = append(errs, fmt.Errorf("transit: %w", err))
+		}
+	}
+	switch g := spec.Gateway; {
+	case g == nil:
+	case spec.GatewayHere:
 		device := ifname.GatewayInner(g.PortID)
 		want[device] = true
 		link, err := p.ensureGateway(r, spec, device, segs)
 		errs = append(errs, err)
-		if err == nil {
-			for _, via := range g.NextHops {
-				dst := netip.PrefixFrom(netip.IPv6Unspecified(), 0)
-				if via.Is4() {
-					dst = netip.PrefixFrom(netip.IPv4Unspecified(), 0)
-				}
-				routes = append(routes, wantRoute{dst: dst, via: via, dev: link})
+		for _, via := range g.NextHops {
+			if err == nil {
+				out(via, link)
 			}
 		}
+	case transit != nil:
+		for _, via := range g.NextHops {
+			out(transitAddr(via), transit)
+		}
 	}
+	return append(routes, staticRoutes(spec, transit)...), errors.Join(errs...)
+}
+
+// staticRoutes are the router's own routes. A next hop that is outside is beyond
+// the gateway, wherever that is.
+func staticRoutes(spec nodeapi.Router, transit netlink.Link) []wantRoute {
+	var routes []wantRoute
 	for _, x := range spec.Routes {
-		routes = append(routes, wantRoute{dst: x.Destination.Masked(), via: x.NextHop})
+		w := wantRoute{dst: x.Destination.Masked(), via: x.NextHop}
+		if spec.Gateway != nil && !spec.GatewayHere && !inside(spec, x.NextHop) {
+			if transit == nil {
+				continue
+			}
+			w.via, w.dev = transitAddr(x.NextHop), transit
+		}
+		routes = append(routes, w)
 	}
-	errs = append(errs, r.removeLegs(want), ensureRoutes(r.ns, routes))
-	return errors.Join(errs...)
+	return routes
 }
 
 func (p *Plane) ensureGateway(r *router, spec nodeapi.Router, device string, segs map[string]*segment.Segment) (netlink.Link, error) {
@@ -159,6 +198,10 @@ func (p *Plane) ensureRouterLeg(r *router, l nodeapi.RouterInterface, inner, out
 	if err != nil {
 		return nil, err
 	}
+	// An address may be taken over right after it was.
+	if err := r.ns.Sysctl("net/ipv4/neigh/"+inner+"/locktime", "0"); err != nil {
+		return nil, err
+	}
 	added, err := ensureAddrs(r.ns, link, addrs)
 	if err != nil {
 		return nil, err
@@ -179,7 +222,7 @@ func (r *router) removeLegs(want map[string]bool) error {
 	var errs []error
 	for _, l := range links {
 		name := l.Attrs().Name
-		if want[name] || l.Type() != "veth" {
+		if want[name] || l.Type() != "veth" && l.Type() != "vxlan" {
 			continue
 		}
 		if a := r.adverts[name]; a != nil {

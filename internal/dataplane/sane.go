@@ -47,7 +47,29 @@ func checkNetwork(n nodeapi.Network) error {
 			return fmt.Errorf("subnet %q has no CIDR", s.ID)
 		}
 	}
-	return errors.Join(checkID(n.ID), checkPrefixes(n.ServiceAddrs))
+	errs := []error{checkID(n.ID), checkPrefixes(n.ServiceAddrs), checkVNI(n.VNI)}
+	if n.VLAN < 0 || n.VLAN > 4094 {
+		errs = append(errs, fmt.Errorf("VLAN %d is out of range", n.VLAN))
+	}
+	if n.HostEnd != nil {
+		errs = append(errs, checkMAC(n.HostEnd.MAC), checkPrefixes(n.HostEnd.Addrs))
+	}
+	for _, e := range n.Endpoints {
+		errs = append(errs, checkMAC(e.MAC))
+		for _, a := range e.Addrs {
+			if !a.IsValid() || a.Zone() != "" {
+				errs = append(errs, errors.New("address of an endpoint is invalid"))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func checkVNI(vni int) error {
+	if vni < 0 || vni >= 1<<24 {
+		return fmt.Errorf("VXLAN id %d is out of range", vni)
+	}
+	return nil
 }
 
 func checkPort(p nodeapi.Port) error {
@@ -68,7 +90,7 @@ func checkPort(p nodeapi.Port) error {
 }
 
 func checkRouter(r nodeapi.Router) error {
-	errs := []error{checkID(r.ID)}
+	errs := []error{checkID(r.ID), checkVNI(r.TransitVNI)}
 	legs := r.Interfaces
 	if r.Gateway != nil {
 		legs = append(slices.Clone(legs), r.Gateway.RouterInterface)

@@ -38,6 +38,7 @@ func (p *Plane) Trace(ctx context.Context, portID string) []Hop {
 	t.port = p.state.Ports[i]
 	t.tap()
 	t.rules()
+	t.overlay()
 	t.service()
 	for _, r := range p.state.Routers {
 		for _, l := range r.Interfaces {
@@ -93,13 +94,53 @@ func (t *tracer) rules() {
 	t.add("admin state", t.port.AdminUp, fmt.Sprintf("admin_state_up is %v", t.port.AdminUp), "set the port's admin_state_up to true")
 }
 
-func (t *tracer) service() {
-	var n nodeapi.Network
-	for _, x := range t.p.state.Networks {
-		if x.ID == t.port.NetworkID {
-			n = x
+// network is the port's.
+func (t *tracer) network() nodeapi.Network {
+	for _, n := range t.p.state.Networks {
+		if n.ID == t.port.NetworkID {
+			return n
 		}
 	}
+	return nodeapi.Network{}
+}
+
+// overlay checks the way to other nodes.
+func (t *tracer) overlay() {
+	n := t.network()
+	if !t.p.spans(n) {
+		return
+	}
+	name := ifname.Overlay(n.ID)
+	var peers []string
+	for e := range t.p.overlays[n.ID].entries {
+		if e.kind == flooded {
+			peers = append(peers, e.addr.String())
+		}
+	}
+	slices.Sort(peers)
+	h, err := t.p.node.Link()
+	if err != nil {
+		t.add("overlay", false, err.Error(), fixApply)
+		return
+	}
+	link, err := h.LinkByName(name)
+	ok := err == nil && link.Attrs().MasterIndex != 0 && link.Attrs().Flags&net.FlagUp != 0
+	t.add("overlay", ok, fmt.Sprintf("%s carries VXLAN %d to %v", name, n.VNI, peers), fixApply)
+	host, err := t.p.host.Link()
+	if err != nil {
+		t.add("underlay", false, err.Error(), fixApply)
+		return
+	}
+	for _, peer := range peers {
+		a := netip.MustParseAddr(peer)
+		_, err := host.RouteGetWithOptions(a.AsSlice(), &netlink.RouteGetOptions{SrcAddr: t.p.cfg.Tunnel.AsSlice()})
+		t.add("underlay", err == nil, fmt.Sprintf("from %s to the node at %s", t.p.cfg.Tunnel, peer),
+			"the host has lost its tunnel address or the route to the node: check its network")
+	}
+}
+
+func (t *tracer) service() {
+	n := t.network()
 	if n.ServicePortID == "" {
 		return
 	}
@@ -142,6 +183,10 @@ func (t *tracer) router(r nodeapi.Router, l nodeapi.RouterInterface) {
 	if r.Gateway == nil {
 		return
 	}
+	if !r.GatewayHere {
+		t.transit(h, r)
+		return
+	}
 	device := ifname.GatewayInner(r.Gateway.PortID)
 	link, err = h.LinkByName(device)
 	t.add("router gateway", err == nil && hasAddrs(h, link, r.Gateway.Addrs), fmt.Sprintf("%s with %v", device, r.Gateway.Addrs), fixApply)
@@ -158,9 +203,34 @@ func (t *tracer) router(r nodeapi.Router, l nodeapi.RouterInterface) {
 	}
 }
 
+// transit checks the way to a router's gateway on another node.
+func (t *tracer) transit(h *netlink.Handle, r nodeapi.Router) {
+	name := ifname.Transit(r.ID)
+	if !r.GatewayNode.IsValid() {
+		t.add("router gateway", false, "no node has the gateway of router "+r.ID, "start a node: `strata status` shows which are away")
+		return
+	}
+	link, err := h.LinkByName(name)
+	ok := err == nil && link.Attrs().Flags&net.FlagUp != 0
+	t.add("router gateway", ok, fmt.Sprintf("on the node at %s, over %s with VXLAN %d", r.GatewayNode, name, r.TransitVNI), fixApply)
+	for _, f := range r.FloatingIPs {
+		if slices.ContainsFunc(t.port.FixedIPs, func(ip nodeapi.FixedIP) bool { return ip.Addr == f.Fixed }) {
+			t.hostRoute(f)
+		}
+	}
+}
+
 func (t *tracer) floating(rt *router, f nodeapi.FloatingIP) {
 	ok := rt.rules != nil && rt.rules.Sets["floating"].Elements[f.Floating.String()] == f.Fixed.String()
 	t.add("floating IP", ok, fmt.Sprintf("%s is translated to %s", f.Floating, f.Fixed), fixApply)
+	t.hostRoute(f)
+}
+
+// hostRoute checks the way from the host to a floating IP.
+func (t *tracer) hostRoute(f nodeapi.FloatingIP) {
+	if len(t.p.hostLinks()) == 0 {
+		return // outside is a provider's network
+	}
 	h, err := t.p.host.Link()
 	if err != nil {
 		t.add("host route", false, err.Error(), fixApply)

@@ -47,8 +47,13 @@ type world struct {
 	testing.TB
 	*Plane
 	name   string
-	state  nodeapi.NetState
-	guests map[string]*guest
+	host   *netns.NS  // nil: the one the tests run in
+	tunnel netip.Addr // on the underlay, when there are several hosts
+	device string     // on the provider's network, if any
+	// providers are devices on further ones.
+	providers map[string]string
+	state     nodeapi.NetState
+	guests    map[string]*guest
 
 	mu     sync.Mutex
 	status map[string]bool
@@ -58,7 +63,18 @@ func newWorld(t testing.TB) *world {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root")
 	}
-	w := &world{TB: t, name: fmt.Sprintf("t%d", os.Getpid()%1000000), guests: map[string]*guest{}, status: map[string]bool{}}
+	w := blankWorld(t, "")
+	host, err := netns.Current()
+	w.must(err)
+	defer host.Close()
+	w.must(loopback(host))
+	w.open()
+	return w
+}
+
+// blankWorld is a world without a Plane yet.
+func blankWorld(t testing.TB, suffix string) *world {
+	w := &world{TB: t, name: fmt.Sprintf("t%d%s", os.Getpid()%1000000, suffix), guests: map[string]*guest{}, status: map[string]bool{}}
 	t.Cleanup(func() {
 		for _, g := range w.guests {
 			g.close()
@@ -69,11 +85,6 @@ func newWorld(t testing.TB) *world {
 			}
 		}
 	})
-	host, err := netns.Current()
-	w.must(err)
-	defer host.Close()
-	w.must(loopback(host))
-	w.open()
 	return w
 }
 
@@ -81,8 +92,9 @@ func newWorld(t testing.TB) *world {
 func (w *world) open() {
 	w.Helper()
 	p, err := New(Config{
-		Name: w.name, HostLink: w.name + "-x",
-		External:  []External{{CIDR: netip.MustParsePrefix("172.24.4.0/24"), HostAddr: netip.MustParseAddr("172.24.4.1")}},
+		Name: w.name, HostLink: w.name + "-x", Host: w.host, Tunnel: w.tunnel,
+		External:  []External{{CIDR: netip.MustParsePrefix("172.24.4.0/24"), HostAddr: netip.MustParseAddr("172.24.4.1"), Device: w.device}},
+		Providers: w.providers,
 		Resolvers: []string{"127.0.0.1:5300"},
 		Metadata: func(_ context.Context, device string, rw http.ResponseWriter, r *http.Request) {
 			fmt.Fprintf(rw, "%s %s %q", device, r.URL.Path, r.Header.Get("X-Forwarded-For"))

@@ -110,11 +110,11 @@ func (c *call) dhcpSwitched(s *Subnet) error {
 	return nil
 }
 
-// loseSubnet takes the port's addresses on a subnet away; a DHCP port without any goes.
+// loseSubnet takes the port's addresses on a subnet away; a port of ours without any goes.
 func (c *call) loseSubnet(p *Port, subnet string) error {
 	now := *p
 	now.FixedIPs = slices.DeleteFunc(slices.Clone(p.FixedIPs), func(f nodeapi.FixedIP) bool { return f.SubnetID == subnet })
-	if len(now.FixedIPs) == 0 && p.DeviceOwner == ownerDHCP {
+	if len(now.FixedIPs) == 0 && (p.DeviceOwner == ownerDHCP || p.DeviceOwner == ownerHost) {
 		return c.ports.TxDelete(c.tx, p.ID)
 	}
 	return c.port.put(c, p, &now)

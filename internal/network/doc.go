@@ -28,6 +28,13 @@
 // filtered (ACTIVE), and again after it is unbound. Ports of the service's own
 // are ACTIVE from the start. A floating IP is ACTIVE while it maps to a port.
 //
+// # Several nodes
+//
+// Which node has a router's gateway is derived from the nodes that are up
+// (members.go), which Run follows. Span gives numbers to what reaches across
+// nodes: VXLAN ids of transits and flat networks, and a port of its own for each node
+// on an external network.
+//
 // # How the API is made
 //
 // A resource (resource.go) is a table of attributes (package attr) and hooks for

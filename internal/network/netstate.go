@@ -13,27 +13,19 @@ import (
 )
 
 // NetState derives what the data plane of a node should look like: the networks
-// that have a port bound there, those that routers join to others, the external
-// ones, and everything that these need. It reads RAM only.
+// that have a port bound there, those that routers join to them, the external
+// ones, the routers whose gateway is there, and everything that these need. It
+// reads RAM only.
 func (s *Service) NetState(node string) nodeapi.NetState {
-	c := &call{Service: s}
+	c := &call{Service: s, members: s.nodes()}
 	st := nodeapi.NetState{Gen: s.DB.Revision()}
-	wanted := map[string]bool{}
-	for _, p := range s.ports.By("host", node) {
-		wanted[p.NetworkID] = true
-	}
-	for _, n := range s.networks.By("external", "yes") {
-		wanted[n.ID] = true
-	}
-	for _, r := range s.routers.All() {
-		x := c.nodeRouter(r)
-		if x.Gateway == nil && len(x.Interfaces) == 0 {
-			continue
+	wanted, routers := c.reached(node)
+	for _, id := range slices.Sorted(maps.Keys(routers)) {
+		if r, err := s.routers.Get(id); err == nil {
+			x := c.nodeRouter(r)
+			c.place(&x, r, node)
+			st.Routers = append(st.Routers, x)
 		}
-		for _, i := range x.Interfaces {
-			wanted[i.NetworkID] = true
-		}
-		st.Routers = append(st.Routers, x)
 	}
 	groups := map[string]bool{}
 	for _, id := range slices.Sorted(maps.Keys(wanted)) {
@@ -41,12 +33,15 @@ func (s *Service) NetState(node string) nodeapi.NetState {
 		if err != nil {
 			continue
 		}
-		st.Networks = append(st.Networks, c.nodeNetwork(n))
+		x := c.nodeNetwork(n)
+		c.beside(&x, node)
+		c.outside(&x, n, node)
+		st.Networks = append(st.Networks, x)
 		for _, p := range s.ports.By("network", id) {
 			if serviceOwned(p.DeviceOwner) {
 				continue
 			}
-			st.Ports = append(st.Ports, nodePort(p, node))
+			st.Ports = append(st.Ports, c.nodePort(p, node))
 			if p.Host == node {
 				for _, g := range p.Groups {
 					groups[g] = true
@@ -56,6 +51,70 @@ func (s *Service) NetState(node string) nodeapi.NetState {
 	}
 	st.SecurityGroups = c.nodeGroups(groups)
 	return st
+}
+
+// reach is what a node has, as it is found: from its ports on through routers to
+// further networks, since the sender's node routes all the way.
+type reach struct {
+	*call
+	node              string
+	networks, routers map[string]bool
+	todo              []string // networks whose routers are to be found
+}
+
+// reached are the networks and routers that a node has: those that its ports
+// reach, the external networks, and routers whose gateway it has. A node that
+// is alone has all routers.
+func (c *call) reached(node string) (networks, routers map[string]bool) {
+	x := reach{call: c, node: node, networks: map[string]bool{}, routers: map[string]bool{}}
+	for _, p := range c.ports.By("host", node) {
+		if !serviceOwned(p.DeviceOwner) {
+			x.network(p.NetworkID)
+		}
+	}
+	for _, r := range c.routers.All() {
+		if c.members.alone() || (r.GatewayID != "" || c.central(r.ID)) && c.members.gateway(r.ID).ID == node {
+			x.router(r.ID)
+		}
+	}
+	for len(x.todo) > 0 {
+		id := x.todo[0]
+		x.todo = x.todo[1:]
+		for _, p := range c.ports.By("network", id) {
+			if p.DeviceOwner == ownerInterface {
+				x.router(p.DeviceID)
+			}
+		}
+	}
+	for _, n := range c.networks.By("external", "yes") {
+		x.networks[n.ID] = true
+	}
+	return x.networks, x.routers
+}
+
+func (x *reach) network(id string) {
+	if !x.networks[id] {
+		x.networks[id] = true
+		x.todo = append(x.todo, id)
+	}
+}
+
+func (x *reach) router(id string) {
+	if x.routers[id] {
+		return
+	}
+	legs := x.interfaces(id)
+	r, err := x.call.routers.Get(id)
+	switch {
+	case err != nil, r.GatewayID == "" && len(legs) == 0:
+		return
+	case x.central(id) && x.members.gateway(id).ID != x.node:
+		return
+	}
+	x.routers[id] = true
+	for _, p := range legs {
+		x.network(p.NetworkID)
+	}
 }
 
 // nodeGroups are the groups and, for their members, those that their rules name.
@@ -109,16 +168,23 @@ func nodeRule(r *SecurityRule) nodeapi.Rule {
 	return x
 }
 
-func nodePort(p *Port, node string) nodeapi.Port {
-	return nodeapi.Port{ID: p.ID, NetworkID: p.NetworkID, MAC: p.MAC, FixedIPs: p.FixedIPs, DeviceID: p.DeviceID, DeviceOwner: p.DeviceOwner,
+func (c *call) nodePort(p *Port, node string) nodeapi.Port {
+	x := nodeapi.Port{ID: p.ID, NetworkID: p.NetworkID, MAC: p.MAC, FixedIPs: p.FixedIPs, DeviceID: p.DeviceID, DeviceOwner: p.DeviceOwner,
 		Local: p.Host == node, AdminUp: p.AdminUp, PortSecurity: p.PortSecurity, AllowedPairs: p.Pairs, SecurityGroups: p.Groups,
 		DNSName: p.DNSName, DHCPOptions: p.DHCPOptions}
+	if p.Host != "" && !x.Local {
+		x.Tunnel = c.members.tunnel(p.Host)
+	}
+	return x
 }
 
 func (c *call) nodeNetwork(n *Network) nodeapi.Network {
-	x := nodeapi.Network{ID: n.ID, VNI: n.VNI, MTU: n.MTU, External: n.External, DNSDomain: strings.TrimSuffix(n.DNSDomain, ".")}
+	x := nodeapi.Network{ID: n.ID, VNI: n.VNI, VLAN: n.VLAN, MTU: c.carried(n), External: n.External, DNSDomain: strings.TrimSuffix(n.DNSDomain, ".")}
 	if x.DNSDomain == "" {
 		x.DNSDomain = domain
+	}
+	if c.wired(n.Physical) {
+		x.Physical = n.Physical
 	}
 	served := map[string]netip.Addr{}
 	dhcp := c.dhcpPort(n.ID)
@@ -185,7 +251,7 @@ func (c *call) nodeLeg(p *Port) nodeapi.RouterInterface {
 // that is slow gets the newest. The channel closes when ctx ends.
 func (s *Service) Watch(ctx context.Context, node string) <-chan nodeapi.NetState {
 	out := make(chan nodeapi.NetState, 1)
-	changed := s.DB.Notify(ctx, "network")
+	changed, nodes := s.DB.Notify(ctx, "network"), s.changes(ctx)
 	go func() {
 		defer close(out)
 		var last *nodeapi.NetState
@@ -194,6 +260,7 @@ func (s *Service) Watch(ctx context.Context, node string) <-chan nodeapi.NetStat
 			case <-ctx.Done():
 				return
 			case <-changed:
+			case <-nodes:
 			}
 			st := s.NetState(node)
 			if last != nil {

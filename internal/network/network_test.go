@@ -48,12 +48,18 @@ type world struct {
 
 func start(t testing.TB) *world {
 	t.Helper()
+	return startWith(t, Options{Nodes: node{}})
+}
+
+func startWith(t testing.TB, o Options) *world {
+	t.Helper()
 	ctx := context.Background()
 	db, err := store.Open(ctx, store.Options{Backend: store.NewMemory(), Log: slog.New(slog.DiscardHandler), CompactEvery: -1})
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := New(Options{DB: db, Log: slog.New(slog.DiscardHandler), Nodes: node{}})
+	o.DB, o.Log = db, slog.New(slog.DiscardHandler)
+	s := New(o)
 	if err := db.Start(ctx); err != nil {
 		t.Fatal(err)
 	}

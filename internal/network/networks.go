@@ -1,6 +1,7 @@
 package network
 
 import (
+	"slices"
 	"strconv"
 
 	"github.com/strata-cloud/strata/internal/errs"
@@ -8,10 +9,13 @@ import (
 	"github.com/strata-cloud/strata/internal/policy"
 )
 
-// What the fabric carries: tenants' networks are VXLAN segments, the outside is flat.
+// What the fabric carries: tenants' networks are VXLAN segments, the outside is
+// flat; on a provider's physical network administrators make flat and VLAN ones.
 const (
 	typeVXLAN = "vxlan"
 	typeFlat  = "flat"
+	typeVLAN  = "vlan"
+	maxVLAN   = 4094 // IEEE 802.1Q
 	maxVNI    = 1<<24 - 1
 	minMTU    = 68 // RFC 791
 	overhead  = 50 // VXLAN over IPv4
@@ -39,12 +43,7 @@ func networkResource(s *Service) *resource[Network] {
 			{Name: "provider:physical_network", In: both, Own: "create update get", Check: attr.OrNone(attr.NotEmpty(64)),
 				Get: func(n *Network, _ *call) any { return orNil(n.Physical) }},
 			{Name: "provider:segmentation_id", In: both, Own: "create update get", Check: attr.OrNone(attr.Int(0, maxVNI)),
-				Get: func(n *Network, _ *call) any {
-					if n.VNI == 0 {
-						return nil
-					}
-					return n.VNI
-				}},
+				Get: func(n *Network, _ *call) any { return n.segmentation() }},
 			{Name: "ipv4_address_scope", Get: func(n *Network, c *call) any { return orNil(c.scopeOf(n.ID, 4)) }},
 			{Name: "ipv6_address_scope", Get: func(n *Network, c *call) any { return orNil(c.scopeOf(n.ID, 6)) }},
 		}),
@@ -108,6 +107,8 @@ func (c *call) segment(n *Network, given attr.Values) error {
 		return c.takeVNI(n, id)
 	case kind == typeFlat:
 		return c.takeFlat(n, physical, numbered)
+	case kind == typeVLAN:
+		return c.takeVLAN(n, physical, id, numbered)
 	}
 	return invalid("network_type value '%s' not supported", kind)
 }
@@ -119,7 +120,7 @@ func (c *call) takeFlat(n *Network, physical string, numbered bool) error {
 	if physical == "" {
 		return invalid("physical_network required for flat provider network")
 	}
-	if physical != c.Physical {
+	if physical != c.Physical && !c.wired(physical) {
 		return invalid("physical_network '%s' unknown for flat provider network", physical)
 	}
 	if _, used := c.networks.TxUnique(c.tx, "physical", physical); used {
@@ -129,28 +130,74 @@ func (c *call) takeFlat(n *Network, physical string, numbered bool) error {
 	return nil
 }
 
-// takeVNI gives the network the asked VXLAN id, or the next free one.
-func (c *call) takeVNI(n *Network, asked int) error {
-	free := func(id int) bool {
-		_, used := c.networks.TxUnique(c.tx, "vni", strconv.Itoa(id))
-		return !used
+// wired tells whether the nodes have devices on a physical network.
+func (s *Service) wired(physical string) bool {
+	return s.Provider && physical == s.Physical || slices.Contains(s.Physicals, physical)
+}
+
+// segmentation is the number that a network goes by, or nil.
+func (n *Network) segmentation() any {
+	switch {
+	case n.VNI != 0:
+		return n.VNI
+	case n.VLAN != 0:
+		return n.VLAN
 	}
+	return nil
+}
+
+// takeVLAN gives the network a VLAN of a physical network. No range of them is
+// ours to choose from, so that a request has to name it
+// (neutron/plugins/ml2/drivers/type_vlan.py, validate_provider_segment).
+func (c *call) takeVLAN(n *Network, physical string, id int, numbered bool) error {
+	switch {
+	case physical != "" && !c.wired(physical):
+		return invalid("physical_network '%s' unknown for VLAN provider network", physical)
+	case numbered && physical == "":
+		return invalid("segmentation_id requires physical_network for VLAN provider network")
+	case !numbered:
+		return errs.Coded(errs.Unavailable, "NoNetworkAvailable", "Unable to create the network. No tenant network is available for allocation.")
+	case id < 1 || id > maxVLAN:
+		return invalid("segmentation_id out of range (1 through %d)", maxVLAN)
+	}
+	n.Type, n.Physical, n.VLAN = typeVLAN, physical, id
+	if _, used := c.networks.TxUnique(c.tx, "physical", n.place()); used {
+		return conflict("VlanIdInUse", "Unable to create the network. The VLAN %d on physical network %s is in use.", id, physical)
+	}
+	return nil
+}
+
+// takeVNI gives the network the asked VXLAN id, or the next free one.
+func (c *call) takeVNI(n *Network, asked int) (err error) {
 	if asked > 0 {
-		if !free(asked) {
+		if !c.vniFree(asked) {
 			return conflict("TunnelIdInUse", "Unable to create the network. The tunnel ID %d is in use.", asked)
 		}
 		n.VNI = asked
 		return nil
 	}
+	n.VNI, err = c.freeVNI()
+	return err
+}
+
+// vniFree tells whether no network and no router's transit has a VXLAN id. Both
+// have one space; that writes come one after the other keeps it so.
+func (c *call) vniFree(id int) bool {
+	_, network := c.networks.TxUnique(c.tx, "vni", strconv.Itoa(id))
+	_, router := c.routers.TxUnique(c.tx, "vni", strconv.Itoa(id))
+	return !network && !router
+}
+
+// freeVNI finds the next free VXLAN id.
+func (c *call) freeVNI() (int, error) {
 	hint := c.hints.vni.Load()
 	for i := range int64(maxVNI) {
-		if id := int((hint+i)%maxVNI) + 1; free(id) {
+		if id := int((hint+i)%maxVNI) + 1; c.vniFree(id) {
 			c.hints.vni.Store(int64(id))
-			n.VNI = id
-			return nil
+			return id, nil
 		}
 	}
-	return errs.Coded(errs.Unavailable, "NoNetworkAvailable", "Unable to create the network. No tenant network is available for allocation.")
+	return 0, errs.Coded(errs.Unavailable, "NoNetworkAvailable", "Unable to create the network. No tenant network is available for allocation.")
 }
 
 // limitMTU holds the MTU to what the segment carries; 0 asks for the most.
@@ -172,7 +219,7 @@ func (c *call) limitMTU(n *Network) error {
 }
 
 func updateNetwork(c *call, old, n *Network, given attr.Values) error {
-	for name, now := range map[string]any{"provider:network_type": old.Type, "provider:physical_network": orNil(old.Physical), "provider:segmentation_id": old.VNI} {
+	for name, now := range map[string]any{"provider:network_type": old.Type, "provider:physical_network": orNil(old.Physical), "provider:segmentation_id": old.segmentation()} {
 		if v, ok := given[name]; ok && v != now && v != nil {
 			return invalid("Plugin does not support updating the following provider network attributes: %s", name)
 		}
@@ -235,7 +282,7 @@ func removeNetwork(c *call, n *Network) error {
 		return err
 	}
 	for _, p := range by(c, c.ports, "network", n.ID) {
-		if p.DeviceOwner != ownerDHCP {
+		if p.DeviceOwner != ownerDHCP && p.DeviceOwner != ownerHost {
 			return conflict("NetworkInUse", "Unable to complete operation on network %s. There are one or more ports still in use on the network.", n.ID)
 		}
 		if err := c.ports.TxDelete(c.tx, p.ID); err != nil {

@@ -23,6 +23,8 @@ type call struct {
 	r   *rest.Request // nil: internal, everything is allowed
 	tx  *store.Tx     // nil: only reads
 	now time.Time
+
+	members *members // the nodes; set for what is told to them
 }
 
 // project is the caller's, "" for a caller without one.

@@ -98,7 +98,7 @@ func (s *Service) serverPort(p *Port) *ServerPort {
 		Bound: p.Host, FixedIPs: p.FixedIPs, Floating: map[netip.Addr]netip.Addr{}, GroupIDs: p.Groups, Created: p.Created}
 	if n, err := s.networks.Get(p.NetworkID); err == nil {
 		x := c.nodeNetwork(n)
-		out.NetworkName, out.MTU = n.Name, n.MTU
+		out.NetworkName, out.MTU = n.Name, x.MTU
 		for _, f := range p.FixedIPs {
 			for _, sub := range x.Subnets {
 				if sub.ID == f.SubnetID && !slices.ContainsFunc(out.Subnets, func(o nodeapi.Subnet) bool { return o.ID == sub.ID }) {

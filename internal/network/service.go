@@ -20,6 +20,7 @@ type Host struct {
 	Name    string // as in binding:host_id
 	Zone    string
 	Alive   bool
+	Tunnel  netip.Addr // where other nodes send VXLAN to; zero: it shares no network
 	Started time.Time
 	Seen    time.Time
 }
@@ -33,6 +34,13 @@ type Options struct {
 	Physical string
 	// MTU of the underlay, in bytes. Default 1500.
 	MTU int
+	// Provider tells that the nodes have devices on Physical; else external
+	// networks are joined by us.
+	Provider bool
+	// Physicals are further physical networks that the nodes have devices on.
+	Physicals []string
+	// Grace is how long a node that is lost keeps its gateways. Default 30 s.
+	Grace time.Duration
 	// Now is the clock. Default time.Now.
 	Now func() time.Time
 }
@@ -43,6 +51,7 @@ type Service struct {
 	collections
 	ledger *store.Ledger
 	hints  hints
+	watch  watch
 
 	network *resource[Network]
 	subnet  *resource[Subnet]
@@ -63,6 +72,9 @@ func New(o Options) *Service {
 	}
 	if o.MTU == 0 {
 		o.MTU = 1500
+	}
+	if o.Grace == 0 {
+		o.Grace = 30 * time.Second
 	}
 	if o.Now == nil {
 		o.Now = time.Now

@@ -32,10 +32,20 @@ type Network struct {
 	MTU          int      `json:"mtu"`
 	PortSecurity bool     `json:"port_security"`
 	DNSDomain    string   `json:"dns_domain,omitempty"`
-	Type         string   `json:"type"`               // vxlan or flat
-	Physical     string   `json:"physical,omitempty"` // flat only
+	Type         string   `json:"type"`               // vxlan, flat or vlan
+	Physical     string   `json:"physical,omitempty"` // not vxlan
+	VLAN         int      `json:"vlan,omitempty"`     // vlan only
 	VNI          int      `json:"vni,omitempty"`      // vxlan only
+	Join         int      `json:"join,omitempty"`     // flat only: VXLAN id that joins it across nodes
 	AZHints      []string `json:"az_hints,omitempty"`
+}
+
+// place is what a network has to itself on the physical network that it is on.
+func (n *Network) place() string {
+	if n.VLAN == 0 {
+		return n.Physical
+	}
+	return pair(n.Physical, strconv.Itoa(n.VLAN))
 }
 
 // Subnet is the addressing of a network.
@@ -91,6 +101,7 @@ type Router struct {
 	EnableSNAT bool            `json:"enable_snat"`
 	Routes     []nodeapi.Route `json:"routes,omitempty"`
 	AZHints    []string        `json:"az_hints,omitempty"`
+	Transit    int             `json:"transit,omitempty"` // VXLAN id between its instances on several nodes
 }
 
 // FloatingIP is an external address, and the fixed one that it maps to.
@@ -171,6 +182,14 @@ func one(v string) []string {
 	return []string{v}
 }
 
+// number is a key for what has one.
+func number(n int) []string {
+	if n == 0 {
+		return nil
+	}
+	return []string{strconv.Itoa(n)}
+}
+
 func pair(a, b string) string { return a + "/" + b }
 
 func collect[T any, P interface {
@@ -188,19 +207,15 @@ func collect[T any, P interface {
 func register(db *store.DB) collections {
 	return collections{
 		networks: collect(db, "network", keys[Network]{
-			"vni": func(n *Network) []string {
-				if n.VNI == 0 {
-					return nil
-				}
-				return []string{strconv.Itoa(n.VNI)}
-			},
-			"physical": func(n *Network) []string { return one(n.Physical) },
+			"vni":      func(n *Network) []string { return append(number(n.VNI), number(n.Join)...) },
+			"physical": func(n *Network) []string { return one(n.place()) },
 		}, keys[Network]{"external": func(n *Network) []string { return flag(n.External) }}),
 		subnets: collect(db, "subnet", nil, keys[Subnet]{
 			"network": func(n *Subnet) []string { return one(n.NetworkID) },
 			"pool":    func(n *Subnet) []string { return one(n.SubnetPoolID) }}),
 		ports: registerPorts(db),
-		routers: collect(db, "router", nil, keys[Router]{
+		routers: collect(db, "router", keys[Router]{
+			"vni": func(r *Router) []string { return number(r.Transit) }}, keys[Router]{
 			"gateway": func(r *Router) []string { return one(r.GatewayNet) }}),
 		floating: collect(db, "floatingip", keys[FloatingIP]{"fixed": func(f *FloatingIP) []string {
 			if f.PortID == "" {

@@ -287,7 +287,7 @@ func updateSubnet(c *call, old, s *Subnet, given attr.Values) error {
 func removeSubnet(c *call, s *Subnet) error {
 	ports := by(c, c.ports, "subnet", s.ID)
 	for _, p := range ports {
-		if p.DeviceOwner == ownerDHCP || s.auto() && !legOfRouter(p.DeviceOwner) {
+		if p.DeviceOwner == ownerDHCP || p.DeviceOwner == ownerHost || s.auto() && !legOfRouter(p.DeviceOwner) {
 			continue
 		}
 		return conflict("SubnetInUse", "Unable to complete operation on subnet %s: One or more ports have an IP allocation from this subnet.", s.ID)

@@ -1,6 +1,9 @@
 package nodeapi
 
-import "time"
+import (
+	"net/netip"
+	"time"
+)
 
 // Power is a wanted or an observed power state of an instance.
 type Power string
@@ -137,18 +140,20 @@ type InstanceStatus struct {
 
 // NodeInfo is what a node has and is; reported at start and when it changes.
 type NodeInfo struct {
-	ID          string    `json:"id"`
-	Host        string    `json:"host"`
-	Addr        string    `json:"addr"`
-	VCPUs       int       `json:"vcpus"`
-	MemoryMiB   int       `json:"memory_mib"`
-	DiskGiB     int       `json:"disk_gib"`
-	Accelerator string    `json:"accelerator"` // kvm or tcg
-	Hypervisor  string    `json:"hypervisor"`  // QEMU
-	Version     string    `json:"version"`     // of the hypervisor, such as 7.2.15
-	CPUModel    string    `json:"cpu_model"`
-	CPUArch     string    `json:"cpu_arch"`
-	CPUFlags    []string  `json:"cpu_flags"`
-	BootedAt    time.Time `json:"booted_at"`
-	SeenAt      time.Time `json:"seen_at"`
+	ID   string `json:"id"`
+	Host string `json:"host"`
+	Addr string `json:"addr"`
+	// TunnelAddr is where other nodes send the VXLAN of shared networks; zero: it shares none.
+	TunnelAddr  netip.Addr `json:"tunnel_addr"`
+	VCPUs       int        `json:"vcpus"`
+	MemoryMiB   int        `json:"memory_mib"`
+	DiskGiB     int        `json:"disk_gib"`
+	Accelerator string     `json:"accelerator"` // kvm or tcg
+	Hypervisor  string     `json:"hypervisor"`  // QEMU
+	Version     string     `json:"version"`     // of the hypervisor, such as 7.2.15
+	CPUModel    string     `json:"cpu_model"`
+	CPUArch     string     `json:"cpu_arch"`
+	CPUFlags    []string   `json:"cpu_flags"`
+	BootedAt    time.Time  `json:"booted_at"`
+	SeenAt      time.Time  `json:"seen_at"`
 }

@@ -19,7 +19,9 @@ type NetState struct {
 // Network is one layer-2 segment.
 type Network struct {
 	ID        string   `json:"id"`
-	VNI       int      `json:"vni"` // VXLAN id; 0 for the external network
+	VNI       int      `json:"vni"`      // VXLAN id; 0: on this node alone, or joined by a provider's network
+	Physical  string   `json:"physical"` // the provider's network that it is on, or ""
+	VLAN      int      `json:"vlan"`     // its tag there; 0: untagged
 	MTU       int      `json:"mtu"`
 	External  bool     `json:"external"`
 	DNSDomain string   `json:"dns_domain"`
@@ -29,6 +31,25 @@ type Network struct {
 	ServicePortID string         `json:"service_port_id"`
 	ServiceMAC    string         `json:"service_mac"`
 	ServiceAddrs  []netip.Prefix `json:"service_addrs"`
+	// HostEnd is this host's own place in an external network that several hosts
+	// share; nil: it has the gateway's address only.
+	HostEnd *HostEnd `json:"host_end,omitempty"`
+	// Endpoints are what other nodes alone have on the network besides ports.
+	Endpoints []Endpoint `json:"endpoints,omitempty"`
+}
+
+// HostEnd is the address by which one host is known on an external network.
+type HostEnd struct {
+	MAC   string         `json:"mac"`
+	Addrs []netip.Prefix `json:"addrs"`
+}
+
+// Endpoint is a router's gateway with its floating IPs, a leg of a router that is
+// on one node, or another host's end.
+type Endpoint struct {
+	MAC    string       `json:"mac"`
+	Addrs  []netip.Addr `json:"addrs"`
+	Tunnel netip.Addr   `json:"tunnel"` // of the node where it is
 }
 
 // Subnet is the addressing of a network.
@@ -58,7 +79,7 @@ type FixedIP struct {
 }
 
 // Port is a port of one of the node's networks. Ports of servers elsewhere are
-// present too (DNS names, later VXLAN forwarding); Local says whose tap is here.
+// present too (DNS names, VXLAN forwarding); Local says whose tap is here.
 type Port struct {
 	ID             string        `json:"id"`
 	NetworkID      string        `json:"network_id"`
@@ -67,6 +88,7 @@ type Port struct {
 	DeviceID       string        `json:"device_id"`
 	DeviceOwner    string        `json:"device_owner"`
 	Local          bool          `json:"local"`
+	Tunnel         netip.Addr    `json:"tunnel"` // of the node where a port lives that is not local; zero: nowhere
 	AdminUp        bool          `json:"admin_up"`
 	PortSecurity   bool          `json:"port_security"`
 	AllowedPairs   []AddressPair `json:"allowed_pairs"`
@@ -116,6 +138,12 @@ type Router struct {
 	Gateway     *RouterGateway    `json:"gateway"`
 	Routes      []Route           `json:"routes"`
 	FloatingIPs []FloatingIP      `json:"floating_ips"`
+	// One node has the gateway, with translation and floating IPs; the instances
+	// on other nodes send there what leaves the router, over the VXLAN TransitVNI.
+	GatewayHere bool       `json:"gateway_here"`
+	GatewayNode netip.Addr `json:"gateway_node"` // tunnel address, when not here; zero: nowhere
+	TransitVNI  int        `json:"transit_vni"`  // 0: the router is on one node
+	Central     bool       `json:"central"`      // no other node has an instance
 }
 
 // RouterInterface is a router's leg into a network.

@@ -42,6 +42,8 @@ type Config struct {
 	StopGrace time.Duration
 	// ReclaimAfter is how long a deleted server can be restored; 0: not at all.
 	ReclaimAfter time.Duration
+
+	joined string // this machine's address in the pool that it joined
 }
 
 // qemuUser is the uid that Debian reserves for libvirt's QEMU; any other unprivileged one does as well.
@@ -118,10 +120,22 @@ func validCluster(addr string) error {
 
 // addr is where other machines reach this one.
 func (c *Config) addr() string {
+	if c.joined != "" {
+		return c.joined
+	}
 	if host, _, err := net.SplitHostPort(c.Cluster); err == nil {
 		return host
 	}
 	return "127.0.0.1"
+}
+
+// tunnel is where other machines send VXLAN to; zero for a machine that is alone.
+func (c *Config) tunnel() netip.Addr {
+	a, err := netip.ParseAddr(c.addr())
+	if err != nil || a.IsLoopback() || a.IsUnspecified() || a.Zone() != "" {
+		return netip.Addr{}
+	}
+	return a.Unmap()
 }
 
 // hostName is this machine's name in lower case, which is what users see as the host.

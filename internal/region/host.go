@@ -56,13 +56,14 @@ func newHost(ctx context.Context, cfg *Config, control node.Control) (*host, err
 	if err != nil {
 		return nil, err
 	}
+	h.info.TunnelAddr = cfg.tunnel()
 	h.machines, err = hypervisor.New(ctx, hypervisor.Config{Dir: cfg.instancesDir(), UID: cfg.QEMUUser, GID: cfg.QEMUUser,
 		Groups: kvmGroups(), Accel: accel, Cgroups: cgroups, Log: cfg.Log})
 	if err != nil {
 		return nil, err
 	}
 	public := netip.MustParsePrefix(cfg.PublicCIDR)
-	h.plane, err = dataplane.New(dataplane.Config{Name: Name(cfg.DataDir), HostLink: hostLink(cfg.DataDir),
+	h.plane, err = dataplane.New(dataplane.Config{Name: Name(cfg.DataDir), HostLink: hostLink(cfg.DataDir), Tunnel: cfg.tunnel(),
 		External: []dataplane.External{{CIDR: public, HostAddr: public.Addr().Next()}},
 		Metadata: func(ctx context.Context, device string, w http.ResponseWriter, r *http.Request) {
 			h.agent.Metadata(ctx, device, w, r)

@@ -37,7 +37,7 @@ func RunNode(ctx context.Context, cfg Config, ready func(*Node)) (err error) {
 	if n.member, err = ReadMember(&cfg); err != nil {
 		return err
 	}
-	n.cfg.Node, n.cfg.PublicCIDR = n.member.Node, n.member.PublicCIDR
+	n.cfg.Node, n.cfg.PublicCIDR, n.cfg.joined = n.member.Node, n.member.PublicCIDR, n.member.Addr
 	if err := n.cfg.Validate(); err != nil {
 		return err
 	}

@@ -154,7 +154,7 @@ func (r *Region) start(ctx context.Context, group *sync.WaitGroup) error {
 	if err := r.listenCluster(ctx, group); err != nil {
 		return err
 	}
-	for _, run := range []func(context.Context){r.Identity.Run, r.Compute.Run, r.runHost, r.runSagas, r.runAdmin, r.runSnapshots} {
+	for _, run := range []func(context.Context){r.Identity.Run, r.Network.Run, r.Compute.Run, r.runHost, r.runSagas, r.runAdmin, r.runSnapshots} {
 		group.Go(func() { run(ctx) })
 	}
 	return nil

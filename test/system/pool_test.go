@@ -31,6 +31,7 @@ func TestPool(t *testing.T) {
 	for _, id := range ids {
 		p.awaitBooted(admin, id)
 	}
+	p.reached(admin, ids)
 	p.agentDies(admin)
 	p.memberLeaves(admin, ids)
 }

@@ -11,7 +11,9 @@
 //
 // The inet hooks see bridged packets through br_netfilter, which shows them the
 // bridge but not the port; the mark carries the port across. Devices of
-// routers and of DHCP have no number (mark 0) and are trusted. Ports are
+// routers and of DHCP have no number (mark 0) and are trusted, and so is the
+// edge of a network, by which it reaches other nodes: what comes from there has
+// been judged by the node where its sender is. Ports are
 // elements of sets and verdict maps, so that the number of rules that a packet
 // meets does not grow with the number of ports. Ports with the same groups
 // share one chain (a profile).
@@ -52,12 +54,13 @@ type Ruleset struct {
 }
 
 // Compile compiles the local ports of st. zones has the conntrack zone of each
-// network by id.
-func (c *Compiler) Compile(st *nodeapi.NetState, zones map[string]uint16) Ruleset {
+// network by id, edges the edge of each network that has one.
+func (c *Compiler) Compile(st *nodeapi.NetState, zones map[string]uint16, edges map[string]Edge) Ruleset {
 	r := Ruleset{Bridge: bridgeTable(), Inet: inetTable()}
 	for id, zone := range zones {
 		r.Inet.AddElement("zones", quote(ifname.Bridge(id)), strconv.Itoa(int(zone)))
 	}
+	fillEdges(st, r.Bridge, edges)
 	groups := newGroups(st, r.Inet)
 	live := make(map[string]bool, len(st.Ports))
 	for i := range st.Ports {
@@ -76,6 +79,9 @@ func (c *Compiler) Compile(st *nodeapi.NetState, zones map[string]uint16) Rulese
 			r.Bridge.AddElement("senders", mark, "goto antispoof")
 			r.Bridge.AddElement("secured", mark, "")
 			sources(r.Bridge, p, mark)
+			if len(p.AllowedPairs) > 0 && edges[p.NetworkID].overlay() {
+				shared(r.Bridge, p, mark)
+			}
 			in, out := groups.profile(p)
 			r.Inet.AddElement("ingress", mark, "goto "+in)
 			r.Inet.AddElement("egress", mark, "goto "+out)
@@ -138,7 +144,9 @@ func bridgeTable() nft.Table {
 		"ether type ip6 meta mark . ether saddr . ip6 saddr @nets6 accept",
 		"drop",
 	}}
+	declareEdges(t)
 	t.Chains["forward"] = nft.Chain{Hook: "type filter hook forward priority -200; policy accept", Rules: []string{
+		"oifname @edges jump edge",
 		"meta mark set 0",
 		"meta mark set oifname map @ports",
 		"meta mark @down drop",

@@ -63,14 +63,14 @@ func state(ports int) *nodeapi.NetState {
 func TestOneMorePortIsOneMoreElement(t *testing.T) {
 	c := NewCompiler()
 	zones := map[string]uint16{"n": 1}
-	old := c.Compile(state(100), zones)
-	now := c.Compile(state(101), zones)
+	old := c.Compile(state(100), zones, nil)
+	now := c.Compile(state(101), zones, nil)
 	script := now.Bridge.Diff(old.Bridge) + now.Inet.Diff(old.Inet)
 	lines := strings.Split(strings.TrimSpace(script), "\n")
 	if slices.ContainsFunc(lines, func(l string) bool { return !strings.HasPrefix(l, "add element ") || strings.Contains(l, ",") }) {
 		t.Errorf("one more port changes more than one element of each set:\n%s", script)
 	}
-	again := c.Compile(state(100), zones)
+	again := c.Compile(state(100), zones, nil)
 	if got := again.Inet.Diff(old.Inet) + again.Bridge.Diff(old.Bridge); got != "" {
 		t.Errorf("taking the port away does not lead back: %s", got)
 	}
@@ -81,7 +81,7 @@ func TestPortsThatAreNotSecured(t *testing.T) {
 	st.Ports[0].AdminUp = false
 	st.Ports[1].PortSecurity = false
 	st.Ports[2].Local = false
-	r := NewCompiler().Compile(st, nil)
+	r := NewCompiler().Compile(st, nil, nil)
 	if got := r.Bridge.Sets["senders"].Elements; len(got) != 1 || got["1"] != "drop" {
 		t.Errorf("senders: %v", got)
 	}
@@ -95,7 +95,7 @@ func TestSourcesDoNotOverlap(t *testing.T) {
 	for _, p := range []string{"10.0.0.0/8", "10.1.0.0/16", "0.0.0.0/0", "192.168.1.1/32"} {
 		st.Ports[0].AllowedPairs = append(st.Ports[0].AllowedPairs, nodeapi.AddressPair{Prefix: netip.MustParsePrefix(p)})
 	}
-	r := NewCompiler().Compile(st, nil)
+	r := NewCompiler().Compile(st, nil, nil)
 	if got := r.Bridge.Sets["nets4"].Elements; len(got) != 1 {
 		t.Errorf("nets4: %v", got)
 	}
@@ -107,6 +107,6 @@ func TestSourcesDoNotOverlap(t *testing.T) {
 func BenchmarkCompile1000Ports(b *testing.B) {
 	c, st := NewCompiler(), state(1000)
 	for b.Loop() {
-		c.Compile(st, nil)
+		c.Compile(st, nil, nil)
 	}
 }

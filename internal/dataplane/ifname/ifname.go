@@ -22,4 +22,12 @@ func GatewayOuter(portID string) string { return "vg-" + cut(portID) }
 func ServiceInner(portID string) string { return "ns-" + cut(portID) }
 func ServiceOuter(portID string) string { return "vs-" + cut(portID) }
 
+// Overlay is the VXLAN port of a network's bridge, Transit the device on which
+// a router's instances pass on what leaves by the gateway.
+func Overlay(networkID string) string { return "vx-" + cut(networkID) }
+func Transit(routerID string) string  { return "qt-" + cut(routerID) }
+
+// VLAN is the device of a network's VLAN on a provider's device.
+func VLAN(networkID string) string { return "vl-" + cut(networkID) }
+
 func cut(id string) string { return id[:min(len(id), 11)] }

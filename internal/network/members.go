@@ -1,0 +1,157 @@
+package network
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// members are the nodes as they were at one moment, with what follows from them. It
+// is immutable; a change of the nodes makes a new one.
+type members struct {
+	hosts []Host          // by id; Alive: or lost a moment ago
+	byID  map[string]Host // also by name
+
+	mu       sync.Mutex
+	gateways map[string]Host // chosen, by router
+}
+
+// alone tells whether there is one node at most: nothing reaches beyond it.
+func (m *members) alone() bool { return len(m.hosts) <= 1 }
+
+// tunnel is where VXLAN for a node goes; zero: nowhere.
+func (m *members) tunnel(host string) netip.Addr { return m.byID[host].Tunnel }
+
+// joined are the nodes that networks can span.
+func (m *members) joined() []Host {
+	return slices.DeleteFunc(slices.Clone(m.hosts), func(h Host) bool { return !h.Tunnel.IsValid() })
+}
+
+// gateway chooses the node that has a router's gateway: the one with the highest
+// hash of both names among those that are up (rendezvous hashing), so that a
+// node that goes moves only its own. With none up it is chosen among all: that
+// nobody is heard does not mean that nobody forwards.
+func (m *members) gateway(router string) Host {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if h, ok := m.gateways[router]; ok {
+		return h
+	}
+	from := m.joined()
+	if m.alone() || len(from) == 0 {
+		from = m.hosts
+	}
+	if slices.ContainsFunc(from, func(h Host) bool { return h.Alive }) {
+		from = slices.DeleteFunc(slices.Clone(from), func(h Host) bool { return !h.Alive })
+	}
+	var best Host
+	var most uint64
+	for _, h := range from {
+		sum := sha256.Sum256([]byte(router + " " + h.ID))
+		if n := binary.BigEndian.Uint64(sum[:8]); best.ID == "" || n > most {
+			best, most = h, n
+		}
+	}
+	m.gateways[router] = best
+	return best
+}
+
+// watch follows the nodes. A node counts as up until it has been lost for a
+// while: the control plane itself may have been away, and a gateway that moves
+// costs connections.
+type watch struct {
+	mu      sync.Mutex
+	lost    map[string]time.Time
+	current *members
+	waiting map[chan struct{}]struct{}
+}
+
+// nodes gives the pool, as of at most a moment ago.
+func (s *Service) nodes() *members {
+	s.watch.mu.Lock()
+	defer s.watch.mu.Unlock()
+	now := s.Now()
+	hosts := slices.Clone(s.hosts())
+	lost := map[string]time.Time{}
+	for i := range hosts {
+		h := &hosts[i]
+		if h.Alive {
+			continue
+		}
+		since, known := s.watch.lost[h.ID]
+		if !known {
+			since = now
+		}
+		lost[h.ID] = since
+		h.Alive = now.Sub(since) < s.Grace
+	}
+	s.watch.lost = lost
+	slices.SortFunc(hosts, func(a, b Host) int { return strings.Compare(a.ID, b.ID) })
+	if p := s.watch.current; p != nil && slices.EqualFunc(p.hosts, hosts, sameHost) {
+		return p
+	}
+	p := &members{hosts: hosts, byID: make(map[string]Host, len(hosts)), gateways: map[string]Host{}}
+	for _, h := range hosts {
+		p.byID[h.Name] = h
+	}
+	for _, h := range hosts {
+		p.byID[h.ID] = h
+	}
+	s.watch.current = p
+	for ch := range s.watch.waiting {
+		select {
+		case ch <- struct{}{}:
+		default:
+		}
+	}
+	return p
+}
+
+// sameHost compares what networks depend on.
+func sameHost(a, b Host) bool {
+	return a.ID == b.ID && a.Name == b.Name && a.Alive == b.Alive && a.Tunnel == b.Tunnel
+}
+
+// changes tells when the nodes have changed, until ctx ends.
+func (s *Service) changes(ctx context.Context) <-chan struct{} {
+	ch := make(chan struct{}, 1)
+	s.watch.mu.Lock()
+	defer s.watch.mu.Unlock()
+	if s.watch.waiting == nil {
+		s.watch.waiting = map[chan struct{}]struct{}{}
+	}
+	s.watch.waiting[ch] = struct{}{}
+	context.AfterFunc(ctx, func() {
+		s.watch.mu.Lock()
+		defer s.watch.mu.Unlock()
+		delete(s.watch.waiting, ch)
+	})
+	return ch
+}
+
+// lookEvery is how often the nodes are looked at.
+const lookEvery = time.Second
+
+// Run follows the nodes until ctx ends: what spans several of them needs numbers
+// and addresses, and gateways leave those that are lost.
+func (s *Service) Run(ctx context.Context) {
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	records := s.DB.Notify(ctx, "network")
+	for {
+		if err := s.Span(ctx); err != nil && ctx.Err() == nil {
+			s.Log.Warn("networks that span nodes: again later", "err", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-records:
+		case <-tick.C:
+		}
+	}
+}
