@@ -5,6 +5,7 @@ import (
 	"io"
 	"log/slog"
 	"net/netip"
+	"sync"
 	"time"
 
 	"github.com/strata-cloud/strata/internal/compute/console"
@@ -112,6 +113,9 @@ type Placement interface {
 	// Claim allocates for the consumer on the host; NoCapacity when it no longer
 	// fits. Claiming again for the same consumer replaces the allocation.
 	Claim(ctx context.Context, consumer, host, projectID, userID string, r Resources) error
+	// ClaimAll gives several consumers exactly these allocations at one moment, or
+	// changes nothing: NoCapacity when they do not fit.
+	ClaimAll(ctx context.Context, projectID, userID string, list ...Holding) error
 	// Release removes the consumer's allocation. Absent is fine.
 	Release(ctx context.Context, consumer string) error
 }
@@ -121,6 +125,12 @@ type Resources struct {
 	VCPU, MemoryMiB, DiskGiB int
 	RequiredTraits           []string
 	ForbiddenTraits          []string
+}
+
+// Holding is what a consumer shall have allocated; no host: nothing.
+type Holding struct {
+	Consumer, Host string
+	Need           Resources
 }
 
 // Options configure the service.
@@ -158,6 +168,7 @@ type Options struct {
 type Service struct {
 	Options
 	collections
+	placing  sync.Mutex // held while a host is chosen and claimed: each choice sees those before it
 	ledger   *store.Ledger
 	flavors  *flavor.Flavors
 	keys     *keypair.Pairs

@@ -459,6 +459,26 @@ func (f *fakePlacement) Claim(_ context.Context, consumer, host, _, _ string, r 
 	return nil
 }
 
+func (f *fakePlacement) ClaimAll(_ context.Context, _, _ string, list ...Holding) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	before := maps.Clone(f.held)
+	for _, h := range list {
+		delete(f.held, h.Consumer)
+	}
+	for _, h := range list {
+		if h.Host == "" {
+			continue
+		}
+		if !f.fits(h.Host, h.Need) {
+			f.held = before
+			return errs.New(errs.NoCapacity, "host %s is full", h.Host)
+		}
+		f.held[h.Consumer] = claim{h.Host, h.Need}
+	}
+	return nil
+}
+
 func (f *fakePlacement) Release(_ context.Context, consumer string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -222,6 +222,37 @@ func (s *Service) Claim(ctx context.Context, consumer, node, projectID, userID s
 	})
 }
 
+// Holding is what a consumer shall hold on a node; no node: nothing.
+type Holding struct {
+	Consumer, Node string
+	Need           Need
+}
+
+// ClaimAll gives several consumers exactly these holdings at one moment, or changes
+// nothing: they may swap nodes that are full. It is NoCapacity when a node cannot hold them;
+// traits are for who chooses the node, since what is there may stay.
+func (s *Service) ClaimAll(ctx context.Context, projectID, userID string, list ...Holding) error {
+	return s.ledger.Do(ctx, func(tx *store.Tx) error {
+		var all []allotment
+		for _, h := range list {
+			a := allotment{consumer: h.Consumer, project: projectID, user: userID, kind: "INSTANCE"}
+			if want := h.Need.resources(); h.Node != "" && len(want) > 0 {
+				if _, err := s.providers.TxGet(tx, ProviderID(h.Node)); err != nil {
+					return errs.New(errs.NoCapacity, "Node %s offers no resources.", h.Node)
+				}
+				a.allocations = map[string]map[string]int64{ProviderID(h.Node): want}
+			}
+			all = append(all, a)
+		}
+		if err := s.replace(tx, all...); errs.Is(err, errs.Conflict) {
+			return errs.New(errs.NoCapacity, "%w", err)
+		} else if err != nil {
+			return err
+		}
+		return nil
+	})
+}
+
 // Release gives back all that the consumer holds. Absent is fine.
 func (s *Service) Release(ctx context.Context, consumer string) error {
 	return s.ledger.Do(ctx, func(tx *store.Tx) error { return s.release(tx, consumer) })

@@ -63,6 +63,14 @@ func (s placementForCompute) Claim(ctx context.Context, consumer, host, projectI
 	return s.Service.Claim(ctx, consumer, host, projectID, userID, need(r))
 }
 
+func (s placementForCompute) ClaimAll(ctx context.Context, projectID, userID string, list ...compute.Holding) error {
+	all := make([]placement.Holding, len(list))
+	for i, h := range list {
+		all[i] = placement.Holding{Consumer: h.Consumer, Node: h.Host, Need: need(h.Need)}
+	}
+	return s.Service.ClaimAll(ctx, projectID, userID, all...)
+}
+
 // networksForCompute shows compute the network service.
 type networksForCompute struct{ *network.Service }
 

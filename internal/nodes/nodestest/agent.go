@@ -35,6 +35,7 @@ type Agent struct {
 	boots map[string]int              // how often each was started or rebooted
 
 	passwords map[string]string
+	moving    moving
 }
 
 // Register writes the node's info and connects the agent to the registry.
@@ -42,6 +43,9 @@ func (a *Agent) Register(ctx context.Context, db *store.DB, r *nodes.Registry) e
 	if a.Info.SeenAt.IsZero() {
 		a.Info.SeenAt, a.Info.BootedAt = time.Now().UTC(), time.Now().UTC()
 	}
+	a.mu.Lock()
+	a.moving.pool = r
+	a.mu.Unlock()
 	r.Connect(a.Info.ID, a)
 	return db.Txn(ctx, func(tx *store.Tx) error { return r.Infos.TxPut(tx, &a.Info) })
 }
@@ -59,6 +63,7 @@ func (a *Agent) Run(ctx context.Context, db *store.DB, r *nodes.Registry) error 
 		if a.isAway() {
 			continue
 		}
+		a.removeStrangers(r)
 		for _, i := range r.Instances.By("node", a.Info.ID) {
 			if st, err := r.Statuses.Get(i.ID); err == nil && st.Gen >= i.Gen {
 				continue
@@ -109,6 +114,7 @@ func (a *Agent) converge(i nodeapi.Instance) nodeapi.InstanceStatus {
 	st := nodeapi.InstanceStatus{ID: i.ID, Node: i.Node, Gen: i.Gen, Power: i.Power, RebootSeq: i.Reboot.Seq, Since: time.Now().UTC()}
 	if i.Deleted {
 		delete(a.runs, i.ID)
+		a.moving.forget(i.ID)
 		st.Gone, st.Power = true, nodeapi.PowerStopped
 		return st
 	}
@@ -118,6 +124,11 @@ func (a *Agent) converge(i nodeapi.Instance) nodeapi.InstanceStatus {
 			return st
 		}
 	}
+	if a.moving.left[i.ID] {
+		st.Fault, st.Power = "it has moved to another node", nodeapi.PowerStopped
+		return st
+	}
+	a.takeOver(i)
 	old, there := a.runs[i.ID]
 	if !there && i.Power == nodeapi.PowerRunning || there && old.Reboot.Seq < i.Reboot.Seq {
 		a.boots[i.ID]++
