@@ -34,6 +34,7 @@ var managerEvents = map[string]string{
 	"rebuild": "rebuild_instance", "rescue": "rescue_instance", "unrescue": "unrescue_instance", "resize": "finish_resize", "migrate": "finish_resize",
 	"confirmResize": "confirm_resize", "revertResize": "finish_revert_resize", "shelve": "shelve_instance", "shelveOffload": "shelve_offload_instance",
 	"unshelve": "unshelve_instance", "createImage": "snapshot_instance", "createBackup": "backup_instance", "restore": "restore_instance",
+	"live-migration": "live_migration", "live_migration_cancel": "live_migration_abort", "live_migration_force_complete": "live_migration_force_complete", "evacuate": "rebuild_instance",
 }
 
 // events are the steps of a saga as events, the newest first. One that is over

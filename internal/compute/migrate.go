@@ -4,9 +4,13 @@ import (
 	"context"
 	"slices"
 
+	"github.com/google/uuid"
+
+	"github.com/strata-cloud/strata/internal/compute/migration"
 	"github.com/strata-cloud/strata/internal/compute/wire"
 	"github.com/strata-cloud/strata/internal/errs"
 	"github.com/strata-cloud/strata/internal/rest"
+	"github.com/strata-cloud/strata/internal/store"
 )
 
 func (s *Service) migrateRoutes() []rest.Route {
@@ -16,9 +20,9 @@ func (s *Service) migrateRoutes() []rest.Route {
 	return []rest.Route{{Method: "POST", Path: "/servers/{id}/action", Action: "migrate", Policy: "os_compute_api:os-migrate-server:migrate", Body: []rest.Schema{to}, Handle: s.migrate}}
 }
 
-// migrate is what an administrator asks of a server to free its host, cold. It
-// chooses a host as upstream does, whose answer also comes at once; but a server's
-// disks cannot follow it yet, so that no host is a valid one.
+// migrate is what an administrator asks of a server to free its host, cold: a
+// resize to the same flavor on another host. Its disks are the same ones before and
+// after, so that a revert brings them back as they are by then.
 func (s *Service) migrate(ctx context.Context, r *rest.Request) (*rest.Response, error) {
 	v, err := s.changeable(r)
 	if err != nil {
@@ -41,21 +45,24 @@ func (s *Service) migrate(ctx context.Context, r *rest.Request) (*rest.Response,
 	if err := v.allows("migrate", []VMState{Active, Stopped}, nil); err != nil {
 		return nil, err
 	}
-	if _, err := s.otherHosts(ctx, v, host); err != nil {
+	if _, err := s.otherHosts(ctx, v, host, "cold migrate"); err != nil {
 		return nil, err
 	}
-	return nil, errs.Invalidf("No valid host was found. The disks of instance %s cannot be moved to another host; shelve and unshelve it instead.", v.ID)
+	_, err = s.beginRemake(ctx, r, v.ID, "migrate", wasStopped, func(tx *store.Tx, v *Server) error {
+		v.Resize = &Resize{ID: uuid.NewString(), Flavor: v.Flavor, DiskSet: v.DiskSet, Stopped: wasStopped(v), From: v.Host, Asked: host, Away: true}
+		return s.moves.Begin(tx, migration.Migration{ID: v.Resize.ID, Server: v.ID, ProjectID: v.ProjectID, UserID: r.Creds.UserID, Kind: migration.Cold,
+			Status: migration.PreMigrating, Source: v.Host, Target: host, OldFlavor: v.Flavor.ID, NewFlavor: v.Flavor.ID})
+	})
+	return rest.Empty(202), err
 }
 
 // otherHosts lists where the server could move to, best first; host restricts it to one.
-func (s *Service) otherHosts(ctx context.Context, v *Server, host string) ([]string, error) {
-	if host != "" {
-		if host == v.Host {
-			return nil, errs.Invalidf("Cannot migrate to the host where the server exists.")
-		}
-		if _, err := s.Nodes.Infos.Get(host); err != nil {
-			return nil, errs.Invalidf("Compute host %s could not be found.", host)
-		}
+func (s *Service) otherHosts(ctx context.Context, v *Server, host, how string) ([]string, error) {
+	if err := s.knownHost(host); err != nil {
+		return nil, err
+	}
+	if host != "" && host == v.Host {
+		return nil, errs.Invalidf("Cannot migrate to the host where the server exists.")
 	}
 	moved := *v
 	moved.AskedHost = host // where it was forced to at create binds it no more
@@ -65,7 +72,17 @@ func (s *Service) otherHosts(ctx context.Context, v *Server, host string) ([]str
 	}
 	hosts = slices.DeleteFunc(hosts, func(h string) bool { return h == v.Host })
 	if len(hosts) == 0 {
-		return nil, errs.Invalidf("No valid host was found. No valid host found for cold migrate")
+		return nil, errs.Invalidf("No valid host was found. No valid host found for %s", how)
 	}
 	return hosts, nil
+}
+
+func (s *Service) knownHost(host string) error {
+	if host == "" {
+		return nil
+	}
+	if _, err := s.Nodes.Infos.Get(host); err != nil {
+		return errs.Invalidf("Compute host %s could not be found.", host)
+	}
+	return nil
 }

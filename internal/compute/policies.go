@@ -39,7 +39,7 @@ func Policies() []policy.Rule {
 		admin: {"os-volumes-attachments:swap", "servers:index:get_all_tenants", "servers:detail:get_all_tenants", "servers:create:forced_host", "servers:create:zero_disk_flavor", "servers:show:host_status", "os-extended-server-attributes",
 			"os-lock-server:unlock:unlock_override", "os-instance-actions:events",
 			"os-quota-sets:update", "os-quota-sets:delete", "os-quota-class-sets:show", "os-quota-class-sets:update", "limits:other_project",
-			"os-server-groups:index:all_projects", "os-simple-tenant-usage:list", "os-admin-actions:reset_state", "os-migrate-server:migrate", "os-shelve:shelve_offload", "os-shelve:unshelve_to_host", "servers:allow_all_filters", "os-instance-actions:events:details",
+			"os-server-groups:index:all_projects", "os-simple-tenant-usage:list", "os-admin-actions:reset_state", "os-migrate-server:migrate", "os-migrate-server:migrate_live", "os-evacuate", "os-shelve:shelve_offload", "os-shelve:unshelve_to_host", "servers:allow_all_filters", "os-instance-actions:events:details",
 			"os-console-auth-tokens", "os-server-diagnostics", "os-server-external-events:create"},
 		"@": {"os-quota-sets:defaults", "limits", "extensions"},
 	} {

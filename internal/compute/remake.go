@@ -30,6 +30,8 @@ type remake struct {
 	claim, release, undo func(*Service, context.Context, *Server) error
 	keepRunning          bool // nothing of the machine changes
 	abrupt               bool // what the guest has in memory is not worth keeping
+	// travels: the server may change hosts, by its Resize.
+	travels bool
 	// moving and moved are the states of the resize's migration record; "" for none.
 	moving, moved string
 }
@@ -39,14 +41,14 @@ func remakes(name string) remake {
 	switch name {
 	case "rebuild":
 		return remake{name: name, log: name, from: []VMState{Active, Stopped, Errored}, task: Rebuilding, ends: rebuilt}
-	case "resize":
-		return remake{name: name, log: name, from: []VMState{Active, Stopped}, task: Resizing, ends: resized, fails: unresized,
-			claim: (*Service).claimBoth, undo: (*Service).claimOld, moving: migration.Migrating, moved: migration.Finished}
+	case "resize", "migrate": // upstream's one method
+		return remake{name: name, log: name, from: []VMState{Active, Stopped}, task: Resizing, ends: resized, fails: unresized, travels: true,
+			claim: (*Service).claimResize, undo: (*Service).claimOld, moving: migration.Migrating, moved: migration.Finished}
 	case "confirmResize":
 		return remake{name: name, log: name, from: []VMState{Resized}, ends: confirmed, release: (*Service).releaseOld, keepRunning: true,
 			moving: migration.Confirming, moved: migration.Confirmed}
 	case "revertResize":
-		return remake{name: name, log: name, from: []VMState{Resized}, task: Reverting, ends: confirmed, fails: unreverted, release: (*Service).releaseNew,
+		return remake{name: name, log: name, from: []VMState{Resized}, task: Reverting, ends: confirmed, fails: unreverted, release: (*Service).releaseNew, undo: (*Service).settleReverted, travels: true,
 			moving: migration.Reverting, moved: migration.Reverted}
 	case "rescue":
 		return remake{name: name, log: name, from: []VMState{Active, Stopped, Errored}, task: Rescuing, ends: func(v *Server) { v.VMState = Rescued }}
@@ -66,6 +68,7 @@ func (s *Service) registerRemake() {
 	saga.Register(s.Sagas, saga.Definition[job]{Kind: sagaRemake, Failed: s.remakeFailed, Steps: []saga.Step[job]{
 		{Name: "claim", Do: s.remakeClaim, Undo: s.remakeUnclaim},
 		{Name: "stop", Do: s.remakeStop},
+		{Name: "move", Do: s.remakeMove, Undo: s.remakeUnmove},
 		{Name: "make", Do: s.remakeMake},
 		{Name: "await", Do: s.remakeAwait},
 		{Name: "finish", Do: s.remakeFinish},
@@ -116,10 +119,12 @@ func (s *Service) remakeClaim(ctx context.Context, j *job) error {
 	if err != nil {
 		return err
 	}
-	if err := s.markMove(ctx, v, m.moving); err != nil || m.claim == nil {
-		return err
+	if m.claim != nil {
+		if err := m.claim(s, ctx, v); err != nil {
+			return err
+		}
 	}
-	return m.claim(s, ctx, v)
+	return s.markMove(ctx, v, m.moving)
 }
 
 // markMove writes the state of the server's resize into its migration record.

@@ -38,7 +38,7 @@ func (w *world) remade(t *testing.T, v *Server, name string) {
 		return
 	}
 	j := &job{Server: v.ID, Args: []byte(`{"name":"resize"}`)}
-	for _, step := range []func(context.Context, *job) error{w.svc.remakeClaim, w.svc.remakeStop, w.svc.remakeMake, w.svc.remakeAwait, w.svc.remakeFinish} {
+	for _, step := range []func(context.Context, *job) error{w.svc.remakeClaim, w.svc.remakeStop, w.svc.remakeMove, w.svc.remakeMake, w.svc.remakeAwait, w.svc.remakeFinish} {
 		if err := step(t.Context(), j); err != nil {
 			t.Fatal(err)
 		}

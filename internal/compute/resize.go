@@ -23,8 +23,8 @@ func (s *Service) resizeRoutes() []rest.Route {
 	}
 }
 
-// resize gives the server another flavor on its host. Until it is confirmed the old
-// disks stay, and placement holds what the server took before under the id of the resize.
+// resize gives the server another flavor, on its host when that has room for it.
+// Until it is confirmed the old disks stay, and placement holds what the server took before under the id of the resize.
 func (s *Service) resize(ctx context.Context, r *rest.Request) (*rest.Response, error) {
 	v, err := s.changeable(r)
 	if err != nil {
@@ -50,11 +50,11 @@ func (s *Service) resize(ctx context.Context, r *rest.Request) (*rest.Response, 
 		if err := s.fitGrowth(tx, v, f); err != nil {
 			return err
 		}
-		v.Resize = &Resize{ID: uuid.NewString(), Flavor: v.Flavor, DiskSet: v.DiskSet, Stopped: wasStopped(v)}
+		v.Resize = &Resize{ID: uuid.NewString(), Flavor: v.Flavor, DiskSet: v.DiskSet, Stopped: wasStopped(v), From: v.Host}
 		v.Flavor, v.DiskSet = *f, v.DiskSet+1
 		set(&v.DiskConfig, b.Resize.DiskConfig)
-		return s.moves.Begin(tx, migration.Migration{ID: v.Resize.ID, Server: v.ID, ProjectID: v.ProjectID, UserID: r.Creds.UserID, Kind: "resize",
-			Source: v.Host, Target: v.Host, OldFlavor: v.Resize.Flavor.ID, NewFlavor: f.ID})
+		return s.moves.Begin(tx, migration.Migration{ID: v.Resize.ID, Server: v.ID, ProjectID: v.ProjectID, UserID: r.Creds.UserID, Kind: migration.Resize, Status: migration.PreMigrating,
+			Source: v.Host, OldFlavor: v.Resize.Flavor.ID, NewFlavor: f.ID})
 	})
 	return rest.Empty(202), err
 }
@@ -116,7 +116,7 @@ func (s *Service) endResize(name string, answer int) rest.Handler {
 
 func resized(v *Server) { v.VMState = Resized }
 
-// unresized takes back a resize that failed.
+// unresized takes back a resize that failed. A server that has changed hosts stays.
 func unresized(v *Server) {
 	if v.Resize == nil {
 		return
@@ -135,15 +135,26 @@ func (v *Server) swap() {
 	v.DiskSet, v.Resize.DiskSet = v.Resize.DiskSet, v.DiskSet
 }
 
-// unreverted leaves the resize open, to be ended by another try: nothing of either side is lost.
+// unreverted leaves the resize open, to be ended by another try: nothing of either
+// side is lost. A server that is back on its host has nothing else to go to.
 func unreverted(v *Server) {
-	if v.Resize == nil {
-		return // it was the last step's end that failed
-	}
-	if v.VMState = Resized; v.Resize.Ending {
+	switch {
+	case v.Resize == nil: // it was the last step's end that failed
+	case v.wentBack():
+		v.VMState, v.Resize = Errored, nil
+	case v.Resize.Ending:
+		v.VMState = Resized
 		v.swap()
 		v.Resize.Ending = false
+	default:
+		v.VMState = Resized
 	}
+}
+
+// wentBack tells whether a server that is being reverted has left the other host.
+func (v *Server) wentBack() bool {
+	z := v.Resize
+	return z != nil && z.Ending && z.To != "" && z.From != z.To && v.Host == z.From
 }
 
 func confirmed(v *Server) { v.Resize = nil }
@@ -153,13 +164,6 @@ func (v *Server) old() Resources {
 	before := *v
 	before.Flavor = v.Resize.Flavor
 	return before.resources()
-}
-
-func (s *Service) claimBoth(ctx context.Context, v *Server) error {
-	if err := s.Placement.Claim(ctx, v.ID, v.Host, v.ProjectID, v.UserID, v.resources()); err != nil {
-		return noHostFor(err)
-	}
-	return noHostFor(s.Placement.Claim(ctx, v.Resize.ID, v.Host, v.ProjectID, v.UserID, v.old()))
 }
 
 func noHostFor(err error) error {
@@ -174,10 +178,7 @@ func (s *Service) claimOld(ctx context.Context, v *Server) error {
 	if v.Resize == nil {
 		return nil
 	}
-	if err := s.Placement.Release(ctx, v.Resize.ID); err != nil {
-		return err
-	}
-	return s.Placement.Claim(ctx, v.ID, v.Host, v.ProjectID, v.UserID, v.old())
+	return s.Placement.ClaimAll(ctx, v.ProjectID, v.UserID, Holding{v.ID, v.Host, v.old()}, Holding{Consumer: v.Resize.ID})
 }
 
 func (s *Service) releaseOld(ctx context.Context, v *Server) error {
@@ -186,8 +187,13 @@ func (s *Service) releaseOld(ctx context.Context, v *Server) error {
 
 // releaseNew leaves the server with its flavor of before, which it has again.
 func (s *Service) releaseNew(ctx context.Context, v *Server) error {
-	if err := s.Placement.Release(ctx, v.Resize.ID); err != nil {
-		return err
+	return s.Placement.ClaimAll(ctx, v.ProjectID, v.UserID, Holding{v.ID, v.Host, v.resources()}, Holding{Consumer: v.Resize.ID})
+}
+
+// settleReverted is for a revert that failed: what is back on its host holds no more than that.
+func (s *Service) settleReverted(ctx context.Context, v *Server) error {
+	if !v.wentBack() {
+		return nil
 	}
-	return s.Placement.Claim(ctx, v.ID, v.Host, v.ProjectID, v.UserID, v.resources())
+	return s.releaseNew(ctx, v)
 }

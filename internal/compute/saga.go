@@ -33,6 +33,9 @@ const (
 	sagaRestore  = "compute.server.restore"
 	sagaExtended = "compute.server.extend_volume"
 
+	sagaLive  = "compute.server.live_migrate"
+	sagaNoted = "compute.server.noted"
+
 	sagaSoftDelete = "compute.server.softdelete"
 )
 
@@ -77,6 +80,7 @@ func (s *Service) registerSagas() {
 		{Name: "await", Do: s.awaitPower},
 	}})
 	s.registerRemake()
+	s.registerLive()
 	s.registerSnapshot()
 	s.registerShelve()
 	s.registerSoftDelete()
@@ -110,6 +114,8 @@ func (s *Service) schedule(ctx context.Context, j *job) error {
 	if err != nil {
 		return err
 	}
+	s.placing.Lock()
+	defer s.placing.Unlock()
 	need := v.resources()
 	hosts := []string{v.Host}
 	if v.Host == "" {

@@ -2,7 +2,9 @@ package compute
 
 import (
 	"context"
+	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/strata-cloud/strata/internal/compute/servergroup"
 	"github.com/strata-cloud/strata/internal/compute/wire"
@@ -13,24 +15,27 @@ import (
 var errNoHost = errs.New(errs.NoCapacity, "No valid host was found. There are not enough hosts available.")
 
 // chooseHosts lists the hosts that the server may run on, best first: placement's
-// candidates without those that an operator disabled, that are gone, that are of
-// another zone, or that the request or its server group excludes.
-func (s *Service) chooseHosts(ctx context.Context, v *Server, need Resources) ([]string, error) {
+// candidates that pass every filter and the caller's own. Its error says how many
+// hosts each of them left.
+func (s *Service) chooseHosts(ctx context.Context, v *Server, need Resources, more ...hostFilter) ([]string, error) {
 	found, err := s.Placement.Candidates(ctx, need)
 	if err != nil {
 		return nil, err
 	}
 	members := s.membersByHost(v, s.servers.By("group", v.GroupID))
-	var out []string
-	for _, h := range found {
-		switch {
-		case v.AskedHost != "" && v.AskedHost != h, v.AZ != "" && s.pool.Zone(h) != v.AZ, !s.pool.Takes(h), !s.hinted(v, h), !s.groupAllows(v, members, h):
-		default:
-			out = append(out, h)
+	out := slices.Clone(found)
+	said := []string{fmt.Sprintf("placement: (end: %d)", len(found))}
+	for _, f := range append(more, s.hostFilters(v, members)...) {
+		if len(out) == 0 {
+			break
+		}
+		start := len(out)
+		if out = slices.DeleteFunc(out, func(h string) bool { return !f.passes(h) }); len(out) < start {
+			said = append(said, fmt.Sprintf("%s: (start: %d, end: %d)", f.name, start, len(out)))
 		}
 	}
 	if len(out) == 0 {
-		return nil, errNoHost
+		return nil, errs.New(errs.NoCapacity, "%s Filter results: %s", errNoHost.Error(), strings.Join(said, ", "))
 	}
 	switch g, err := s.groups.Get(v.GroupID); {
 	case err != nil:
@@ -46,11 +51,26 @@ func (s *Service) chooseHosts(ctx context.Context, v *Server, need Resources) ([
 func (s *Service) membersByHost(v *Server, group []*Server) map[string]int {
 	n := map[string]int{}
 	for _, m := range group {
-		if v.GroupID != "" && m.ID != v.ID && m.Host != "" {
-			n[m.Host]++
+		if v.GroupID == "" || m.ID == v.ID || m.Host == "" {
+			continue
+		}
+		n[m.Host]++
+		if to := s.headedFor(m); to != "" && to != m.Host {
+			n[to]++
 		}
 	}
 	return n
+}
+
+// headedFor is the host that a server is on its way to.
+func (s *Service) headedFor(v *Server) string {
+	switch {
+	case v.Resize != nil:
+		return v.Resize.To
+	case v.TaskState == Migrating || v.Evacuation != "":
+		return s.moves.Heading(v.ID)
+	}
+	return ""
 }
 
 // groupAllows applies the hard policies. A group that was deleted since binds nobody.
@@ -67,34 +87,6 @@ func (s *Service) groupAllows(v *Server, members map[string]int, host string) bo
 		return members[host] < max(g.MaxPerHost, 1)
 	}
 	return true
-}
-
-// hinted applies same_host and different_host: a server or a list of them.
-func (s *Service) hinted(v *Server, host string) bool {
-	runsHere := func(id string) bool {
-		o, err := s.servers.Get(id)
-		return err == nil && o.DeletedAt == nil && o.Host == host
-	}
-	if same := hintList(v.Hints["same_host"]); len(same) > 0 && !slices.ContainsFunc(same, runsHere) {
-		return false
-	}
-	return !slices.ContainsFunc(hintList(v.Hints["different_host"]), runsHere)
-}
-
-func hintList(v any) []string {
-	switch v := v.(type) {
-	case string:
-		return []string{v}
-	case []any:
-		var out []string
-		for _, x := range v {
-			if id, ok := x.(string); ok {
-				out = append(out, id)
-			}
-		}
-		return out
-	}
-	return nil
 }
 
 // settle writes the server's host. It runs in the ledger, where no other member of

@@ -56,6 +56,7 @@ const (
 	Unshelving    TaskState = "unshelving"
 	SoftDeleting  TaskState = "soft-deleting"
 	Restoring     TaskState = "restoring"
+	Migrating     TaskState = "migrating"
 )
 
 // Server is the record of one server.
@@ -98,10 +99,11 @@ type Server struct {
 	Updated       time.Time         `json:"updated"`
 	Launched      *time.Time        `json:"launched,omitempty"`
 	DeletedAt     *time.Time        `json:"deleted_at,omitempty"`
-	DiskSet       int               `json:"disk_set,omitempty"` // of the local disks: a new one has new names
-	Resize        *Resize           `json:"resize,omitempty"`   // until it is confirmed or reverted
-	Rescue        *Rescue           `json:"rescue,omitempty"`   // while it is rescued
-	Shelf         *Image            `json:"shelf,omitempty"`    // what a shelved server comes back from
+	DiskSet       int               `json:"disk_set,omitempty"`   // of the local disks: a new one has new names
+	Resize        *Resize           `json:"resize,omitempty"`     // until it is confirmed or reverted
+	Evacuation    string            `json:"evacuation,omitempty"` // id of the migration, while it leaves a host that is down
+	Rescue        *Rescue           `json:"rescue,omitempty"`     // while it is rescued
+	Shelf         *Image            `json:"shelf,omitempty"`      // what a shelved server comes back from
 	SoftDelete    *SoftDelete       `json:"soft_delete,omitempty"`
 	Gen           int64             `json:"gen"`        // of the Instance last written
 	RebootSeq     int64             `json:"reboot_seq"` // of the last reboot asked
@@ -115,6 +117,12 @@ type Resize struct {
 	DiskSet int           `json:"disk_set"`
 	Stopped bool          `json:"stopped"` // it was not running
 	Ending  bool          `json:"ending"`  // it is being confirmed or reverted
+	// From and To are the hosts that it goes from and to, or back; equal for one
+	// that stays. To is chosen by the saga; Asked is what a caller named.
+	From  string `json:"from,omitempty"`
+	To    string `json:"to,omitempty"`
+	Asked string `json:"asked,omitempty"`
+	Away  bool   `json:"away,omitempty"` // it must change hosts
 }
 
 // Rescue is the disk that a rescued server starts from.

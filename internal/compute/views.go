@@ -25,6 +25,10 @@ func status(v *Server) string {
 		return "RESIZE"
 	case Reverting:
 		return "REVERT_RESIZE"
+	case Migrating:
+		if v.VMState == Active || v.VMState == Paused {
+			return "MIGRATING"
+		}
 	}
 	switch v.VMState {
 	case Building:

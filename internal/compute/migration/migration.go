@@ -1,7 +1,9 @@
 // Package migration is the record of servers' moves and resizes (os-migrations).
 //
-// A record is written with the request that begins a resize and follows it:
-// migrating, finished, then confirmed or reverted; or error.
+// A record is written with the request that begins a move and follows it. Cold:
+// pre-migrating, migrating, post-migrating, finished, then confirmed or reverted; or
+// error. Live: queued, preparing, running, post-migrating, completed; or failed,
+// cancelled, error. An evacuation: accepted, pre-migrating, done; or error.
 package migration
 
 import (
@@ -16,8 +18,27 @@ import (
 	"github.com/strata-cloud/strata/internal/store"
 )
 
+// The types of migrations.
+const (
+	Resize     = "resize"
+	Cold       = "migration"
+	Live       = "live-migration"
+	Evacuation = "evacuation"
+)
+
 // The states of a migration.
 const (
+	Accepted      = "accepted"
+	Queued        = "queued"
+	Preparing     = "preparing"
+	Running       = "running"
+	PreMigrating  = "pre-migrating"
+	PostMigrating = "post-migrating"
+	Completed     = "completed"
+	Cancelled     = "cancelled"
+	Broken        = "failed" // under way
+	Done          = "done"
+
 	Migrating  = "migrating"
 	Finished   = "finished"
 	Confirming = "confirming"
@@ -33,7 +54,7 @@ type Migration struct {
 	Server    string    `json:"server"`
 	ProjectID string    `json:"project_id"`
 	UserID    string    `json:"user_id"` // who asked for it
-	Kind      string    `json:"kind"`    // resize
+	Kind      string    `json:"kind"`    // one of the types
 	Status    string    `json:"status"`
 	Source    string    `json:"source"` // hosts
 	Target    string    `json:"target"`
@@ -41,6 +62,17 @@ type Migration struct {
 	NewFlavor string    `json:"new_flavor"`
 	Created   time.Time `json:"created"`
 	Updated   time.Time `json:"updated"`
+	Progress  *Progress `json:"progress,omitempty"` // of a live one
+}
+
+// Progress is how far a live migration has come, in bytes.
+type Progress struct {
+	MemoryTotal     int64 `json:"memory_total"`
+	MemoryProcessed int64 `json:"memory_processed"`
+	MemoryRemaining int64 `json:"memory_remaining"`
+	DiskTotal       int64 `json:"disk_total"`
+	DiskProcessed   int64 `json:"disk_processed"`
+	DiskRemaining   int64 `json:"disk_remaining"`
 }
 
 // Migrations is the records' owner.
@@ -59,7 +91,7 @@ func New(db *store.DB, server func(r *rest.Request) error) *Migrations {
 
 // Begin writes a new record in the caller's transaction.
 func (s *Migrations) Begin(tx *store.Tx, m Migration) error {
-	m.Status, m.Created = Migrating, time.Now().UTC()
+	m.Created = time.Now().UTC()
 	m.Updated = m.Created
 	return s.records.TxCreate(tx, &m)
 }
@@ -73,6 +105,50 @@ func (s *Migrations) Mark(ctx context.Context, id, status string) error {
 	if errs.Is(err, errs.NotFound) {
 		return nil
 	}
+	return err
+}
+
+// Aim writes, in the caller's transaction, where the server goes. Absent is fine.
+func (s *Migrations) Aim(tx *store.Tx, id, target string) error {
+	_, err := s.records.TxUpdate(tx, id, func(m *Migration) error {
+		m.Target, m.Updated = target, time.Now().UTC()
+		return nil
+	})
+	if errs.Is(err, errs.NotFound) {
+		return nil
+	}
+	return err
+}
+
+// Turn is Aim with a new state.
+func (s *Migrations) Turn(tx *store.Tx, id, target, status string) error {
+	_, err := s.records.TxUpdate(tx, id, func(m *Migration) error {
+		m.Target, m.Status, m.Updated = target, status, time.Now().UTC()
+		return nil
+	})
+	return err
+}
+
+// Get gives a record.
+func (s *Migrations) Get(id string) (*Migration, error) { return s.records.Get(id) }
+
+// Heading is where a server's move that is under way goes, "" when that is not chosen.
+func (s *Migrations) Heading(server string) string {
+	for _, m := range s.records.By("server", server) {
+		switch m.Status {
+		case Preparing, Running, PostMigrating, PreMigrating:
+			return m.Target
+		}
+	}
+	return ""
+}
+
+// Follow writes how far a live migration has come.
+func (s *Migrations) Follow(ctx context.Context, id string, p Progress) error {
+	_, err := s.records.Update(ctx, id, func(m *Migration) error {
+		m.Progress, m.Updated = &p, time.Now().UTC()
+		return nil
+	})
 	return err
 }
 
@@ -102,7 +178,7 @@ func (s *Migrations) Routes() []rest.Route {
 // Policies are upstream's names and defaults.
 func Policies() []policy.Rule {
 	var out []policy.Rule
-	for _, name := range []string{"os-migrations:index", "servers:migrations:index", "servers:migrations:show"} {
+	for _, name := range []string{"os-migrations:index", "servers:migrations:index", "servers:migrations:show", "servers:migrations:force_complete", "servers:migrations:delete"} {
 		out = append(out, policy.Rule{Name: "os_compute_api:" + name, Check: "rule:context_is_admin"})
 	}
 	return out
@@ -179,8 +255,8 @@ const stamp = "2006-01-02T15:04:05.000000"
 
 // view is a migration as upstream shows it (nova/api/openstack/compute/migrations.py).
 func (m *Migration) view(r *rest.Request) map[string]any {
-	v := map[string]any{"id": number(m.ID), "instance_uuid": m.Server, "status": m.Status, "source_compute": m.Source, "source_node": m.Source,
-		"dest_compute": m.Target, "dest_node": m.Target, "dest_host": nil, "old_instance_type_id": number(m.OldFlavor), "new_instance_type_id": number(m.NewFlavor),
+	v := map[string]any{"id": numberOf(m.ID), "instance_uuid": m.Server, "status": m.Status, "source_compute": m.Source, "source_node": m.Source,
+		"dest_compute": wire.OrNull(m.Target), "dest_node": wire.OrNull(m.Target), "dest_host": nil, "old_instance_type_id": numberOf(m.OldFlavor), "new_instance_type_id": numberOf(m.NewFlavor),
 		"created_at": m.Created.Format(stamp), "updated_at": m.Updated.Format(stamp)}
 	if r.AtLeast(2, 23) {
 		v["migration_type"] = m.Kind
@@ -194,8 +270,8 @@ func (m *Migration) view(r *rest.Request) map[string]any {
 	return v
 }
 
-// number stands for upstream's row number.
-func number(id string) int {
+// numberOf stands for upstream's row number.
+func numberOf(id string) int {
 	h := fnv.New32a()
 	h.Write([]byte(id))
 	return int(h.Sum32() & 0x7fffffff)

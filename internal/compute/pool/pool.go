@@ -5,6 +5,7 @@ import (
 	"hash/fnv"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -94,6 +95,20 @@ func (p *Pool) Zone(host string) string {
 		}
 	}
 	return DefaultZone
+}
+
+// Metadata is what the host's aggregates say of it. A value may be a list with
+// commas (nova/scheduler/filters/utils.py, aggregate_metadata_get_by_host).
+func (p *Pool) Metadata(host string) map[string][]string {
+	out := map[string][]string{}
+	for _, a := range p.aggregates.By("host", host) {
+		for k, list := range a.Metadata {
+			for _, x := range strings.Split(list, ",") {
+				out[k] = append(out[k], strings.TrimSpace(x))
+			}
+		}
+	}
+	return out
 }
 
 // HasZone tells whether a zone has a host that takes new servers.
