@@ -424,15 +424,22 @@ type fakePlacement struct {
 	mu   sync.Mutex
 	free map[string]Resources
 	held map[string]claim
+	has  map[string][]string // traits
 }
 
-func (f *fakePlacement) fits(host string, r Resources) bool {
+// left is what is free on the host now.
+func (f *fakePlacement) left(host string) Resources {
 	have := f.free[host]
 	for _, c := range f.held {
 		if c.host == host {
 			have.VCPU, have.MemoryMiB, have.DiskGiB = have.VCPU-c.need.VCPU, have.MemoryMiB-c.need.MemoryMiB, have.DiskGiB-c.need.DiskGiB
 		}
 	}
+	return have
+}
+
+func (f *fakePlacement) fits(host string, r Resources) bool {
+	have := f.left(host)
 	return have.VCPU >= r.VCPU && have.MemoryMiB >= r.MemoryMiB && have.DiskGiB >= r.DiskGiB
 }
 
@@ -441,10 +448,12 @@ func (f *fakePlacement) Candidates(_ context.Context, r Resources) ([]string, er
 	defer f.mu.Unlock()
 	var out []string
 	for _, h := range slices.Sorted(maps.Keys(f.free)) {
-		if f.fits(h, r) {
+		lacks := func(t string) bool { return !slices.Contains(f.has[h], t) }
+		if f.fits(h, r) && !slices.ContainsFunc(r.RequiredTraits, lacks) && !slices.ContainsFunc(r.ForbiddenTraits, func(t string) bool { return !lacks(t) }) {
 			out = append(out, h)
 		}
 	}
+	slices.SortStableFunc(out, func(a, b string) int { return f.left(b).MemoryMiB - f.left(a).MemoryMiB })
 	return out, nil
 }
 
