@@ -2,6 +2,7 @@ package compute
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -143,8 +144,9 @@ func (s *Service) bindTo(ctx context.Context, v *Server, host string) error {
 }
 
 // endTransfer undoes a move that has not ended, and tells whether it has: then the
-// server is at the other node and arrive is to follow. A receiving node that is
-// away removes what it made when it is back, as all that is not its own.
+// server is at the other node and arrive is to follow. The sending node is asked
+// first, which stops the move. When it is away the receiving one decides: without
+// it nothing can end elsewhere.
 func (s *Service) endTransfer(ctx context.Context, id, to string) (moved bool, err error) {
 	inst, err := s.Nodes.Instances.Get(id)
 	if errs.Is(err, errs.NotFound) {
@@ -155,16 +157,19 @@ func (s *Service) endTransfer(ctx context.Context, id, to string) (moved bool, e
 	if inst.Node == to {
 		return true, nil
 	}
-	switch err := s.endMove(ctx, id, inst.Node); {
-	case errs.Is(err, errs.Conflict):
+	from := s.endMove(ctx, id, inst.Node)
+	if errs.Is(from, errs.Conflict) {
 		return true, nil
-	case err != nil && s.abandoned(id):
-		s.Log.Warn("a move is left where it was", "server", id, "node", inst.Node, "err", err)
-	case err != nil:
-		return false, err
 	}
-	if err := s.endMove(ctx, id, to); err != nil {
-		s.Log.Warn("the receiving node of a move does not answer", "server", id, "node", to, "err", err)
+	dest := s.endMove(ctx, id, to)
+	switch {
+	case from == nil && dest == nil:
+	case errs.Is(dest, errs.Conflict):
+		return true, nil
+	case from != nil && dest != nil && !s.abandoned(id):
+		return false, from
+	default: // whoever is away finds out when it is back that there is no move
+		s.Log.Warn("a move ends while a node is away", "server", id, "node", inst.Node, "err", errors.Join(from, dest))
 	}
 	return false, nil
 }

@@ -97,6 +97,9 @@ func (v *Server) allows(action string, from []VMState, during []TaskState) error
 	if v.leaving() {
 		return errs.Conflictf("Cannot '%s' instance %s while it is in task_state %s", action, v.ID, SoftDeleting)
 	}
+	if v.Evacuation != "" && v.TaskState == "" { // what it interrupted has just ended
+		return errs.Conflictf("Cannot '%s' instance %s while it is in task_state %s", action, v.ID, Rebuilding)
+	}
 	if !slices.Contains(from, v.VMState) {
 		return errs.Conflictf("Cannot '%s' instance %s while it is in vm_state %s", action, v.ID, v.VMState)
 	}

@@ -17,7 +17,7 @@ var (
 func (s *Service) API() *rest.API {
 	v := &rest.Microversions{Type: "compute", Legacy: "X-OpenStack-Nova-API-Version", Min: minVersion, Max: maxVersion}
 	return &rest.API{Name: "compute", Prefix: "/compute/v2.1", Family: rest.ComputeFaults(), Versions: v, ProjectInPath: true, StrictSlash: true,
-		RequestIDHeader: "X-Compute-Request-Id", Discovery: discovery(), Routes: slices.Concat(s.serverRoutes(), s.actionRoutes(), s.rebuildRoutes(), s.resizeRoutes(), s.migrateRoutes(), s.liveRoutes(), s.rescueRoutes(), s.snapshotRoutes(), s.shelveRoutes(), s.adminRoutes(), s.attachedRoutes(), s.volumeRoutes(), s.interfaceRoutes(), s.securityGroupRoutes(),
+		RequestIDHeader: "X-Compute-Request-Id", Discovery: discovery(), Routes: slices.Concat(s.serverRoutes(), s.actionRoutes(), s.rebuildRoutes(), s.resizeRoutes(), s.migrateRoutes(), s.liveRoutes(), s.evacuateRoutes(), s.rescueRoutes(), s.snapshotRoutes(), s.shelveRoutes(), s.adminRoutes(), s.attachedRoutes(), s.volumeRoutes(), s.interfaceRoutes(), s.securityGroupRoutes(),
 			s.consoleRoutes(), s.passwordRoutes(), s.proxyRoutes(), s.insightRoutes(), s.eventRoutes(),
 			s.flavors.Routes(), s.keys.Routes(), s.quotas.Routes(), s.groups.Routes(), s.usages.Routes(), s.moves.Routes(), s.extensionRoutes(), s.pool.Routes())}
 }

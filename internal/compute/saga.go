@@ -36,6 +36,8 @@ const (
 	sagaLive  = "compute.server.live_migrate"
 	sagaNoted = "compute.server.noted"
 
+	sagaEvacuate = "compute.server.evacuate"
+
 	sagaSoftDelete = "compute.server.softdelete"
 )
 
@@ -81,6 +83,7 @@ func (s *Service) registerSagas() {
 	}})
 	s.registerRemake()
 	s.registerLive()
+	s.registerEvacuate()
 	s.registerSnapshot()
 	s.registerShelve()
 	s.registerSoftDelete()
