@@ -2,6 +2,7 @@ package compute
 
 import (
 	"context"
+	"fmt"
 	"testing"
 
 	"github.com/strata-cloud/strata/internal/compute/migration"
@@ -162,4 +163,36 @@ func TestSourceDiesAfterTheSwitch(t *testing.T) {
 	if i, _ := c.nodes.Instances.Get(id); v.Host != to || v.VMState != Active || i.Power != nodeapi.PowerRunning || c.agents[to].Boots(id) != 0 {
 		t.Errorf("it is %s on %s", v.VMState, v.Host)
 	}
+}
+
+// What a client's host-evacuate does: it lists the servers of the host that is
+// down, and evacuates each (novaclient/v2/shell.py, do_host_evacuate).
+func TestHostEvacuate(t *testing.T) {
+	c := newClient(t, "node-1", "node-2", "node-3")
+	for n := range 6 {
+		c.server(fmt.Sprintf("s%d", n), "")
+	}
+	c.do("admin@2.53", "GET", "/os-services", "").want(200).count(3, "services").is("nova-compute", "services", 2, "binary").is("node-3", "services", 2, "host").is("up", "services", 2, "state")
+	c.die("node-3")
+	a := c.do("admin@2.53", "GET", "/os-services?host=node-3", "").want(200).count(1, "services").is("down", "services", 0, "state")
+	service := fmt.Sprint(a.at("services", 0, "id"))
+	c.do("admin@2.53", "GET", "/os-hypervisors/"+providerOf("node-3"), "").want(200).is("down", "hypervisor", "state").is(2, "hypervisor", "running_vms")
+	c.do("admin@2.53", "DELETE", "/os-services/"+service, "").want(409)
+	list := c.do("admin", "GET", "/os-hypervisors/node-3/servers", "").want(200).count(2, "hypervisors", 0, "servers")
+	var ids []string
+	for n := range 2 {
+		id := fmt.Sprint(list.at("hypervisors", 0, "servers", n, "uuid"))
+		ids = append(ids, id)
+		c.do("admin@2.94", "POST", "/servers/"+id+"/action", `{"evacuate":{}}`).want(200)
+	}
+	c.settled()
+	c.do("admin", "GET", "/servers?all_tenants=1&host=node-3", "").want(200).count(0, "servers")
+	c.do("admin", "GET", "/servers?all_tenants=1&host=node-1", "").want(200).count(3, "servers")
+	c.do("admin", "GET", "/servers?all_tenants=1&host=node-2", "").want(200).count(3, "servers")
+	c.comeBack("node-3")
+	for _, id := range ids {
+		c.moved(t, id)
+	}
+	c.do("admin@2.53", "GET", "/os-hypervisors/"+providerOf("node-3"), "").want(200).is("up", "hypervisor", "state").is(0, "hypervisor", "running_vms")
+	c.do("admin@2.53", "DELETE", "/os-services/"+service, "").want(204)
 }

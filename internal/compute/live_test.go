@@ -3,6 +3,7 @@ package compute
 import (
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/strata-cloud/strata/internal/compute/migration"
@@ -143,6 +144,9 @@ func TestLiveMigrateAborted(t *testing.T) {
 	from, _, at := c.held(id, "2.96")
 	c.do("member", "GET", "/servers/"+id, "").want(200).is("MIGRATING", "server", "status").is("migrating", "server", "OS-EXT-STS:task_state")
 	c.do("admin@2.80", "GET", at, "").want(200).is("running", "migration", "status").is(id, "migration", "server_uuid").is(from, "migration", "source_compute")
+	if l := fmt.Sprint(c.do("admin@2.23", "GET", "/os-migrations", "").want(200).at("migrations", 0, "links", 0, "href")); !strings.HasSuffix(l, at) {
+		t.Errorf("the link is %s", l)
+	}
 	c.do("admin@2.23", "DELETE", at, "").want(404)
 	c.do("member@2.24", "DELETE", at, "").want(403)
 	c.do("admin@2.24", "DELETE", "/servers/"+id+"/migrations/1", "").want(404)
@@ -198,4 +202,23 @@ func TestLiveMigrateAbortedTooLate(t *testing.T) {
 		t.Errorf("it is %s/%s on %s", v.VMState, v.TaskState, v.Host)
 	}
 	c.do("admin@2.80", "GET", "/os-migrations?status=completed", "").want(200).count(1, "migrations")
+}
+
+// Servers that pass each other between the same hosts.
+func TestLiveMigrateBothWays(t *testing.T) {
+	c := newClient(t, "node-1", "node-2")
+	was := map[string]string{}
+	for n := range 6 {
+		id := c.server(fmt.Sprintf("s%d", n), "")
+		was[id] = c.moved(t, id).Host
+	}
+	for id := range was {
+		c.do("admin@2.96", "POST", "/servers/"+id+"/action", `{"os-migrateLive":{"host":null,"block_migration":"auto"}}`).want(202)
+	}
+	c.settled()
+	for id, from := range was {
+		if v := c.moved(t, id); v.Host == from || c.agents[from].Boots(id) != 1 || c.agents[v.Host].Boots(id) != 0 {
+			t.Errorf("a server is on %s, from %s", v.Host, from)
+		}
+	}
 }

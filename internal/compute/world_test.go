@@ -155,6 +155,7 @@ func (w *world) clean(t testing.TB) {
 	}
 	for _, a := range w.agents {
 		onNodes = append(onNodes, a.Runs()...)
+		equal("started twice", a.Twice(), nil)
 	}
 	slices.Sort(onNodes)
 	slices.Sort(running)

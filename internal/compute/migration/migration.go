@@ -9,6 +9,8 @@ package migration
 import (
 	"context"
 	"hash/fnv"
+	"slices"
+	"strconv"
 	"time"
 
 	"github.com/strata-cloud/strata/internal/compute/wire"
@@ -260,6 +262,9 @@ func (m *Migration) view(r *rest.Request) map[string]any {
 		"created_at": m.Created.Format(stamp), "updated_at": m.Updated.Format(stamp)}
 	if r.AtLeast(2, 23) {
 		v["migration_type"] = m.Kind
+		if m.Kind == Live && slices.Contains(inProgress, m.Status) {
+			v["links"] = wire.Links(r.Base(), "servers/"+m.Server+"/migrations", strconv.Itoa(numberOf(m.ID)))
+		}
 	}
 	if r.AtLeast(2, 59) {
 		v["uuid"] = m.ID

@@ -106,6 +106,7 @@ func (a *Agent) returned() chan struct{} {
 
 // converge makes the instance true and says so.
 func (a *Agent) converge(i nodeapi.Instance) nodeapi.InstanceStatus {
+	a.lookForTwin(i)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.runs == nil {

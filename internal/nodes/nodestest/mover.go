@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"slices"
 
 	"github.com/strata-cloud/strata/internal/errs"
 	"github.com/strata-cloud/strata/internal/nodeapi"
@@ -17,6 +18,7 @@ type moving struct {
 	waits  map[string]*waiting
 	left   map[string]bool // given away; its Instance still says that it is here
 	held   bool            // live moves stay in the phase memory
+	twice  []string        // instances whose guest was started while another node ran it
 	refuse string          // why every move fails
 }
 
@@ -115,41 +117,54 @@ func (a *Agent) SendMove(_ context.Context, id string, to nodeapi.MoveTarget, li
 // MoveProgress brings the move on by one phase and tells where it is.
 func (a *Agent) MoveProgress(_ context.Context, id string) (nodeapi.MoveProgress, error) {
 	a.mu.Lock()
-	defer a.mu.Unlock()
 	if a.away {
+		a.mu.Unlock()
 		return nodeapi.MoveProgress{}, errs.New(errs.Unavailable, "node %s does not answer", a.Info.ID)
 	}
 	s := a.moving.sends[id]
 	if s == nil {
+		a.mu.Unlock()
 		return nodeapi.MoveProgress{}, nil
 	}
-	now := s.at
+	now, over := s.at, false
 	switch {
 	case s.at.Phase == nodeapi.MoveDisks && s.live:
 		s.at.Phase, s.at.DiskProcessed, s.at.DiskRemaining = nodeapi.MoveMemory, diskBytes, 0
 		s.at.MemoryProcessed, s.at.MemoryRemaining = memoryBytes/2, memoryBytes/2
 	case s.at.Phase == nodeapi.MoveDisks, s.at.Phase == nodeapi.MoveMemory && !a.moving.held:
+		over = true
+	}
+	a.mu.Unlock()
+	if over {
 		a.handOver(id, s)
 	}
 	return now, nil
 }
 
-// handOver ends the guest here and gives it to the other node, in this order.
+// handOver ends the guest here and gives it to the other node, at one moment.
 func (a *Agent) handOver(id string, s *sending) {
-	fail := func(why string) { s.at.Phase, s.at.Fault = nodeapi.MoveFailed, why }
 	c, err := a.moving.pool.Conn(s.to.User)
 	peer, ok := c.(*Agent)
-	if err != nil || !ok || peer == a {
-		fail("node " + s.to.User + " is not reached")
+	if !ok || peer == a {
+		peer = nil
+	}
+	for _, x := range inOrder(a, peer) { // two may send to each other
+		x.mu.Lock()
+		defer x.mu.Unlock()
+	}
+	i, here := a.runs[id]
+	if a.moving.sends[id] != s || !here || s.at.Phase == nodeapi.MoveDone || s.at.Phase == nodeapi.MoveFailed {
+		return // it ended in the meantime
+	}
+	why := "node " + s.to.User + " is not reached"
+	if err == nil && peer != nil {
+		why = peer.arrive(id, s, i)
+	}
+	if why != "" {
+		s.at.Phase, s.at.Fault = nodeapi.MoveFailed, why
 		return
 	}
-	i := a.runs[id]
 	delete(a.runs, id)
-	if why := peer.arrive(id, s); why != "" {
-		a.runs[id] = i
-		fail(why)
-		return
-	}
 	if a.moving.left == nil {
 		a.moving.left = map[string]bool{}
 	}
@@ -160,11 +175,18 @@ func (a *Agent) handOver(id string, s *sending) {
 	}
 }
 
-// arrive takes an instance from its sender, whose lock is held: two nodes never
-// send to each other at one moment in the tests.
-func (a *Agent) arrive(id string, s *sending) (refused string) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
+func inOrder(a, b *Agent) []*Agent {
+	switch {
+	case b == nil:
+		return []*Agent{a}
+	case b.Info.ID < a.Info.ID:
+		return []*Agent{b, a}
+	}
+	return []*Agent{a, b}
+}
+
+// arrive takes an instance from its sender; both locks are held.
+func (a *Agent) arrive(id string, s *sending, i nodeapi.Instance) (refused string) {
 	w := a.moving.waits[id]
 	switch {
 	case a.away || w == nil:
@@ -172,7 +194,7 @@ func (a *Agent) arrive(id string, s *sending) (refused string) {
 	case !bytes.Equal(w.psk, s.to.PSK) || w.live != s.live:
 		return "node " + a.Info.ID + " waits for another"
 	}
-	w.arrived = true
+	w.arrived, w.will.Power = true, i.Power
 	return ""
 }
 
@@ -208,9 +230,10 @@ func (a *Agent) removeStrangers(r *nodes.Registry) {
 // ForceMove completes a live move, also one that is held.
 func (a *Agent) ForceMove(_ context.Context, id string) error {
 	a.mu.Lock()
-	defer a.mu.Unlock()
 	s := a.moving.sends[id]
-	if s == nil || !s.live || s.at.Phase != nodeapi.MoveMemory && s.at.Phase != nodeapi.MoveDisks {
+	under := s != nil && s.live && (s.at.Phase == nodeapi.MoveMemory || s.at.Phase == nodeapi.MoveDisks)
+	a.mu.Unlock()
+	if !under {
 		return errs.Conflictf("no live move of instance %s is under way", id)
 	}
 	a.handOver(id, s)
@@ -263,4 +286,27 @@ func (a *Agent) Guest(id string) bool {
 		i, here = w.will, w.live
 	}
 	return here && i.Power == nodeapi.PowerRunning
+}
+
+// lookForTwin notes a guest that is to start here while another node, which is
+// there, runs it.
+func (a *Agent) lookForTwin(i nodeapi.Instance) {
+	if a.Guest(i.ID) || i.Power != nodeapi.PowerRunning || i.Deleted || a.moving.pool == nil {
+		return
+	}
+	for _, n := range a.moving.pool.Infos.All() {
+		c, err := a.moving.pool.Conn(n.ID)
+		if peer, ok := c.(*Agent); err == nil && ok && peer != a && peer.Guest(i.ID) {
+			a.mu.Lock()
+			a.moving.twice = append(a.moving.twice, i.ID)
+			a.mu.Unlock()
+		}
+	}
+}
+
+// Twice lists the instances that were started here while they ran elsewhere.
+func (a *Agent) Twice() []string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.Clone(a.moving.twice)
 }
