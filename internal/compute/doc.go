@@ -14,6 +14,8 @@
 //	active/rebooting, active/reboot_started_hard             -> active/-
 //	active|stopped|error/rebuilding -> active or stopped
 //	active|stopped/resize_prep -> resized/- -> (confirmed, or resize_reverting) active or stopped
+//	active|paused/migrating -> as before, on another host
+//	any of active, stopped, error on a host that is down/rebuilding -> active or stopped, on another
 //	active|stopped|error/rescuing   -> rescued/-  rescued/unrescuing   -> active/-
 //	any of active, stopped, paused, suspended: /image_snapshot or image_backup -> image_uploading -> as before
 //	the same four/shelving -> shelving_offloading -> shelved_offloaded/-
@@ -23,7 +25,8 @@
 //
 // Invariants: a server that is not deleted and has a host holds exactly one
 // allocation in placement, consumer id = server id, and one more under the id of its
-// resize until that is confirmed or reverted; every port whose device is a
+// resize or live migration until that has ended; its record and its Instance name the same
+// host, and change it in one transaction; every port whose device is a
 // server belongs to a server that exists; quota usage is counted from the records
 // inside the ledger "compute", never stored.
 //

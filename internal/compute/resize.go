@@ -166,13 +166,6 @@ func (v *Server) old() Resources {
 	return before.resources()
 }
 
-func noHostFor(err error) error {
-	if errs.Is(err, errs.NoCapacity) {
-		return errNoHost
-	}
-	return err
-}
-
 // claimOld gives back what the resize took.
 func (s *Service) claimOld(ctx context.Context, v *Server) error {
 	if v.Resize == nil {

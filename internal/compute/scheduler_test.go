@@ -33,16 +33,20 @@ func (c *client) service(action, host, more string) {
 	c.do("admin@2.52", "PUT", "/os-services/"+action, `{"host":"`+host+`","binary":"nova-compute"`+more+`}`).want(200)
 }
 
-func TestScheduler(t *testing.T) {
-	all := []string{"node-1", "node-2", "node-3"}
-	for name, tc := range map[string]struct {
-		before func(*client)
-		create string   // more fields of each server
-		n      int      // of servers, one after another
-		on     []string // where they may be
-		spread bool     // no two on one host
-		says   string   // the last one's fault
-	}{
+var all = []string{"node-1", "node-2", "node-3"}
+
+// placement is a case of the scheduler's.
+type placementCase struct {
+	before func(*client)
+	create string   // more fields of each server
+	n      int      // of servers, one after another
+	on     []string // where they may be; nil: where the first is
+	spread bool     // no two on one host
+	says   string   // the last one's fault
+}
+
+func placementCases() map[string]placementCase {
+	return map[string]placementCase{
 		"spread":          {n: 3, on: all, spread: true},
 		"zone":            {before: func(c *client) { c.aggregate("b", `{"availability_zone":"blue"}`, "node-3") }, create: `,"availability_zone":"blue"`, n: 2, on: all[2:]},
 		"default zone":    {before: func(c *client) { c.aggregate("b", `{"availability_zone":"blue"}`, "node-3") }, create: `,"availability_zone":"nova"`, n: 4, on: all[:2]},
@@ -73,43 +77,52 @@ func TestScheduler(t *testing.T) {
 		"two per host":      {before: func(c *client) { c.group("anti-affinity", `,"rules":{"max_server_per_host":2}`) }, create: "GROUP", n: 7, on: all, says: "ServerGroupFilter"},
 		"soft anti":         {before: func(c *client) { c.group("soft-anti-affinity", "") }, create: "GROUP", n: 4, on: all},
 		"soft affinity":     {before: func(c *client) { c.group("soft-affinity", "") }, create: "GROUP", n: 3, on: nil},
-	} {
+	}
+}
+
+func TestScheduler(t *testing.T) {
+	for name, tc := range placementCases() {
 		t.Run(name, func(t *testing.T) {
 			c := newClient(t, all...)
 			if tc.before != nil {
 				tc.before(c)
 			}
-			create := tc.create
-			if create == "GROUP" {
-				gid := c.do("member@2.64", "GET", "/os-server-groups", "").want(200).at("server_groups", 0, "id")
-				create = fmt.Sprintf(`},"os:scheduler_hints":{"group":%q`, gid)
-			}
-			var hosts []string
-			for n := range tc.n {
-				v, err := c.svc.servers.Get(c.server("s", create))
-				if err != nil {
-					t.Fatal(err)
-				}
-				if tc.says != "" && n == tc.n-1 {
-					if v.VMState != Errored || v.Fault == nil || !strings.Contains(v.Fault.Message, tc.says) || !strings.HasPrefix(v.Fault.Message, "No valid host was found.") {
-						t.Fatalf("the last server is %s on %q: %+v", v.VMState, v.Host, v.Fault)
-					}
-					break
-				}
-				hosts = append(hosts, v.Host)
-				on := tc.on
-				if on == nil {
-					on = hosts[:1]
-				}
-				if !slices.Contains(on, v.Host) {
-					t.Fatalf("server %d is %s on %q, not on one of %v: %+v", n, v.VMState, v.Host, on, v.Fault)
-				}
-			}
-			slices.Sort(hosts)
-			if tc.spread && len(slices.Compact(slices.Clone(hosts))) != len(hosts) {
-				t.Errorf("two are on one host: %v", hosts)
-			}
+			tc.check(t, c)
 		})
+	}
+}
+
+func (tc placementCase) check(t *testing.T, c *client) {
+	t.Helper()
+	create := tc.create
+	if create == "GROUP" {
+		gid := c.do("member@2.64", "GET", "/os-server-groups", "").want(200).at("server_groups", 0, "id")
+		create = fmt.Sprintf(`},"os:scheduler_hints":{"group":%q`, gid)
+	}
+	var hosts []string
+	for n := range tc.n {
+		v, err := c.svc.servers.Get(c.server("s", create))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if tc.says != "" && n == tc.n-1 {
+			if v.VMState != Errored || v.Fault == nil || !strings.Contains(v.Fault.Message, tc.says) || !strings.HasPrefix(v.Fault.Message, "No valid host was found.") {
+				t.Fatalf("the last server is %s on %q: %+v", v.VMState, v.Host, v.Fault)
+			}
+			break
+		}
+		hosts = append(hosts, v.Host)
+		on := tc.on
+		if on == nil {
+			on = hosts[:1]
+		}
+		if !slices.Contains(on, v.Host) {
+			t.Fatalf("server %d is %s on %q, not on one of %v: %+v", n, v.VMState, v.Host, on, v.Fault)
+		}
+	}
+	slices.Sort(hosts)
+	if tc.spread && len(slices.Compact(slices.Clone(hosts))) != len(hosts) {
+		t.Errorf("two are on one host: %v", hosts)
 	}
 }
 
