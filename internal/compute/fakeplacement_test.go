@@ -42,7 +42,7 @@ func (f *fakePlacement) fits(host string, r Resources) bool {
 	return have.VCPU >= r.VCPU && have.MemoryMiB >= r.MemoryMiB && have.DiskGiB >= r.DiskGiB
 }
 
-func (f *fakePlacement) Candidates(_ context.Context, r Resources) ([]string, error) {
+func (f *fakePlacement) Candidates(_ context.Context, r Resources, soon map[string]int) ([]string, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	var out []string
@@ -52,7 +52,7 @@ func (f *fakePlacement) Candidates(_ context.Context, r Resources) ([]string, er
 			out = append(out, h)
 		}
 	}
-	slices.SortStableFunc(out, func(a, b string) int { return f.left(b).MemoryMiB - f.left(a).MemoryMiB })
+	slices.SortStableFunc(out, func(a, b string) int { return f.left(b).MemoryMiB - soon[b] - f.left(a).MemoryMiB + soon[a] })
 	return out, nil
 }
 

@@ -117,14 +117,14 @@ func (s *Service) schedule(ctx context.Context, j *job) error {
 	if err != nil {
 		return err
 	}
-	s.placing.Lock()
-	defer s.placing.Unlock()
 	need := v.resources()
 	hosts := []string{v.Host}
 	if v.Host == "" {
-		if hosts, err = s.chooseHosts(ctx, v, need); err != nil {
+		var done func()
+		if hosts, done, err = s.reserve(ctx, v, need); err != nil {
 			return err
 		}
+		defer done()
 	}
 	for _, h := range hosts {
 		err := s.Placement.Claim(ctx, v.ID, h, v.ProjectID, v.UserID, need)

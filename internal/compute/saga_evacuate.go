@@ -71,6 +71,9 @@ func (s *Service) evacuateClaim(ctx context.Context, j *job) error {
 		} else if err != nil {
 			return err
 		}
+		if err := s.markMove(ctx, v, migration.Failed); err != nil { // a resize that can neither be confirmed nor reverted
+			return err
+		}
 		return s.DB.Txn(ctx, func(tx *store.Tx) error {
 			if _, err := s.servers.TxUpdate(tx, v.ID, func(v *Server) error { v.Resize = nil; return nil }); err != nil {
 				return err

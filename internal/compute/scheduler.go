@@ -3,8 +3,10 @@ package compute
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/strata-cloud/strata/internal/compute/servergroup"
 	"github.com/strata-cloud/strata/internal/compute/wire"
@@ -18,7 +20,7 @@ var errNoHost = errs.New(errs.NoCapacity, "No valid host was found. There are no
 // candidates that pass every filter and the caller's own. Its error says how many
 // hosts each of them left.
 func (s *Service) chooseHosts(ctx context.Context, v *Server, need Resources, more ...hostFilter) ([]string, error) {
-	found, err := s.Placement.Candidates(ctx, need)
+	found, err := s.Placement.Candidates(ctx, need, s.soon.now())
 	if err != nil {
 		return nil, err
 	}
@@ -45,6 +47,42 @@ func (s *Service) chooseHosts(ctx context.Context, v *Server, need Resources, mo
 		slices.SortStableFunc(out, func(a, b string) int { return members[a] - members[b] })
 	}
 	return out, nil
+}
+
+// rush is the memory that was chosen on hosts and not claimed yet, in MiB, so that
+// creates at one moment spread while their claims share a commit.
+type rush struct {
+	mu sync.Mutex
+	on map[string]int
+}
+
+func (r *rush) now() map[string]int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return maps.Clone(r.on)
+}
+
+func (r *rush) add(host string, mib int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.on == nil {
+		r.on = map[string]int{}
+	}
+	if r.on[host] += mib; r.on[host] == 0 {
+		delete(r.on, host)
+	}
+}
+
+// reserve is chooseHosts for a claim that follows; done is called when it has.
+func (s *Service) reserve(ctx context.Context, v *Server, need Resources) (hosts []string, done func(), err error) {
+	s.placing.Lock()
+	defer s.placing.Unlock()
+	if hosts, err = s.chooseHosts(ctx, v, need); err != nil {
+		return nil, nil, err
+	}
+	s.soon.add(hosts[0], need.MemoryMiB)
+	best := hosts[0]
+	return hosts, func() { s.soon.add(best, -need.MemoryMiB) }, nil
 }
 
 // membersByHost counts the other members of the server's group on each host.

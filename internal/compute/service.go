@@ -108,8 +108,9 @@ type Port struct {
 
 // Placement is what compute needs of the placement service.
 type Placement interface {
-	// Candidates lists hosts that can hold the resources, best first.
-	Candidates(ctx context.Context, r Resources) ([]string, error)
+	// Candidates lists hosts that can hold the resources, best first. soon is what
+	// is about to be claimed, in MiB by host: it changes the order alone.
+	Candidates(ctx context.Context, r Resources, soon map[string]int) ([]string, error)
 	// Claim allocates for the consumer on the host; NoCapacity when it no longer
 	// fits. Claiming again for the same consumer replaces the allocation.
 	Claim(ctx context.Context, consumer, host, projectID, userID string, r Resources) error
@@ -168,7 +169,8 @@ type Options struct {
 type Service struct {
 	Options
 	collections
-	placing  sync.Mutex // held while a host is chosen and claimed: each choice sees those before it
+	placing  sync.Mutex // held while a host is chosen, and by moves until it is claimed: each choice sees those before it
+	soon     rush
 	ledger   *store.Ledger
 	flavors  *flavor.Flavors
 	keys     *keypair.Pairs

@@ -211,7 +211,7 @@ func BenchmarkCandidates(b *testing.B) {
 		}
 	}
 	for b.Loop() {
-		if found, err := s.Candidates(b.Context(), Need{VCPU: 2, MemoryMiB: 4096, DiskGiB: 20}); err != nil || len(found) != 10_000 {
+		if found, err := s.Candidates(b.Context(), Need{VCPU: 2, MemoryMiB: 4096, DiskGiB: 20}, nil); err != nil || len(found) != 10_000 {
 			b.Fatal(len(found), err)
 		}
 	}

@@ -374,7 +374,7 @@ func TestNodes(t *testing.T) {
 	}
 	check := func(need Need, want string) {
 		t.Helper()
-		got, err := s.Candidates(t.Context(), need)
+		got, err := s.Candidates(t.Context(), need, nil)
 		if err != nil || strings.Join(got, " ") != want {
 			t.Errorf("%+v: %v %v, want %s", need, got, err, want)
 		}
@@ -409,4 +409,47 @@ func TestNodes(t *testing.T) {
 	if s.consumers.Len() != 0 || s.providers.Len() != 1 {
 		t.Errorf("%d consumers, %d providers", s.consumers.Len(), s.providers.Len())
 	}
+}
+
+// Several consumers change what they hold at one moment, on nodes that are full.
+func TestClaimAll(t *testing.T) {
+	s := service(t)
+	for _, id := range []string{"one", "two"} {
+		if err := s.EnsureProvider(t.Context(), Node{ID: id, Name: id, VCPUs: 2, MemoryMiB: 1000, DiskGiB: 10}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	whole := Need{VCPU: 1, MemoryMiB: 1000}
+	claim := func(list ...Holding) error { return s.ClaimAll(t.Context(), "p", "u", list...) }
+	holds := func(want map[string]string) {
+		t.Helper()
+		for consumer, node := range want {
+			c, err := s.consumers.Get(consumer)
+			if node == "" && errs.Is(err, errs.NotFound) {
+				continue
+			}
+			if err != nil || c.Allocations[ProviderID(node)]["MEMORY_MB"] != 1000 || len(c.Allocations) != 1 {
+				t.Errorf("%s holds %+v (%v), not %s", consumer, c, err, node)
+			}
+		}
+	}
+	if err := claim(Holding{"a", "one", whole}, Holding{"b", "two", whole}); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // saying it again changes nothing
+		if err := claim(Holding{"a", "two", whole}, Holding{"b", "one", whole}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	holds(map[string]string{"a": "two", "b": "one"})
+	for _, bad := range []Holding{{"c", "one", whole}, {"c", "three", whole}} {
+		if err := claim(Holding{Consumer: "a"}, bad); !errs.Is(err, errs.NoCapacity) {
+			t.Errorf("%+v: %v", bad, err)
+		}
+	}
+	holds(map[string]string{"a": "two", "b": "one", "c": ""})
+	if err := claim(Holding{"c", "two", whole}, Holding{Consumer: "a"}); err != nil {
+		t.Fatal(err)
+	}
+	holds(map[string]string{"a": "", "b": "one", "c": "two"})
 }

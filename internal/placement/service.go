@@ -160,8 +160,9 @@ func (s *Service) RemoveProvider(ctx context.Context, node string) error {
 }
 
 // Candidates lists the ids of the nodes that can hold the need, the one with the
-// most free memory first.
-func (s *Service) Candidates(_ context.Context, need Need) ([]string, error) {
+// most free memory first. soon is what callers are about to claim, in MiB by node:
+// it changes the order alone.
+func (s *Service) Candidates(_ context.Context, need Need, soon map[string]int) ([]string, error) {
 	want := need.resources()
 	type host struct {
 		id   string
@@ -172,7 +173,7 @@ func (s *Service) Candidates(_ context.Context, need Need) ([]string, error) {
 		if p.Node == "" || !p.has(need.RequiredTraits, need.ForbiddenTraits) || p.fits(want) != nil {
 			continue
 		}
-		found = append(found, host{p.Node, p.Inventories["MEMORY_MB"].Capacity() - p.Used["MEMORY_MB"]})
+		found = append(found, host{p.Node, p.Inventories["MEMORY_MB"].Capacity() - p.Used["MEMORY_MB"] - int64(soon[p.Node])})
 	}
 	sort.SliceStable(found, func(i, j int) bool { return found[i].free > found[j].free })
 	out := make([]string, len(found))

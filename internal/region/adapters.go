@@ -55,8 +55,8 @@ type placementForCompute struct{ *placement.Service }
 
 func need(r compute.Resources) placement.Need { return placement.Need(r) }
 
-func (s placementForCompute) Candidates(ctx context.Context, r compute.Resources) ([]string, error) {
-	return s.Service.Candidates(ctx, need(r))
+func (s placementForCompute) Candidates(ctx context.Context, r compute.Resources, soon map[string]int) ([]string, error) {
+	return s.Service.Candidates(ctx, need(r), soon)
 }
 
 func (s placementForCompute) Claim(ctx context.Context, consumer, host, projectID, userID string, r compute.Resources) error {
