@@ -23,7 +23,7 @@ var sets = map[string]string{
 	"network":  `^tempest\.api\.network\.`,
 	"compute":  `^tempest\.api\.compute\.`,
 	"volume":   `^tempest\.api\.volume\.`,
-	"scenario": `^tempest\.scenario\.test_(network_basic_ops|server_basic_ops|server_multinode|minimum_basic|security_groups_basic_ops|server_advanced_server_ops)`,
+	"scenario": `^tempest\.scenario\.`,
 }
 
 var conf = template.Must(template.New("tempest.conf").Parse(`[DEFAULT]
