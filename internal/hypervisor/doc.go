@@ -21,6 +21,13 @@
 // that a crash of ours cut in half is ended unless its guest runs, so that its
 // disks are as they were.
 //
+// A machine moves to another host (Receive there, Send here) with its own disks and,
+// when it runs, its memory. The sending host decides: from the moment in which its
+// state.json says done the machine is the other's, and before it never was. The
+// receiving one waits for that word with everything loaded and nothing running. A
+// driver that was closed before done undoes the move, one that was closed after it
+// repeats the word; see docs/rfd/0008.
+//
 //	           Start, Clone          Pause
 //	stopped ----------> running <-----------> paused
 //	   ^                 |  |  ^     Resume

@@ -69,6 +69,18 @@ type Driver interface {
 	// Clone starts a machine from where a template of its shape was frozen, on
 	// disks as the template's were. NICs are plugged in afterwards.
 	Clone(ctx context.Context, s Spec, from Frozen) error
+	// Receive makes room for a machine that comes from another host, whose Send gets
+	// the target. Send begins to send it: Conflict when its power state does not fit.
+	// Move tells how far that is, ForceMove stops a guest that changes its memory
+	// faster than it can be sent. Once the sender says done, the machine is the
+	// receiver's, where it goes on by itself; Arrive makes it one like any other there.
+	// EndMove undoes a move, the receiver's room included; Conflict: it is done.
+	Receive(ctx context.Context, a Arrival) (*nodeapi.MoveTarget, error)
+	Send(ctx context.Context, id string, to Departure) error
+	Move(id string) (Move, error)
+	ForceMove(ctx context.Context, id string) error
+	EndMove(ctx context.Context, id string) error
+	Arrive(ctx context.Context, id string) error
 	// State is what the machine does; errs.NotFound when there is none.
 	State(id string) (nodeapi.Power, error)
 	// Spec is what the machine was last started with.
@@ -113,7 +125,8 @@ type Config struct {
 type QEMU struct {
 	Config
 	events chan Event
-	stop   context.CancelFunc // ends the goroutines that belong to the driver
+	life   context.Context // of the goroutines that belong to the driver
+	stop   context.CancelFunc
 	group  sync.WaitGroup
 
 	mu       sync.Mutex
@@ -141,7 +154,7 @@ func New(ctx context.Context, c Config) (*QEMU, error) {
 	}
 	c.Dir = dir
 	ctx, stop := context.WithCancel(ctx)
-	d := &QEMU{Config: c, events: make(chan Event, 1024), stop: stop, machines: map[string]*machine{}}
+	d := &QEMU{Config: c, events: make(chan Event, 1024), life: ctx, stop: stop, machines: map[string]*machine{}}
 	ids, err := d.List()
 	if err != nil {
 		stop()
@@ -248,6 +261,9 @@ func (d *QEMU) Start(ctx context.Context, s Spec, taps []*os.File) error {
 		return err
 	}
 	defer m.unlock()
+	if err := m.stays(); err != nil {
+		return err
+	}
 	if m.running() {
 		return nil
 	}
@@ -298,6 +314,9 @@ func (d *QEMU) Spec(id string) (Spec, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return Spec{}, errs.NotFoundf("machine %s was never started", id)
 	}
+	if err == nil && st.Spec.ID == "" { // it has moved without a start
+		err = errs.NotFoundf("machine %s was never started", id)
+	}
 	return st.Spec, err
 }
 
@@ -314,6 +333,8 @@ func (d *QEMU) Remove(ctx context.Context, id string) error {
 		return err
 	}
 	defer m.unlock()
+	m.haltMove()
+	m.letMoveGo()
 	m.expect()
 	if err := errors.Join(m.endAll(ctx), m.kill(ctx)); err != nil {
 		return fmt.Errorf("removing machine %s: %w", id, err)

@@ -40,7 +40,7 @@ func findUEFI() (*uefiFiles, error) {
 }
 
 // origin is where a machine goes on instead of booting: its saved state and,
-// unless that has it too, its memory.
+// unless that has it too, its memory; or with neither, what another host sends.
 type origin struct{ state, memory *os.File }
 
 // launch starts the process and returns when its monitor answers. With from
@@ -61,9 +61,12 @@ func (m *machine) launch(ctx context.Context, s Spec, taps []*os.File, from *ori
 	files := taps
 	if from != nil {
 		more, file := from.args(&s, firstFD+len(taps))
-		args, files = append(args, more...), append(taps[:len(taps):len(taps)], file)
+		args = append(args, more...)
+		if file != nil {
+			files = append(taps[:len(taps):len(taps)], file)
+		}
 	}
-	cmd, err := m.spawn(args, files)
+	cmd, err := m.spawn(args, files, qemuLogFile)
 	if err != nil {
 		return err
 	}
@@ -81,7 +84,7 @@ func (m *machine) launch(ctx context.Context, s Spec, taps []*os.File, from *ori
 			return err
 		}
 	}
-	st := machineState{Spec: s, Process: p, Suspended: from != nil && from.memory == nil, Cloning: from != nil && from.memory != nil}
+	st := machineState{Spec: s, Process: p, Suspended: from != nil && from.state != nil && from.memory == nil, Cloning: from != nil && from.memory != nil}
 	if err := m.writeState(st); err != nil {
 		return fmt.Errorf("writing the machine's state: %w", err)
 	}
@@ -97,6 +100,9 @@ func (m *machine) launch(ctx context.Context, s Spec, taps []*os.File, from *ori
 // args are the options that make QEMU go on from there, and the file that it
 // gets as descriptor fd.
 func (o *origin) args(s *Spec, fd int) ([]string, *os.File) {
+	if o.state == nil {
+		return []string{"-S", "-incoming", "defer"}, nil
+	}
 	if o.memory == nil {
 		return []string{"-S", "-incoming", "fd:" + strconv.Itoa(fd)}, o.state
 	}
@@ -192,7 +198,7 @@ func limits(s *Spec, accel Accel) cgroup.Limits {
 
 // spawn starts QEMU through setpriv: our own process changes the directory
 // while it may still enter it, setpriv then drops every privilege and becomes QEMU.
-func (m *machine) spawn(args []string, files []*os.File) (*exec.Cmd, error) {
+func (m *machine) spawn(args []string, files []*os.File, logFile string) (*exec.Cmd, error) {
 	qemu, err := exec.LookPath(m.d.Program)
 	if err != nil {
 		return nil, fmt.Errorf("QEMU is missing: install the package qemu-system-x86: %w", err)
@@ -211,7 +217,7 @@ func (m *machine) spawn(args []string, files []*os.File) (*exec.Cmd, error) {
 	}
 	priv := []string{"--reuid=" + strconv.Itoa(m.d.UID), "--regid=" + strconv.Itoa(m.d.GID), groups,
 		"--no-new-privs", "--bounding-set=-all", "--inh-caps=-all", "--", qemu}
-	log, err := os.OpenFile(filepath.Join(m.dir, qemuLogFile), os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	log, err := os.OpenFile(filepath.Join(m.dir, logFile), os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
 	if err != nil {
 		return nil, err
 	}

@@ -21,6 +21,8 @@ type machineState struct {
 	Crashed   string `json:"crashed"`           // why QEMU died by itself; "" when it did not
 	Suspended bool   `json:"suspended"`         // memory.img is complete
 	Cloning   bool   `json:"cloning,omitempty"` // being read from a template; its guest has not run yet, or just has
+	// Move is the machine's move to or from another host; what is in memory counts.
+	Move *moveState `json:"move,omitempty"`
 }
 
 // machine is one virtual machine. op is held by an operation for its whole
@@ -31,6 +33,8 @@ type machine struct {
 	dir string
 	op  chan struct{} // has one element while an operation is on
 
+	file sync.Mutex // state.json is being changed
+
 	mu       sync.Mutex
 	state    nodeapi.Power // running or paused while a process is there
 	process  proc
@@ -39,6 +43,7 @@ type machine struct {
 	letGo    func()        // ends the watch of the process
 	expected bool          // we asked for the end
 	notify   chan qmpEvent // an operation that waits for events
+	move     *move         // to or from another host; nil: none
 }
 
 // lock begins an operation; unlock ends it.
@@ -62,7 +67,12 @@ func (m *machine) running() bool {
 func (m *machine) power() nodeapi.Power {
 	m.mu.Lock()
 	state, alive := m.state, m.exited != nil
+	mv := m.move
+	elsewhere := mv != nil && (mv.Role == MoveIn && !mv.Over || mv.Role == MoveOut && mv.Done)
 	m.mu.Unlock()
+	if elsewhere {
+		return nodeapi.PowerStopped
+	}
 	if alive {
 		return state
 	}
@@ -92,6 +102,15 @@ func (m *machine) readState() (machineState, error) {
 
 // writeState replaces state.json at once, so that a reader never sees half of it.
 func (m *machine) writeState(st machineState) error {
+	m.file.Lock()
+	defer m.file.Unlock()
+	return m.replaceState(st)
+}
+
+// replaceState is writeState for who holds file. The move is in it as it is in
+// memory; that a machine is the other host's has to survive a loss of power.
+func (m *machine) replaceState(st machineState) error {
+	st.Move = m.moving()
 	data, err := json.Marshal(st)
 	if err != nil {
 		return err
@@ -100,15 +119,35 @@ func (m *machine) writeState(st machineState) error {
 	if err := os.WriteFile(tmp, data, 0o600); err != nil {
 		return err
 	}
-	return os.Rename(tmp, filepath.Join(m.dir, stateFile))
+	if err := os.Rename(tmp, filepath.Join(m.dir, stateFile)); err != nil {
+		return err
+	}
+	if st.Move != nil && st.Move.Done {
+		return durably(filepath.Join(m.dir, stateFile))
+	}
+	return nil
+}
+
+// editState changes state.json, which is made when it is not there.
+func (m *machine) editState(change func(*machineState)) error {
+	m.file.Lock()
+	defer m.file.Unlock()
+	st, err := m.readState()
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	change(&st)
+	return m.replaceState(st)
 }
 
 // changeState rewrites state.json; a machine that was never started has none to change.
 func (m *machine) changeState(change func(*machineState)) {
+	m.file.Lock()
+	defer m.file.Unlock()
 	st, err := m.readState()
 	if err == nil {
 		change(&st)
-		err = m.writeState(st)
+		err = m.replaceState(st)
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		m.d.Log.Error("writing a machine's state", "server", m.id, "err", err)
@@ -124,15 +163,21 @@ func (m *machine) adopt(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if !st.Process.alive() {
-		return nil
+	if st.Move != nil {
+		m.move = &move{moveState: *st.Move, wake: make(chan struct{}, 1)}
 	}
-	if err := m.watch(st.Process, nil); err != nil {
+	alive := st.Process.alive()
+	if alive {
+		if err := m.watch(st.Process, nil); err != nil {
+			return err
+		}
+		m.removeSecrets()
+		if err := m.connect(ctx); err != nil {
+			return fmt.Errorf("connecting to the monitor: %w", err)
+		}
+	}
+	if done, err := m.adoptMove(ctx); done || err != nil || !alive {
 		return err
-	}
-	m.removeSecrets()
-	if err := m.connect(ctx); err != nil {
-		return fmt.Errorf("connecting to the monitor: %w", err)
 	}
 	if err := m.settle(ctx, st); err != nil || !m.running() {
 		return err
@@ -246,6 +291,7 @@ func (m *machine) release() {
 	if letGo != nil {
 		letGo()
 	}
+	m.letMoveGo()
 	if mon != nil {
 		mon.close()
 	}
@@ -253,6 +299,13 @@ func (m *machine) release() {
 
 // event takes an asynchronous message of QEMU; it must not wait.
 func (m *machine) event(e qmpEvent) {
+	moving := m.moveEvent(e)
+	switch e.Name {
+	case "STOP", "RESUME":
+		if moving {
+			return
+		}
+	}
 	switch e.Name {
 	case "STOP":
 		m.setPower(nodeapi.PowerPaused, "")

@@ -35,6 +35,9 @@ func (d *QEMU) locked(ctx context.Context, id, what string, op func(*machine) er
 // Stop implements Driver.
 func (d *QEMU) Stop(ctx context.Context, id string, grace time.Duration) error {
 	return d.locked(ctx, id, "stopping", func(m *machine) error {
+		if mv := m.moving(); mv != nil && mv.Role == MoveOut && (mv.Done || !mv.Live) && mv.Fault == "" {
+			return nil // it stands still
+		}
 		if m.running() && grace > 0 {
 			m.expect()
 			if m.shutDown(ctx, grace) {
@@ -120,6 +123,9 @@ func errNotRunning(id string) error { return errs.Conflictf("machine %s does not
 // hold instead of to exit when the guest has shut down, and is reset then.
 func (d *QEMU) Reboot(ctx context.Context, id string, hard bool, grace time.Duration) error {
 	return d.locked(ctx, id, "rebooting", func(m *machine) error {
+		if err := m.stays(); err != nil {
+			return err
+		}
 		if !m.running() {
 			return errNotRunning(id)
 		}
@@ -170,6 +176,9 @@ func (m *machine) awaitShutdown(ctx context.Context, grace time.Duration) error 
 // Pause implements Driver.
 func (d *QEMU) Pause(ctx context.Context, id string) error {
 	return d.locked(ctx, id, "pausing", func(m *machine) error {
+		if err := m.stays(); err != nil {
+			return err
+		}
 		if !m.running() {
 			return errNotRunning(id)
 		}
@@ -184,6 +193,9 @@ func (d *QEMU) Pause(ctx context.Context, id string) error {
 // Resume implements Driver.
 func (d *QEMU) Resume(ctx context.Context, id string) error {
 	return d.locked(ctx, id, "resuming", func(m *machine) error {
+		if err := m.stays(); err != nil {
+			return err
+		}
 		if !m.running() {
 			return errNotRunning(id)
 		}
@@ -199,6 +211,9 @@ func (d *QEMU) Resume(ctx context.Context, id string) error {
 // sandbox lets QEMU start no program and open no file of ours.
 func (d *QEMU) Suspend(ctx context.Context, id string) error {
 	return d.locked(ctx, id, "suspending", func(m *machine) error {
+		if err := m.stays(); err != nil {
+			return err
+		}
 		if !m.running() {
 			if m.power() == nodeapi.PowerSuspended {
 				return nil
@@ -268,6 +283,9 @@ func (m *machine) awaitMigration(ctx context.Context) error {
 // Restore implements Driver.
 func (d *QEMU) Restore(ctx context.Context, id string, taps []*os.File, disks []Disk) error {
 	return d.locked(ctx, id, "restoring", func(m *machine) error {
+		if err := m.stays(); err != nil {
+			return err
+		}
 		if m.running() {
 			return nil
 		}

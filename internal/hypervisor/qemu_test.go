@@ -1,6 +1,7 @@
 package hypervisor_test
 
 import (
+	"context"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -76,4 +77,36 @@ func TestProbeRemembers(t *testing.T) {
 	if after, err := os.Stat(path); err != nil || !after.ModTime().Equal(before.ModTime()) {
 		t.Error("the second probe ran again")
 	}
+}
+
+func TestQEMUMove(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("dropping privileges needs root")
+	}
+	dir := t.TempDir()
+	if err := os.Chmod(dir, 0o711); err != nil {
+		t.Fatal(err)
+	}
+	host := func(name string) hypervisortest.Open {
+		groups, err := cgroup.New("strata-test-" + strconv.Itoa(os.Getpid()) + name)
+		if err != nil {
+			t.Logf("without cgroups: %v", err)
+			groups = nil
+		} else {
+			t.Cleanup(func() {
+				if err := groups.RemoveParent(context.Background()); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		return func(t *testing.T) hypervisor.Driver {
+			d, err := hypervisor.New(context.Background(), hypervisor.Config{Dir: filepath.Join(dir, name), UID: testUID, GID: testUID,
+				Accel: hypervisor.TCG, Cgroups: groups, Log: slog.New(slog.DiscardHandler)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return d
+		}
+	}
+	hypervisortest.RunMove(t, host("one"), host("two"))
 }

@@ -49,6 +49,9 @@ func (d *QEMU) endStrays(ctx context.Context) error {
 			if m != nil && m.running() && m.process == p {
 				continue
 			}
+			if m != nil && m.moving() != nil && m.moving().Worker == p {
+				continue
+			}
 			d.Log.Info("ending a process that a crash left", "server", filepath.Base(dir), "pid", p.PID)
 			errs = append(errs, end(ctx, p))
 		}

@@ -128,6 +128,9 @@ func (d *QEMU) Clone(ctx context.Context, s Spec, from Frozen) error {
 		return err
 	}
 	defer m.unlock()
+	if err := m.stays(); err != nil {
+		return err
+	}
 	if m.running() {
 		return nil
 	}

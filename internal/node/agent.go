@@ -61,6 +61,8 @@ type Options struct {
 	CacheDir string
 	// TemplateDir keeps the frozen first boots that servers are cloned from; "": every server boots.
 	TemplateDir string
+	// Addr is where other nodes reach this one when servers move; "": none do.
+	Addr string
 	// Grace is how long a guest may take to shut down. Default 60 s.
 	Grace time.Duration
 }
@@ -76,9 +78,11 @@ type Agent struct {
 	wanted    map[string]*nodeapi.Instance
 	synced    bool
 	waits     map[string]func() // ends a wait for a guest, by instance
+	arriving  map[string]bool   // instances that room is being made for
 	cache     imageCache
 	templates *templates
 	reads     keyedMutex // of disks, by instance and name
+	moves     keyedMutex // by instance
 }
 
 // New makes an agent; Run starts it.
@@ -93,7 +97,7 @@ func New(o Options) (*Agent, error) {
 	if err := os.MkdirAll(o.CacheDir, 0o711); err != nil {
 		return nil, err
 	}
-	a := &Agent{Options: o, bootID: string(boot), wanted: map[string]*nodeapi.Instance{}, waits: map[string]func(){}, ports: portReports{wake: make(chan struct{}, 1)}}
+	a := &Agent{Options: o, bootID: string(boot), wanted: map[string]*nodeapi.Instance{}, waits: map[string]func(){}, arriving: map[string]bool{}, ports: portReports{wake: make(chan struct{}, 1)}}
 	a.cache = imageCache{dir: o.CacheDir, control: o.Control}
 	var host unix.Sysinfo_t
 	if err := unix.Sysinfo(&host); err != nil {

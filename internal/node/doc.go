@@ -16,6 +16,11 @@
 // A clone starts only in the step that makes its disk: memory never meets a disk
 // that it does not match. Any other start, and any failure, is a boot.
 //
+// A server that is on its way here is in nobody's list and is kept all the same,
+// until the control plane ends the move or says that the server is this node's: then
+// it is taken over as it is. One that has gone is told nothing of any more, and is
+// removed when it is wanted here no more.
+//
 // Crash story: QEMU processes, taps, bridges and rules outlive the agent. A new
 // agent adopts what runs, and removes instances that nobody wants any more once it
 // has seen the whole of what is wanted, and among them what was to be a template.

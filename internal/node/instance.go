@@ -44,6 +44,9 @@ func (a *Agent) reconcile(ctx context.Context, id string) error {
 		if _, err := a.Machines.State(id); gone(err) {
 			return nil
 		}
+		if comes, err := a.comes(id); comes || err != nil {
+			return err
+		}
 		a.Log.Info("removing an instance that nobody wants", "server", id)
 		return a.remove(ctx, id, nil)
 	}
@@ -62,6 +65,16 @@ func (a *Agent) converge(ctx context.Context, inst *nodeapi.Instance) error {
 	mem, err := a.recall(inst.ID)
 	if err != nil {
 		return err
+	}
+	switch mv, err := a.Machines.Move(inst.ID); {
+	case err != nil && !gone(err):
+		return err
+	case mv.Role == hypervisor.MoveOut && mv.Phase == nodeapi.MoveDone:
+		return nil // it is another node's, which tells how it is
+	case mv.Role == hypervisor.MoveIn:
+		if mem, err = a.takeOver(ctx, inst, mem); err != nil {
+			return fmt.Errorf("taking over server %s: %w", inst.ID, err)
+		}
 	}
 	if mem.Gen == inst.Gen && mem.BootID == a.bootID {
 		return a.report(ctx, inst, mem, nil)

@@ -40,7 +40,10 @@ type conn struct {
 	*node.Storage
 }
 
-var _ nodes.Storage = conn{}
+var (
+	_ nodes.Storage = conn{}
+	_ nodes.Mover   = conn{}
+)
 
 // newHost opens this machine's servers, networks and volumes for an agent that
 // follows the control plane.
@@ -75,7 +78,7 @@ func newHost(ctx context.Context, cfg *Config, control node.Control) (*host, err
 	if h.storage, err = newStorage(ctx, h, cgroups); err != nil {
 		return nil, err
 	}
-	h.agent, err = node.New(node.Options{ID: h.info.ID, Control: control, Machines: h.machines, Plane: h.plane, Volumes: h.storage, Log: cfg.Log, CacheDir: cfg.path("bases"), TemplateDir: cfg.path("templates")})
+	h.agent, err = node.New(node.Options{ID: h.info.ID, Control: control, Machines: h.machines, Plane: h.plane, Volumes: h.storage, Log: cfg.Log, Addr: h.info.Addr, CacheDir: cfg.path("bases"), TemplateDir: cfg.path("templates")})
 	if err != nil {
 		return nil, err
 	}

@@ -133,6 +133,8 @@ func bridgeTable() nft.Table {
 		"ether type arp meta mark . arp saddr ether @macs arp saddr ip 0.0.0.0 accept",
 		"ether type arp meta mark . arp saddr ether . arp saddr ip @src4 accept",
 		"ether type arp meta mark . arp saddr ether . arp saddr ip @nets4 accept",
+		// Where a machine is that has moved: QEMU announces it by RARP, out of which bridges learn.
+		"ether type 0x8035 accept",
 		"ether type ip udp sport 67 udp dport 68 drop",
 		"ether type ip ip saddr 0.0.0.0 udp sport 68 udp dport 67 accept",
 		"ether type ip meta mark . ether saddr . ip saddr @src4 accept",

@@ -1,0 +1,207 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/strata-cloud/strata/internal/blockdev"
+	localdisk "github.com/strata-cloud/strata/internal/blockdev/local"
+	"github.com/strata-cloud/strata/internal/errs"
+	"github.com/strata-cloud/strata/internal/hypervisor"
+	"github.com/strata-cloud/strata/internal/nodeapi"
+)
+
+// own tells whether the disk's content is the instance's own, and nobody else's.
+func own(d *nodeapi.Disk) bool {
+	return d.Role != roleVolume && (d.ImageID == "" || d.Format != "iso")
+}
+
+// movable refuses servers that have what cannot be moved.
+func (a *Agent) movable(inst *nodeapi.Instance) error {
+	if len(inst.Kept) > 0 {
+		return errs.Conflictf("server %s keeps disks of a resize or a rescue: end that before it is moved", inst.ID)
+	}
+	for i := range inst.Disks {
+		d := &inst.Disks[i]
+		switch {
+		case d.CopyFrom != "":
+			return errs.Conflictf("disk %s of server %s is not made yet", d.Name, inst.ID)
+		case d.Role == roleVolume && d.Volume != nil && d.Volume.Driver == localdisk.Name && (d.Volume.Shared || d.Volume.Node != a.ID):
+			return errs.Conflictf("volume %s is kept on node %s, and no other node reaches it: detach it before server %s is moved", d.Volume.ID, d.Volume.Node, inst.ID)
+		}
+	}
+	return nil
+}
+
+// ReceiveMove implements nodes.Mover.
+func (a *Agent) ReceiveMove(ctx context.Context, inst nodeapi.Instance, live bool) (*nodeapi.MoveTarget, error) {
+	if a.Addr == "" {
+		return nil, errs.New(errs.NotImplemented, "node %s has no address for moves", a.ID)
+	}
+	if running := inst.Power == nodeapi.PowerRunning || inst.Power == nodeapi.PowerPaused; running != live || inst.Deleted {
+		return nil, errs.Conflictf("server %s is to be %s: it cannot be moved so", inst.ID, inst.Power)
+	}
+	if err := a.movable(&inst); err != nil {
+		return nil, err
+	}
+	defer a.moves.lock(inst.ID)()
+	if wanted, _ := a.want(inst.ID); wanted != nil {
+		return nil, errs.Conflictf("server %s is on node %s already", inst.ID, a.ID)
+	}
+	a.setArriving(inst.ID, true)
+	defer a.setArriving(inst.ID, false)
+	spec, err := a.prepare(ctx, &inst)
+	if gone(err) {
+		return nil, errs.Conflictf("server %s is made of what is there no more: %w", inst.ID, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	to := hypervisor.Arrival{Spec: spec, Power: inst.Power, Addr: a.Addr, Taps: map[string]*os.File{}}
+	defer func() {
+		for _, t := range to.Taps {
+			t.Close()
+		}
+	}()
+	for i := range inst.Disks {
+		if d := &inst.Disks[i]; own(d) {
+			to.Own = append(to.Own, d.Name)
+		}
+	}
+	mv, err := a.Machines.Move(inst.ID)
+	if err != nil && !gone(err) {
+		return nil, err
+	}
+	for _, n := range spec.NICs {
+		if !live || mv.Role == hypervisor.MoveIn { // whose machine has them, or had
+			break
+		}
+		tap, err := a.Plane.Tap(ctx, n.ID)
+		if err != nil {
+			return nil, fmt.Errorf("plugging port %s: %w", n.ID, err)
+		}
+		to.Taps[n.ID] = tap
+	}
+	return a.Machines.Receive(ctx, to)
+}
+
+// setArriving keeps what is made for a server that comes from being removed.
+func (a *Agent) setArriving(id string, on bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if on {
+		a.arriving[id] = true
+	} else {
+		delete(a.arriving, id)
+	}
+}
+
+// comes tells whether a server that is not wanted here yet is on its way.
+func (a *Agent) comes(id string) (bool, error) {
+	a.mu.Lock()
+	arriving := a.arriving[id]
+	a.mu.Unlock()
+	if arriving {
+		return true, nil
+	}
+	mv, err := a.Machines.Move(id)
+	if gone(err) {
+		return false, nil
+	}
+	return mv.Role == hypervisor.MoveIn, err
+}
+
+// SendMove implements nodes.Mover.
+func (a *Agent) SendMove(ctx context.Context, id string, to nodeapi.MoveTarget, live bool) error {
+	inst, _ := a.want(id)
+	if inst == nil {
+		return errs.NotFoundf("server %s is not on node %s", id, a.ID)
+	}
+	defer a.moves.lock(id)()
+	if mv, err := a.Machines.Move(id); err != nil && !gone(err) || mv.Role == hypervisor.MoveOut {
+		return err
+	}
+	if err := a.movable(inst); err != nil {
+		return err
+	}
+	dir, err := a.Machines.Dir(id)
+	if err != nil {
+		return err
+	}
+	out := hypervisor.Departure{To: to, Live: live}
+	for i := range inst.Disks {
+		d := &inst.Disks[i]
+		if !own(d) {
+			continue
+		}
+		format, err := blockdev.DiskFormat(dir, d.Name)
+		if notThere(err) {
+			continue // it was never started: the other node makes the same
+		}
+		if err != nil {
+			return err
+		}
+		out.Disks = append(out.Disks, hypervisor.Outgoing{Disk: hypervisor.Disk{ID: d.Name, File: d.Name, Format: string(format)}, Top: a.sameBase(ctx, dir, d)})
+	}
+	return a.Machines.Send(ctx, id, out)
+}
+
+// sameBase tells whether the disk is based on the image as it is kept here, as the
+// other node's will be. A clone's is not, and one whose image is kept anew may not be.
+func (a *Agent) sameBase(ctx context.Context, dir string, d *nodeapi.Disk) bool {
+	if d.ImageID == "" {
+		return false
+	}
+	base, err := a.cache.base(ctx, d.ImageID)
+	if err != nil {
+		return false
+	}
+	has, err := os.Stat(filepath.Join(dir, d.Name+".base"))
+	if err != nil {
+		return false
+	}
+	is, err := os.Stat(base.Path)
+	return err == nil && os.SameFile(has, is)
+}
+
+// MoveProgress implements nodes.Mover.
+func (a *Agent) MoveProgress(_ context.Context, id string) (nodeapi.MoveProgress, error) {
+	mv, err := a.Machines.Move(id)
+	if mv.Role == hypervisor.MoveIn {
+		mv.MoveProgress = nodeapi.MoveProgress{}
+	}
+	return mv.MoveProgress, err
+}
+
+// ForceMove implements nodes.Mover.
+func (a *Agent) ForceMove(ctx context.Context, id string) error {
+	return a.Machines.ForceMove(ctx, id)
+}
+
+// EndMove implements nodes.Mover.
+func (a *Agent) EndMove(ctx context.Context, id string) error {
+	defer a.moves.lock(id)()
+	inst, synced := a.want(id)
+	if err := a.Machines.EndMove(ctx, id); err != nil {
+		return err
+	}
+	if inst == nil && synced {
+		if _, err := a.Machines.State(id); err == nil {
+			return a.remove(ctx, id, nil)
+		}
+	}
+	a.loop.Add(id)
+	return nil
+}
+
+// takeOver makes a server that came from another node one that this node brought
+// to where it is: what else is wanted of it is done as for any other.
+func (a *Agent) takeOver(ctx context.Context, inst *nodeapi.Instance, mem memory) (memory, error) {
+	if err := a.Machines.Arrive(ctx, inst.ID); err != nil {
+		return mem, err
+	}
+	mem.Gen, mem.RebootSeq, mem.BootID = max(inst.Gen-1, 1), inst.Reboot.Seq, a.bootID
+	return mem, a.remember(inst.ID, mem)
+}
