@@ -51,7 +51,10 @@ func (f flows) drop(ns *netns.NS) error {
 
 // forget ends the connections that rules of old let through and those of now
 // may not: of ports that lost a group or a rule, and with addresses that left a
-// group. What is still allowed is picked up again by its next packet.
+// group. What is still allowed is picked up again by its next packet. It also
+// ends those of a port that has arrived from another node: of them this node may
+// have seen one direction only, and would take the other's packets for invalid
+// until the half-known connection has timed out.
 func (p *Plane) forget(old, now *nodeapi.NetState) {
 	f := flows{}
 	before, lost, left := shrunk(old, now)
@@ -62,7 +65,7 @@ func (p *Plane) forget(old, now *nodeapi.NetState) {
 			continue
 		}
 		zone := p.zones[port.NetworkID]
-		tightened := !was.PortSecurity
+		tightened := !was.PortSecurity || !was.Local
 		for _, id := range was.SecurityGroups {
 			tightened = tightened || lost[id] || !slices.Contains(port.SecurityGroups, id)
 			for _, a := range left[id] {

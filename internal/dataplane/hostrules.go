@@ -47,9 +47,16 @@ func (p *Plane) hostLinks() []string {
 	return out
 }
 
-// masquerade lets servers reach the world through the host.
+// masquerade lets servers reach the world through the host and, where several
+// hosts share the external network, the world a floating IP through any of them:
+// answers to its own addresses would leave by the host that has the gateway.
 func (p *Plane) masquerade() []string {
 	var rules []string
+	for _, n := range p.state.Networks {
+		if i, ok := p.external(n); ok && n.External && n.HostEnd != nil && p.cfg.External[i].Device == "" && p.cfg.External[i].CIDR.Addr().Is4() {
+			rules = append(rules, fmt.Sprintf("ip saddr != %s oifname %q masquerade", p.cfg.External[i].CIDR.Masked(), p.externalLink(i)))
+		}
+	}
 	for i, e := range p.cfg.External {
 		if e.CIDR.Addr().Is4() && e.Device == "" {
 			rules = append(rules, fmt.Sprintf("ip saddr %s oifname != %q masquerade", e.CIDR.Masked(), p.externalLink(i)))

@@ -49,19 +49,14 @@ func (p *Plane) tap(ctx context.Context, port nodeapi.Port) (*os.File, error) {
 	if _, ok, _ := p.lookup(port.ID); !ok {
 		return nil, errs.NotFoundf("port %s has gone", port.ID)
 	}
-	name := ifname.Tap(port.ID)
-	var f *os.File
-	err := p.node.Do(func() (err error) { f, err = openTap(name); return err })
-	if errors.Is(err, unix.EBUSY) {
-		return nil, errs.Conflictf("port %s: %s is in use by another process", port.ID, name)
-	}
+	f, err := p.openTap(port.ID)
 	if err != nil {
-		return nil, fmt.Errorf("port %s: making %s: %w", port.ID, name, err)
+		return nil, err
 	}
 	h, err := p.node.Link()
 	if err == nil {
 		var link netlink.Link
-		if link, err = h.LinkByName(name); err == nil {
+		if link, err = h.LinkByName(ifname.Tap(port.ID)); err == nil {
 			err = plug(h, link, ifname.Bridge(port.NetworkID), orDefault(p.bridges[port.NetworkID].MTU))
 		}
 	}
@@ -70,6 +65,33 @@ func (p *Plane) tap(ctx context.Context, port nodeapi.Port) (*os.File, error) {
 		return nil, fmt.Errorf("port %s: %w", port.ID, err)
 	}
 	p.report(port.ID, true)
+	return f, nil
+}
+
+// TapAhead is Tap for a port that is still at another node: the device is made
+// without being plugged in. Apply plugs it in once the port is local, after its rules.
+func (p *Plane) TapAhead(_ context.Context, portID string) (*os.File, error) {
+	if err := checkID(portID); err != nil {
+		return nil, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.node == nil {
+		return nil, errs.New(errs.Unavailable, "port %s: the data plane is closed", portID)
+	}
+	return p.openTap(portID)
+}
+
+// openTap makes a port's device. mu is held.
+func (p *Plane) openTap(portID string) (f *os.File, err error) {
+	name := ifname.Tap(portID)
+	err = p.node.Do(func() (err error) { f, err = openTap(name); return err })
+	if errors.Is(err, unix.EBUSY) {
+		return nil, errs.Conflictf("port %s: %s is in use by another process", portID, name)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("port %s: making %s: %w", portID, name, err)
+	}
 	return f, nil
 }
 

@@ -44,6 +44,8 @@ type InstanceEvent struct {
 type Plane interface {
 	Apply(ctx context.Context, s nodeapi.NetState) error
 	Tap(ctx context.Context, portID string) (*os.File, error)
+	// TapAhead makes the tap of a port that is still at another node.
+	TapAhead(ctx context.Context, portID string) (*os.File, error)
 	Unplug(ctx context.Context, portID string) error
 	// Counters counts a local port's traffic as the machine behind it sees it.
 	Counters(ctx context.Context, portID string) (nodeapi.NICDiagnostics, error)

@@ -188,6 +188,9 @@ func (h *hands) Tap(_ context.Context, port string) (*os.File, error) {
 	h.plugged[port] = true
 	return os.Open(os.DevNull)
 }
+func (h *hands) TapAhead(ctx context.Context, port string) (*os.File, error) {
+	return h.Tap(ctx, port)
+}
 func (h *hands) Unplug(_ context.Context, port string) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()

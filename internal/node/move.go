@@ -78,9 +78,9 @@ func (a *Agent) ReceiveMove(ctx context.Context, inst nodeapi.Instance, live boo
 		if !live || mv.Role == hypervisor.MoveIn { // whose machine has them, or had
 			break
 		}
-		tap, err := a.Plane.Tap(ctx, n.ID)
+		tap, err := a.Plane.TapAhead(ctx, n.ID)
 		if err != nil {
-			return nil, fmt.Errorf("plugging port %s: %w", n.ID, err)
+			return nil, fmt.Errorf("making room for port %s: %w", n.ID, err)
 		}
 		to.Taps[n.ID] = tap
 	}

@@ -44,6 +44,10 @@ func (h *moverHost) Tap(_ context.Context, port string) (*os.File, error) {
 	return os.NewFile(uintptr(fd), port), err
 }
 
+func (h *moverHost) TapAhead(ctx context.Context, port string) (*os.File, error) {
+	return h.Tap(ctx, port)
+}
+
 func newMoverHost(t *testing.T, name string, taps map[string]*os.File) *moverHost {
 	img := guesttest.Tiny(t)
 	h := &moverHost{hands: newHands(t), taps: taps, files: map[string]string{"image": img.Disk, "kernel": img.Kernel, "initrd": img.Initrd}}
