@@ -361,6 +361,32 @@ func TestReconnect(t *testing.T) {
 	}
 }
 
+// An agent that dialled anew is not away when its old connection ends.
+func TestLaterConnectionStays(t *testing.T) {
+	w := newWorld(t)
+	old, leave := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() { defer close(ended); w.agent("n1").Serve(old, called{&nodestest.Agent{}}) }()
+	first := w.remote("n1", true)
+	go w.agent("n1").Serve(t.Context(), called{&nodestest.Agent{}})
+	limit, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if err := wait.Until(limit, "the later connection", time.Millisecond, func(context.Context) (bool, error) { return w.remote("n1", true) != first, nil }); err != nil {
+		t.Fatal(err)
+	}
+	leave()
+	<-ended
+	if err := wait.Until(limit, "the end of the first connection", time.Millisecond, func(ctx context.Context) (bool, error) {
+		_, err := first.(nodes.Storage).Pools(ctx)
+		return errs.Is(err, errs.Unavailable), nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.remote("n1", true).(nodes.Storage).Pools(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestWhoIsLetIn(t *testing.T) {
 	w := newWorld(t)
 	stranger := w.agent("n1")

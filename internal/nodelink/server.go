@@ -51,6 +51,9 @@ type Server struct {
 	// Join answers machines that have no certificate yet.
 	Join http.Handler
 	Log  *slog.Logger
+
+	mu      sync.Mutex
+	current map[string]*grpc.ClientConn // by node
 }
 
 // Serve answers until ctx ends.
@@ -153,11 +156,32 @@ func (s *Server) reversed(ctx context.Context, node string, c net.Conn) {
 	}
 	defer client.Close()
 	client.Connect()
-	s.Connected(node, Remote{Stub{client}})
-	defer s.Connected(node, nil)
+	s.set(node, client)
+	defer s.unset(node, client)
 	select {
 	case <-ended:
 	case <-ctx.Done():
+	}
+}
+
+// set makes a connection the node's; it takes the place of one whose end has not
+// been noticed yet.
+func (s *Server) set(node string, c *grpc.ClientConn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.current == nil {
+		s.current = map[string]*grpc.ClientConn{}
+	}
+	s.current[node] = c
+	s.Connected(node, Remote{Stub{c}})
+}
+
+func (s *Server) unset(node string, c *grpc.ClientConn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.current[node] == c {
+		delete(s.current, node)
+		s.Connected(node, nil)
 	}
 }
 
