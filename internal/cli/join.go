@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -50,7 +51,7 @@ func (a *app) join() *cobra.Command {
 // joined tells whether this data directory is a node's of another machine's cloud.
 func joined(cfg *region.Config) (bool, error) {
 	_, err := region.ReadMember(cfg)
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
 		return false, nil
 	}
 	return err == nil, err
