@@ -59,7 +59,7 @@ type reach struct {
 	*call
 	node              string
 	networks, routers map[string]bool
-	todo              []string // networks whose routers are to be found
+	pending           []string // networks whose routers are to be found
 }
 
 // reached are the networks and routers that a node has: those that its ports
@@ -77,9 +77,9 @@ func (c *call) reached(node string) (networks, routers map[string]bool) {
 			x.router(r.ID)
 		}
 	}
-	for len(x.todo) > 0 {
-		id := x.todo[0]
-		x.todo = x.todo[1:]
+	for len(x.pending) > 0 {
+		id := x.pending[0]
+		x.pending = x.pending[1:]
 		for _, p := range c.ports.By("network", id) {
 			if p.DeviceOwner == ownerInterface {
 				x.router(p.DeviceID)
@@ -95,7 +95,7 @@ func (c *call) reached(node string) (networks, routers map[string]bool) {
 func (x *reach) network(id string) {
 	if !x.networks[id] {
 		x.networks[id] = true
-		x.todo = append(x.todo, id)
+		x.pending = append(x.pending, id)
 	}
 }
 
