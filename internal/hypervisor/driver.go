@@ -127,7 +127,8 @@ type QEMU struct {
 	events chan Event
 	life   context.Context // of the goroutines that belong to the driver
 	stop   context.CancelFunc
-	group  sync.WaitGroup
+	group  sync.WaitGroup // what watches processes and consoles
+	moves  sync.WaitGroup // what sends and receives machines
 
 	mu       sync.Mutex
 	closed   bool
@@ -184,6 +185,9 @@ func (d *QEMU) Close() {
 		all = append(all, m)
 	}
 	d.mu.Unlock()
+	// Moves may still be waiting for a process to end, which nobody tells them of
+	// once it is let go.
+	d.moves.Wait()
 	for _, m := range all {
 		m.release()
 	}

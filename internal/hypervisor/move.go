@@ -250,7 +250,7 @@ func (m *machine) background(run func(context.Context)) {
 	m.mu.Lock()
 	m.move.cancel, m.move.ended = cancel, ended
 	m.mu.Unlock()
-	m.d.group.Go(func() {
+	m.d.moves.Go(func() {
 		defer close(ended)
 		defer cancel()
 		run(ctx)

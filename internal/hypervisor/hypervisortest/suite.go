@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"reflect"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -147,7 +148,7 @@ func crash(t *testing.T, open Open) {
 	d := open(t)
 	defer d.Close()
 	must(t, d.Start(ctx, Tiny(t, d, serverID), nil))
-	pid := process(t, serverID)
+	pid := process(t, mustDir(t, d, serverID))
 	if err := pid.Kill(); err != nil {
 		t.Fatal(err)
 	}
@@ -220,28 +221,22 @@ func AwaitConsole(ctx context.Context, t *testing.T, d hypervisor.Driver, id, te
 	}
 }
 
-// process finds the machine's process by its command line.
-func process(t *testing.T, id string) *os.Process {
+// process finds the machine's process by the directory that it works in.
+func process(t *testing.T, dir string) *os.Process {
 	t.Helper()
-	dirs, err := filepath.Glob("/proc/[0-9]*/cmdline")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, f := range dirs {
-		data, err := os.ReadFile(f)
-		if err != nil || !bytes.Contains(data, []byte("strata-"+id)) {
+	links, err := filepath.Glob("/proc/[0-9]*/cwd")
+	must(t, err)
+	for _, link := range links {
+		if cwd, err := os.Readlink(link); err != nil || cwd != dir {
 			continue
 		}
-		var pid int
-		for _, c := range filepath.Base(filepath.Dir(f)) {
-			pid = pid*10 + int(c-'0')
-		}
+		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(link)))
+		must(t, err)
 		p, err := os.FindProcess(pid)
-		if err == nil {
-			return p
-		}
+		must(t, err)
+		return p
 	}
-	t.Fatalf("machine %s has no process", id)
+	t.Fatalf("no process works in %s", dir)
 	return nil
 }
 
