@@ -181,15 +181,18 @@ func (s *Service) completeVolumes(ctx context.Context, j *job) error {
 	return nil
 }
 
+// complete makes the volume the server's. The device is attached first: whoever reads
+// that the volume is in use can ask for its detaching at once.
 func (s *Service) complete(ctx context.Context, v *Server, d *Device) error {
-	if err := s.Volumes.Complete(ctx, d.ID); err != nil {
-		return err
-	}
-	return s.setDevice(ctx, v.ID, d.ID, func(d *Device) {
+	err := s.setDevice(ctx, v.ID, d.ID, func(d *Device) {
 		if d.State == DeviceReserved {
 			d.State = DeviceAttached
 		}
 	})
+	if err != nil {
+		return err
+	}
+	return s.Volumes.Complete(ctx, d.ID)
 }
 
 // deviceArgs name the device that a saga is about.

@@ -198,7 +198,9 @@ func (b *bench) attachments() {
 		b.awaitStatus("/volume/v3/volumes/"+volume, "in-use")
 		in = append(in, time.Since(begin))
 		begin = time.Now()
-		b.do(b.Context(), "DELETE", "/compute/v2.1/servers/"+server+"/os-volume_attachments/"+volume, nil)
+		if status, raw := b.do(b.Context(), "DELETE", "/compute/v2.1/servers/"+server+"/os-volume_attachments/"+volume, nil); status != http.StatusAccepted {
+			b.Fatalf("detaching: %d %s", status, raw)
+		}
 		b.awaitStatus("/volume/v3/volumes/"+volume, "available")
 		out = append(out, time.Since(begin))
 	}
