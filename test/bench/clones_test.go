@@ -28,7 +28,7 @@ func TestCloneFigures(t *testing.T) {
 	c.Up()
 	b := newBench(t, c)
 	c.Must("image", "build", "tiny")
-	b.allowCrowd()
+	b.allow(2 * crowd)
 	b.fleet("booted", "m1.nano")
 	flavor := b.cloneFlavor()
 	c.Must("launch", "warm", "--flavor", flavor)
@@ -37,10 +37,10 @@ func TestCloneFigures(t *testing.T) {
 	b.fleet("cloned", flavor)
 }
 
-// allowCrowd gives the demo project room for the crowd.
-func (b *bench) allowCrowd() {
+// allow gives the demo project room for n servers.
+func (b *bench) allow(n int) {
 	_, raw := b.do(b.Context(), "GET", "/identity/v3/projects?name=demo", nil)
-	body := fmt.Sprintf(`{"quota_set":{"instances":%d,"cores":%d}}`, 2*crowd, 2*crowd)
+	body := fmt.Sprintf(`{"quota_set":{"instances":%d,"cores":%d}}`, n, n)
 	if status, raw := b.do(b.Context(), "PUT", "/compute/v2.1/os-quota-sets/"+field(raw, `"id"`), strings.NewReader(body)); status != 200 {
 		b.Fatalf("quota: %d %s", status, raw)
 	}
