@@ -40,12 +40,26 @@ func (a *app) join() *cobra.Command {
 		}}
 	c.Flags().StringVar(&token, "token", "", "from strata token create")
 	c.Flags().StringVar(&cfg.Node, "name", "", "name of the node; default: this machine's host name")
+	providerFlag(c, &cfg)
 	c.Flags().BoolVarP(&detach, "detach", "d", false, "return when the node works and leave it running")
 	c.Flags().BoolVarP(&verbose, "verbose", "v", false, "log every step")
 	if err := c.MarkFlagRequired("token"); err != nil {
 		panic(err) // the flag is above
 	}
 	return c
+}
+
+// providerFlag lends devices to the cloud.
+func providerFlag(c *cobra.Command, cfg *region.Config) {
+	c.Flags().StringToStringVar(&cfg.ProviderNetworks, "provider-network", nil, "lend this machine's device to flat and VLAN networks on the physical network, NAME=DEVICE; public=DEVICE: to the external one. Is kept; NAME= takes it back")
+}
+
+// providerFlags are the flags for a process that is started in this one's place.
+func providerFlags(cfg *region.Config) (args []string) {
+	for name, device := range cfg.ProviderNetworks {
+		args = append(args, "--provider-network", name+"="+device)
+	}
+	return args
 }
 
 // joined tells whether this data directory is a node's of another machine's cloud.
@@ -70,7 +84,7 @@ func (a *app) runNode(ctx context.Context, cfg region.Config, detach, verbose bo
 		})
 	}
 	admin := region.NewAdmin(a.dataDir)
-	pid, took, err := a.spawn(ctx, []string{"up", "--data-dir", a.dataDir}, verbose, "the node to work", func(ctx context.Context, pid int) bool {
+	pid, took, err := a.spawn(ctx, append([]string{"up", "--data-dir", a.dataDir}, providerFlags(&cfg)...), verbose, "the node to work", func(ctx context.Context, pid int) bool {
 		s, err := admin.Status(ctx)
 		return err == nil && s.PID == pid
 	})

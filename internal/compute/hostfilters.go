@@ -24,6 +24,7 @@ func (s *Service) hostFilters(v *Server, members map[string]int) []hostFilter {
 		{"SameHostFilter", func(h string) bool { return s.onSameHost(v, h) }},
 		{"DifferentHostFilter", func(h string) bool { return !slices.ContainsFunc(hintList(v.Hints["different_host"]), s.runsOn(h)) }},
 		{"SimpleCIDRAffinityFilter", func(h string) bool { return s.near(v, h) }},
+		{"PhysicalNetworkFilter", func(h string) bool { return s.onNetworks(v, h) }},
 		{"ServerGroupFilter", func(h string) bool { return s.groupAllows(v, members, h) }},
 	}
 }
@@ -112,6 +113,12 @@ func takesProject(metadata map[string][]string, project string) bool {
 		}
 	}
 	return !reserved
+}
+
+// onNetworks keeps a server off hosts without a device on its provider's networks,
+// where upstream would fail to bind its ports and try the next host.
+func (s *Service) onNetworks(v *Server, host string) bool {
+	return !slices.ContainsFunc(v.NICs, func(n NIC) bool { return !s.Networks.Reaches(n.NetworkID, host) })
 }
 
 func (s *Service) runsOn(host string) func(string) bool {

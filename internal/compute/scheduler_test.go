@@ -69,6 +69,8 @@ func placementCases() map[string]placementCase {
 		"no such aggregate": {before: func(c *client) { c.specs("42", `{"aggregate_instance_extra_specs:ssd":"true"}`) }, n: 1, says: "AggregateInstanceExtraSpecsFilter: (start: 3, end: 0)"},
 		"reserved":          {before: func(c *client) { c.aggregate("t", `{"filter_tenant_id":"`+project2+`"}`, "node-1", "node-2") }, n: 2, on: all[2:]},
 		"reserved for us":   {before: func(c *client) { c.aggregate("t", `{"filter_tenant_id2":"x,`+project1+`"}`, all...) }, n: 3, on: all},
+		"physical network":  {before: func(c *client) { c.nets.reached = map[string]bool{"node-2": true} }, n: 2, on: all[1:2]},
+		"no such device":    {before: func(c *client) { c.nets.reached = map[string]bool{} }, n: 1, says: "PhysicalNetworkFilter: (start: 3, end: 0)"},
 		"near":              {create: `},"os:scheduler_hints":{"build_near_host_ip":"192.0.2.77","cidr":"/24"`, n: 2, on: all},
 		"near nothing":      {create: `},"os:scheduler_hints":{"build_near_host_ip":"198.51.100.1"`, n: 1, says: "SimpleCIDRAffinityFilter: (start: 3, end: 0)"},
 		"affinity":          {before: func(c *client) { c.group("affinity", "") }, create: "GROUP", n: 3, on: nil},

@@ -77,6 +77,8 @@ type Networks interface {
 	AddressHolder(c *policy.Credentials, networkID, address string) (device string, used bool)
 	// Readdressed streams the ids of servers whose addresses have changed.
 	Readdressed(ctx context.Context) <-chan string
+	// Reaches tells whether ports of the network can be on the host.
+	Reaches(networkID, host string) bool
 	// FreePorts tells how many more ports the project may have; -1: any number.
 	FreePorts(projectID string) int
 }

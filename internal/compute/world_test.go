@@ -250,6 +250,8 @@ type fakeNetworks struct {
 	users map[string]bool // made by a user: survives its server
 	next  byte
 	limit int
+	// reached are the hosts that networks reach; nil: all.
+	reached map[string]bool
 	// byServer answers Ports from an index, as the real service does; for benchmarks.
 	byServer map[string][]Port
 }
@@ -389,6 +391,8 @@ func (f *fakeNetworks) Readdressed(ctx context.Context) <-chan string {
 	context.AfterFunc(ctx, func() { close(out) })
 	return out
 }
+
+func (f *fakeNetworks) Reaches(_, host string) bool { return f.reached == nil || f.reached[host] }
 
 func (f *fakeNetworks) FreePorts(string) int {
 	f.mu.Lock()

@@ -18,8 +18,16 @@ type members struct {
 	byID  map[string]Host // also by name
 
 	mu       sync.Mutex
-	gateways map[string]Host // chosen, by router
+	gateways map[string]Host // chosen, by router and what it needs
 }
+
+// wired tells whether a node has a device on a physical network.
+func (m *members) wired(physical string) bool {
+	return slices.ContainsFunc(m.hosts, func(h Host) bool { return h.reaches(physical) })
+}
+
+// reaches tells whether the node has a device on the physical network.
+func (h *Host) reaches(physical string) bool { return slices.Contains(h.Physicals, physical) }
 
 // alone tells whether there is one node at most: nothing reaches beyond it.
 func (m *members) alone() bool { return len(m.hosts) <= 1 }
@@ -35,16 +43,23 @@ func (m *members) joined() []Host {
 // gateway chooses the node that has a router's gateway: the one with the highest
 // hash of both names among those that are up (rendezvous hashing), so that a
 // node that goes moves only its own. With none up it is chosen among all: that
-// nobody is heard does not mean that nobody forwards.
-func (m *members) gateway(router string) Host {
+// nobody is heard does not mean that nobody forwards. Only nodes with devices on
+// the physical networks that the router has legs in can have it, if there are any.
+func (m *members) gateway(router string, needs []string) Host {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if h, ok := m.gateways[router]; ok {
+	key := strings.Join(append([]string{router}, needs...), " ")
+	if h, ok := m.gateways[key]; ok {
 		return h
 	}
 	from := m.joined()
 	if m.alone() || len(from) == 0 {
 		from = m.hosts
+	}
+	if able := slices.DeleteFunc(slices.Clone(from), func(h Host) bool {
+		return slices.ContainsFunc(needs, func(physical string) bool { return !h.reaches(physical) })
+	}); len(able) > 0 {
+		from = able
 	}
 	if slices.ContainsFunc(from, func(h Host) bool { return h.Alive }) {
 		from = slices.DeleteFunc(slices.Clone(from), func(h Host) bool { return !h.Alive })
@@ -57,7 +72,7 @@ func (m *members) gateway(router string) Host {
 			best, most = h, n
 		}
 	}
-	m.gateways[router] = best
+	m.gateways[key] = best
 	return best
 }
 
@@ -112,9 +127,20 @@ func (s *Service) nodes() *members {
 	return p
 }
 
+// known is the pool as it was last looked at, for what changes seldom.
+func (s *Service) known() *members {
+	s.watch.mu.Lock()
+	known := s.watch.current
+	s.watch.mu.Unlock()
+	if known == nil {
+		return s.nodes()
+	}
+	return known
+}
+
 // sameHost compares what networks depend on.
 func sameHost(a, b Host) bool {
-	return a.ID == b.ID && a.Name == b.Name && a.Alive == b.Alive && a.Tunnel == b.Tunnel
+	return a.ID == b.ID && a.Name == b.Name && a.Alive == b.Alive && a.Tunnel == b.Tunnel && slices.Equal(a.Physicals, b.Physicals)
 }
 
 // changes tells when the nodes have changed, until ctx ends.

@@ -73,7 +73,7 @@ func (c *call) reached(node string) (networks, routers map[string]bool) {
 		}
 	}
 	for _, r := range c.routers.All() {
-		if c.members.alone() || (r.GatewayID != "" || c.central(r.ID)) && c.members.gateway(r.ID).ID == node {
+		if c.members.alone() || (r.GatewayID != "" || c.central(r.ID)) && c.gateway(r.ID).ID == node {
 			x.router(r.ID)
 		}
 	}
@@ -108,7 +108,7 @@ func (x *reach) router(id string) {
 	switch {
 	case err != nil, r.GatewayID == "" && len(legs) == 0:
 		return
-	case x.central(id) && x.members.gateway(id).ID != x.node:
+	case x.central(id) && x.gateway(id).ID != x.node:
 		return
 	}
 	x.routers[id] = true

@@ -1,7 +1,6 @@
 package network
 
 import (
-	"slices"
 	"strconv"
 
 	"github.com/strata-cloud/strata/internal/errs"
@@ -130,9 +129,17 @@ func (c *call) takeFlat(n *Network, physical string, numbered bool) error {
 	return nil
 }
 
-// wired tells whether the nodes have devices on a physical network.
+// wired tells whether nodes have devices on a physical network.
 func (s *Service) wired(physical string) bool {
-	return s.Provider && physical == s.Physical || slices.Contains(s.Physicals, physical)
+	return physical != "" && s.known().wired(physical)
+}
+
+func (c *call) wired(physical string) bool {
+	m := c.members
+	if m == nil {
+		m = c.nodes()
+	}
+	return physical != "" && m.wired(physical)
 }
 
 // segmentation is the number that a network goes by, or nil.

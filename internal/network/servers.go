@@ -387,6 +387,17 @@ func (s *Service) AddressHolder(c *policy.Credentials, networkID, address string
 	return p.DeviceID, true
 }
 
+// Reaches tells whether ports of the network can be on the host: on a provider's
+// network it needs a device there.
+func (s *Service) Reaches(networkID, host string) bool {
+	n, err := s.networks.Get(networkID)
+	if err != nil || !s.wired(n.Physical) {
+		return true
+	}
+	h := s.known().byID[host]
+	return h.reaches(n.Physical)
+}
+
 // FreePorts tells how many more ports the project may have; -1: any number.
 func (s *Service) FreePorts(projectID string) int {
 	c := &call{Service: s}

@@ -16,14 +16,19 @@ type Nodes interface {
 
 // Host is what the network service knows of a node.
 type Host struct {
-	ID      string
-	Name    string // as in binding:host_id
-	Zone    string
-	Alive   bool
-	Tunnel  netip.Addr // where other nodes send VXLAN to; zero: it shares no network
-	Started time.Time
-	Seen    time.Time
+	ID     string
+	Name   string // as in binding:host_id
+	Zone   string
+	Alive  bool
+	Tunnel netip.Addr // where other nodes send VXLAN to; zero: it shares no network
+	// Physicals are the provider's (physical) networks that the node has devices on.
+	Physicals []string
+	Started   time.Time
+	Seen      time.Time
 }
+
+// PhysicalPublic is the physical network that leads outside, unless told otherwise.
+const PhysicalPublic = "public"
 
 // Options configure the service.
 type Options struct {
@@ -31,14 +36,10 @@ type Options struct {
 	Log   *slog.Logger
 	Nodes Nodes // nil: no agents and the zone "nova"
 	// Physical is the name of the flat network that leads outside. Default "public".
+	// Where no node has a device on it, it is joined by us.
 	Physical string
 	// MTU of the underlay, in bytes. Default 1500.
 	MTU int
-	// Provider tells that the nodes have devices on Physical; else external
-	// networks are joined by us.
-	Provider bool
-	// Physicals are further physical networks that the nodes have devices on.
-	Physicals []string
 	// Grace is how long a node that is lost keeps its gateways. Default 30 s.
 	Grace time.Duration
 	// Now is the clock. Default time.Now.
@@ -68,7 +69,7 @@ type Service struct {
 // New registers the collections: call it before db.Start.
 func New(o Options) *Service {
 	if o.Physical == "" {
-		o.Physical = "public"
+		o.Physical = PhysicalPublic
 	}
 	if o.MTU == 0 {
 		o.MTU = 1500

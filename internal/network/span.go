@@ -38,6 +38,30 @@ func (c *call) central(router string) bool {
 	})
 }
 
+// gateway is the node that has a router's gateway.
+func (c *call) gateway(router string) Host {
+	var needs []string
+	r, err := c.routers.Get(router)
+	if err != nil {
+		return c.members.gateway(router, nil)
+	}
+	for _, id := range append([]string{r.GatewayNet}, networksOf(c.interfaces(router))...) {
+		if n, err := c.networks.Get(id); err == nil && c.wired(n.Physical) && !slices.Contains(needs, n.Physical) {
+			needs = append(needs, n.Physical)
+		}
+	}
+	slices.Sort(needs)
+	return c.members.gateway(router, needs)
+}
+
+func networksOf(ports []*Port) []string {
+	out := make([]string, len(ports))
+	for i, p := range ports {
+		out[i] = p.NetworkID
+	}
+	return out
+}
+
 // unspanned tells whether anything is missing.
 func (s *Service) unspanned(c *call, hosts []Host) bool {
 	for _, r := range s.routers.All() {
@@ -154,7 +178,7 @@ func (c *call) makeHostEnd(n *Network, h Host) error {
 
 // place fills in where a router's gateway is.
 func (c *call) place(x *nodeapi.Router, r *Router, node string) {
-	g := c.members.gateway(r.ID)
+	g := c.gateway(r.ID)
 	if x.Central = c.central(r.ID); !x.Central {
 		x.TransitVNI = r.Transit
 	}
@@ -178,7 +202,7 @@ func (c *call) beside(x *nodeapi.Network, node string) {
 		if p.DeviceOwner != ownerInterface || !c.central(p.DeviceID) {
 			continue
 		}
-		h := c.members.gateway(p.DeviceID)
+		h := c.gateway(p.DeviceID)
 		if h.ID != node && h.Tunnel.IsValid() {
 			x.Endpoints = append(x.Endpoints, endpoint(p, h))
 		}
@@ -210,7 +234,7 @@ func (c *call) outside(x *nodeapi.Network, n *Network, node string) {
 		case ownerHost:
 			h = c.members.byID[p.Host]
 		case ownerGateway:
-			h = c.members.gateway(p.DeviceID)
+			h = c.gateway(p.DeviceID)
 		}
 		if h.ID == node || !h.Tunnel.IsValid() {
 			continue

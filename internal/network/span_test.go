@@ -18,6 +18,8 @@ type cluster struct {
 	mu   sync.Mutex
 	lost map[string]bool
 	now  time.Time
+
+	wires map[string][]string // physical networks by node
 }
 
 func (c *cluster) Hosts() []Host {
@@ -26,7 +28,7 @@ func (c *cluster) Hosts() []Host {
 	var out []Host
 	for i := range 3 {
 		id := fmt.Sprintf("n%d", i+1)
-		out = append(out, Host{ID: id, Name: id, Alive: !c.lost[id], Tunnel: tunnelOf(id)})
+		out = append(out, Host{ID: id, Name: id, Alive: !c.lost[id], Tunnel: tunnelOf(id), Physicals: c.wires[id]})
 	}
 	return out
 }
@@ -45,6 +47,13 @@ func (c *cluster) lose(id string, lost bool, later time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.lost[id], c.now = lost, c.now.Add(later)
+}
+
+// wire gives a node a device on a physical network.
+func (c *cluster) wire(id, physical string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.wires = map[string][]string{id: {physical}}
 }
 
 // wide is a world of three nodes with an external network, and a router of
@@ -180,7 +189,7 @@ func TestFewGatewaysMove(t *testing.T) {
 	before, count := map[string]string{}, map[string]int{}
 	for i := range 3000 {
 		id := fmt.Sprint("router-", i)
-		before[id] = s.nodes().gateway(id).ID
+		before[id] = s.nodes().gateway(id, nil).ID
 		count[before[id]]++
 	}
 	for id, n := range count {
@@ -192,7 +201,7 @@ func TestFewGatewaysMove(t *testing.T) {
 	s.nodes()
 	nodes.lose("n2", true, time.Minute)
 	for id, at := range before {
-		if now := s.nodes().gateway(id).ID; at != "n2" && now != at || now == "n2" {
+		if now := s.nodes().gateway(id, nil).ID; at != "n2" && now != at || now == "n2" {
 			t.Fatalf("%s went from %s to %s", id, at, now)
 		}
 	}
@@ -248,7 +257,7 @@ func TestSpannedNetworkGoes(t *testing.T) {
 
 // TestVLANNetworks holds VLANs of provider's networks to upstream's rules.
 func TestVLANNetworks(t *testing.T) {
-	w := startWith(t, Options{Nodes: node{}, Physicals: []string{"office"}})
+	w := startWith(t, Options{Nodes: &cluster{wires: map[string][]string{"n2": {"office"}}}})
 	vlan := func(more string) string {
 		return `{"network":{"provider:network_type":"vlan"` + more + `}}`
 	}
@@ -288,12 +297,15 @@ func TestVLANNetworks(t *testing.T) {
 
 // TestRouterOfProviderNetworkIsOnOneNode gives alice's router a leg in a VLAN.
 func TestRouterOfProviderNetworkIsOnOneNode(t *testing.T) {
-	w, _, router := wide(t)
-	w.s.Physicals = []string{"office"}
+	w, nodes, router := wide(t)
+	nodes.wire("n2", "office")
 	net := w.net("admin", `"shared":true,"provider:network_type":"vlan","provider:physical_network":"office","provider:segmentation_id":7`)
 	sub := w.sub("admin", net, "10.9.0.0/24", "")
 	w.want(200, "admin", "PUT", "/routers/"+router+"/add_router_interface", `{"subnet_id":"`+sub+`"}`)
 	at := w.gatewayAt(router)
+	if at != "n2" {
+		t.Errorf("the router is on %s, which has no device on its network", at)
+	}
 	for _, id := range []string{"n1", "n2", "n3"} {
 		st := w.s.NetState(id)
 		if id == at {

@@ -144,16 +144,18 @@ type NodeInfo struct {
 	Host string `json:"host"`
 	Addr string `json:"addr"`
 	// TunnelAddr is where other nodes send the VXLAN of shared networks; zero: it shares none.
-	TunnelAddr  netip.Addr `json:"tunnel_addr"`
-	VCPUs       int        `json:"vcpus"`
-	MemoryMiB   int        `json:"memory_mib"`
-	DiskGiB     int        `json:"disk_gib"`
-	Accelerator string     `json:"accelerator"` // kvm or tcg
-	Hypervisor  string     `json:"hypervisor"`  // QEMU
-	Version     string     `json:"version"`     // of the hypervisor, such as 7.2.15
-	CPUModel    string     `json:"cpu_model"`
-	CPUArch     string     `json:"cpu_arch"`
-	CPUFlags    []string   `json:"cpu_flags"`
-	BootedAt    time.Time  `json:"booted_at"`
-	SeenAt      time.Time  `json:"seen_at"`
+	TunnelAddr netip.Addr `json:"tunnel_addr"`
+	// Physicals are the provider's networks that the node has devices on.
+	Physicals   []string  `json:"physicals,omitempty"`
+	VCPUs       int       `json:"vcpus"`
+	MemoryMiB   int       `json:"memory_mib"`
+	DiskGiB     int       `json:"disk_gib"`
+	Accelerator string    `json:"accelerator"` // kvm or tcg
+	Hypervisor  string    `json:"hypervisor"`  // QEMU
+	Version     string    `json:"version"`     // of the hypervisor, such as 7.2.15
+	CPUModel    string    `json:"cpu_model"`
+	CPUArch     string    `json:"cpu_arch"`
+	CPUFlags    []string  `json:"cpu_flags"`
+	BootedAt    time.Time `json:"booted_at"`
+	SeenAt      time.Time `json:"seen_at"`
 }

@@ -3,6 +3,7 @@ package region
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -38,6 +39,10 @@ type Config struct {
 	// VolumePools are directories for more pools of volumes, by the pools' names. One
 	// that was given once is kept.
 	VolumePools map[string]string
+	// ProviderNetworks are devices of this machine on the provider's (physical) networks
+	// of these names; "public" is the one that leads outside. They are kept; no device
+	// takes a network away.
+	ProviderNetworks map[string]string
 	// StopGrace is how long requests under way may take at shutdown. Default 5 s.
 	StopGrace time.Duration
 	// ReclaimAfter is how long a deleted server can be restored; 0: not at all.
@@ -84,7 +89,7 @@ func (c *Config) Validate() error {
 	if c.ReclaimAfter < 0 {
 		return errs.Invalidf("--reclaim-after %s is no time for which deleted servers can be kept, such as 24h", c.ReclaimAfter)
 	}
-	if err := validPools(c.VolumePools); err != nil {
+	if err := errors.Join(validPools(c.VolumePools), validProviders(c.ProviderNetworks)); err != nil {
 		return err
 	}
 	if c.QEMUUser == 0 {

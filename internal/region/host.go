@@ -3,9 +3,11 @@ package region
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/netip"
 	"os"
+	"slices"
 	"sync"
 
 	"github.com/strata-cloud/strata/internal/blockdev"
@@ -17,6 +19,7 @@ import (
 	"github.com/strata-cloud/strata/internal/cgroup"
 	"github.com/strata-cloud/strata/internal/dataplane"
 	"github.com/strata-cloud/strata/internal/hypervisor"
+	"github.com/strata-cloud/strata/internal/network"
 	"github.com/strata-cloud/strata/internal/node"
 	"github.com/strata-cloud/strata/internal/nodeapi"
 	"github.com/strata-cloud/strata/internal/nodes"
@@ -60,6 +63,11 @@ func newHost(ctx context.Context, cfg *Config, control node.Control) (*host, err
 		return nil, err
 	}
 	h.info.TunnelAddr = cfg.tunnel()
+	devices, err := providerNetworks(cfg)
+	if err != nil {
+		return nil, err
+	}
+	h.info.Physicals = slices.Sorted(maps.Keys(devices))
 	h.machines, err = hypervisor.New(ctx, hypervisor.Config{Dir: cfg.instancesDir(), UID: cfg.QEMUUser, GID: cfg.QEMUUser,
 		Groups: kvmGroups(), Accel: accel, Cgroups: cgroups, Log: cfg.Log})
 	if err != nil {
@@ -67,7 +75,7 @@ func newHost(ctx context.Context, cfg *Config, control node.Control) (*host, err
 	}
 	public := netip.MustParsePrefix(cfg.PublicCIDR)
 	h.plane, err = dataplane.New(dataplane.Config{Name: Name(cfg.DataDir), HostLink: hostLink(cfg.DataDir), Tunnel: cfg.tunnel(),
-		External: []dataplane.External{{CIDR: public, HostAddr: public.Addr().Next()}},
+		External: []dataplane.External{{CIDR: public, HostAddr: public.Addr().Next(), Device: devices[network.PhysicalPublic]}}, Providers: devices,
 		Metadata: func(ctx context.Context, device string, w http.ResponseWriter, r *http.Request) {
 			h.agent.Metadata(ctx, device, w, r)
 		},

@@ -61,6 +61,20 @@ func tinyImage(t testing.TB) string {
 	return out
 }
 
+// tiny is the image of that name, which strata image build made.
+func (c clients) tiny(t testing.TB) string {
+	t.Helper()
+	pages, err := images.List(c.image, images.ListOpts{Name: "tiny"}).AllPages(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := must[[]images.Image](t)(images.ExtractImages(pages))
+	if len(all) != 1 {
+		t.Fatalf("%d images are called tiny", len(all))
+	}
+	return all[0].ID
+}
+
 // upload makes an image of a file.
 func (c clients) upload(t testing.TB, name, path, format string, props map[string]string) string {
 	t.Helper()

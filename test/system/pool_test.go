@@ -12,7 +12,6 @@ import (
 
 	"github.com/gophercloud/gophercloud/v2/openstack/compute/v2/servergroups"
 	"github.com/gophercloud/gophercloud/v2/openstack/compute/v2/servers"
-	"github.com/gophercloud/gophercloud/v2/openstack/image/v2/images"
 	"github.com/gophercloud/gophercloud/v2/openstack/networking/v2/networks"
 	"github.com/gophercloud/gophercloud/v2/openstack/networking/v2/subnets"
 
@@ -85,7 +84,7 @@ func (p *pool) spread(c clients) []string {
 	group := must[*servergroups.ServerGroup](p)(servergroups.Create(ctx, c.compute, servergroups.CreateOpts{Name: "apart", Policy: "anti-affinity"}).Extract()).ID
 	var ids, on []string
 	for range p.All {
-		ids = append(ids, must[*servers.Server](p)(servers.Create(ctx, c.compute, servers.CreateOpts{Name: "s", ImageRef: p.tiny(c), FlavorRef: "42",
+		ids = append(ids, must[*servers.Server](p)(servers.Create(ctx, c.compute, servers.CreateOpts{Name: "s", ImageRef: c.tiny(p), FlavorRef: "42",
 			Networks: []servers.Network{{UUID: net}}}, servers.SchedulerHintOpts{Group: group}).Extract()).ID)
 	}
 	for _, id := range ids {
@@ -96,21 +95,6 @@ func (p *pool) spread(c clients) []string {
 		p.Errorf("the servers are on %v, want one on each of %v", on, want)
 	}
 	return ids
-}
-
-func (p *pool) tiny(c clients) string {
-	p.Helper()
-	pages := must[[]images.Image](p)(func() ([]images.Image, error) {
-		all, err := images.List(c.image, images.ListOpts{Name: "tiny"}).AllPages(p.Context())
-		if err != nil {
-			return nil, err
-		}
-		return images.ExtractImages(all)
-	}())
-	if len(pages) != 1 {
-		p.Fatalf("%d images are called tiny", len(pages))
-	}
-	return pages[0].ID
 }
 
 // awaitBooted reads a server's console log until its guest is up, wherever it is.
