@@ -3,6 +3,7 @@ package conformance
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"fmt"
 	"os"
 	"os/exec"
@@ -12,6 +13,7 @@ import (
 	"testing"
 	"text/template"
 
+	"github.com/strata-cloud/strata/internal/region"
 	"github.com/strata-cloud/strata/test/cloud"
 )
 
@@ -24,7 +26,12 @@ var sets = map[string]string{
 	"compute":  `^tempest\.api\.compute\.`,
 	"volume":   `^tempest\.api\.volume\.`,
 	"scenario": `^tempest\.scenario\.`,
+	poolSet: `^tempest\.(api\.compute\.(admin\.(test_live_migration|test_migrations|test_servers_on_multinodes|test_servers_negative|test_hosts)|servers\.test_server_group)` +
+		`|scenario\.(test_server_multinode|test_network_advanced_server_ops|test_aggregates_basic_ops))`,
 }
+
+// poolSet names the tests that want two nodes.
+const poolSet = "pool"
 
 var conf = template.Must(template.New("tempest.conf").Parse(`[DEFAULT]
 log_dir = {{.Dir}}/logs
@@ -43,7 +50,8 @@ tempest_roles = member
 uri_v3 = {{.URL}}/identity/v3
 auth_version = v3
 region = RegionOne
-v3_endpoint_type = public
+{{with .CACert}}ca_certificates_file = {{.}}
+{{end}}v3_endpoint_type = public
 [identity-feature-enabled]
 api_v2 = false
 api_v2_admin = false
@@ -64,13 +72,14 @@ image_ref = {{.Image}}
 image_ref_alt = {{.Image}}
 flavor_ref = 42
 flavor_ref_alt = 84
-min_compute_nodes = 1
+min_compute_nodes = {{.Nodes}}
 max_microversion = latest
 build_timeout = 120
 [compute-feature-enabled]
 resize = true
-cold_migration = false
-live_migration = false
+cold_migration = {{.Moves}}
+live_migration = {{.Moves}}
+block_migration_for_live_migration = {{.Moves}}
 shelve = true
 snapshot = true
 rescue = true
@@ -138,39 +147,102 @@ max_microversion = latest
 img_file = {{.Dir}}/tiny.img
 `))
 
+// suite is a cloud as the tests of others know it.
+type suite struct {
+	*testing.T
+	env []string
+	// Of the configuration.
+	Dir, URL, Password, CACert, Image, Public, NetworkExtensions string
+	Nodes                                                        int
+	Moves                                                        bool // servers have somewhere to go
+}
+
+// newSuite reads the clouds.yaml in a data directory.
+func newSuite(t *testing.T, dataDir string, nodes int) *suite {
+	t.Helper()
+	all, err := region.ReadClouds(filepath.Join(dataDir, region.CloudsFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	admin := all.Clouds["strata"]
+	s := &suite{T: t, URL: strings.TrimSuffix(admin.Auth["auth_url"], "/identity/v3"), Password: admin.Auth["password"], CACert: admin.CACert, Nodes: nodes, Moves: nodes > 1}
+	s.env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=" + t.TempDir(), "LC_ALL=C.UTF-8", "OS_REGION_NAME=RegionOne", "OS_IDENTITY_API_VERSION=3",
+		"OS_CACERT=" + admin.CACert, "PYTHONWARNINGS=ignore"}
+	for k, v := range admin.Auth {
+		s.env = append(s.env, "OS_"+strings.ToUpper(k)+"="+v)
+	}
+	return s
+}
+
 // TestTempest runs a set of OpenStack's own conformance suite. Tests that fail by
 // no fault of the cloud stand in skip.txt, each with its reason.
 func TestTempest(t *testing.T) {
-	set := os.Getenv("SET")
-	if set == "" {
-		set = "smoke"
-	}
-	expr, ok := sets[set]
-	if !ok {
-		expr = set
+	set := cmp.Or(os.Getenv("SET"), "smoke")
+	if set == poolSet {
+		t.Skip("that set wants a pool: TestTempestPool runs it")
 	}
 	c := cloud.Plan(t)
 	c.Flags = []string{"--volume-pool", "second=" + filepath.Dir(c.Dir)}
 	c.Up()
 	c.Must("image", "build", "tiny")
-	dir := t.TempDir()
-	command(t, c, dir, "tempest", "init", "ws")
-	ws := filepath.Join(dir, "ws")
-	// What the suite uploads itself is the same image.
-	openstack(t, c, "image", "save", "tiny", "--file", filepath.Join(ws, "tiny.img"))
-	var text bytes.Buffer
-	err := conf.Execute(&text, map[string]string{"Dir": ws, "URL": c.URL(), "Password": c.Auth("strata")["password"],
-		"Image":  openstack(t, c, "image", "show", "tiny", "-f", "value", "-c", "id"),
-		"Public": openstack(t, c, "network", "show", "public", "-f", "value", "-c", "id"),
-		// A test of an extension that the cloud does not name is skipped.
-		"NetworkExtensions": strings.Join(strings.Fields(openstack(t, c, "extension", "list", "--network", "-f", "value", "-c", "Alias")), ",")})
+	newSuite(t, c.Dir, 1).run(set)
+}
+
+// TestTempestPool runs the tests that want several nodes on a cloud of two hosts.
+func TestTempestPool(t *testing.T) {
+	if set := os.Getenv("SET"); set != "" && set != poolSet {
+		t.Skip("SET names another set")
+	}
+	dir, err := os.MkdirTemp("", "strata-tempest-")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(ws, "etc", "tempest.conf"), text.Bytes(), 0o600); err != nil {
+	cluster := func(args ...string) {
+		t.Helper()
+		cmd := exec.Command("go", append([]string{"run", "../cluster", "--dir", filepath.Join(dir, "cluster"), "--strata", cloud.Program(t)}, args...)...)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("cluster %v: %v\n%s", args, err, out)
+		}
+	}
+	t.Cleanup(func() {
+		cluster("down")
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := os.Chmod(dir, 0o711); err != nil { // QEMU's user passes through
 		t.Fatal(err)
 	}
-	judge(t, c, ws, expr)
+	cluster("--nodes", "2", "up")
+	if !t.Failed() {
+		newSuite(t, filepath.Join(dir, "cluster", "alpha"), 2).run(poolSet)
+	}
+}
+
+// run configures the suite for the cloud and runs a set of it.
+func (s *suite) run(set string) {
+	s.Helper()
+	expr, ok := sets[set]
+	if !ok {
+		expr = set
+	}
+	dir := s.TempDir()
+	s.command(dir, "tempest", "init", "ws")
+	s.Dir = filepath.Join(dir, "ws")
+	// What the suite uploads itself is the same image.
+	s.openstack("image", "save", "tiny", "--file", filepath.Join(s.Dir, "tiny.img"))
+	s.Image = s.openstack("image", "show", "tiny", "-f", "value", "-c", "id")
+	s.Public = s.openstack("network", "show", "public", "-f", "value", "-c", "id")
+	// A test of an extension that the cloud does not name is skipped.
+	s.NetworkExtensions = strings.Join(strings.Fields(s.openstack("extension", "list", "--network", "-f", "value", "-c", "Alias")), ",")
+	var text bytes.Buffer
+	if err := conf.Execute(&text, s); err != nil {
+		s.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(s.Dir, "etc", "tempest.conf"), text.Bytes(), 0o600); err != nil {
+		s.Fatal(err)
+	}
+	s.judge(expr)
 }
 
 var (
@@ -180,10 +252,11 @@ var (
 )
 
 // judge runs the tests and fails on every failure that skip.txt does not excuse.
-func judge(t *testing.T, c *cloud.Cloud, ws, expr string) {
+func (s *suite) judge(expr string) {
+	t := s.T
 	t.Helper()
 	cmd := exec.Command("tempest", "run", "--concurrency", "4", "--regex", expr)
-	cmd.Dir, cmd.Env = ws, append(c.Env("strata"), "PYTHONWARNINGS=ignore")
+	cmd.Dir, cmd.Env = s.Dir, s.env
 	out, err := cmd.CombinedOutput()
 	if keep := os.Getenv("TEMPEST_OUT"); keep != "" {
 		if err := os.WriteFile(keep, out, 0o644); err != nil {
@@ -247,21 +320,20 @@ func excuses(t *testing.T) map[string]string {
 	return out
 }
 
-func command(t *testing.T, c *cloud.Cloud, dir, name string, args ...string) string {
-	t.Helper()
+func (s *suite) command(dir, name string, args ...string) string {
+	s.Helper()
 	cmd := exec.Command(name, args...)
-	cmd.Dir, cmd.Env = dir, append(c.Env("strata"), "PYTHONWARNINGS=ignore")
+	cmd.Dir, cmd.Env = dir, s.env
 	var errs bytes.Buffer
 	cmd.Stderr = &errs
 	out, err := cmd.Output()
 	if err != nil {
-		t.Fatal(fmt.Errorf("%s %s: %w\n%s%s", name, strings.Join(args, " "), err, out, errs.String()))
+		s.Fatal(fmt.Errorf("%s %s: %w\n%s%s", name, strings.Join(args, " "), err, out, errs.String()))
 	}
 	return strings.TrimSpace(string(out))
 }
 
-// openstack runs the distribution's openstack command as the administrator.
-func openstack(t *testing.T, c *cloud.Cloud, args ...string) string {
-	t.Helper()
-	return command(t, c, c.Dir, "openstack", args...)
+func (s *suite) openstack(args ...string) string {
+	s.Helper()
+	return s.command("", "openstack", args...)
 }
