@@ -138,6 +138,17 @@ func (b *argBuilder) ports(s *Spec) {
 	}
 }
 
+// memoryKiB is the size of the guest's memory. An emulated guest has 8 KiB more than
+// whole MiB: QEMU before 8.2.2 forgets which pages such a guest has written to while
+// it is moved, but only in blocks of whole 256 KiB, for which it takes a short cut
+// ("physmem: Fix migration dirty bitmap coherency with TCG memory access" mended it).
+func memoryKiB(s *Spec, accel Accel) int {
+	if accel == KVM {
+		return s.MemoryMiB << 10
+	}
+	return s.MemoryMiB<<10 + 8
+}
+
 // commandLine is QEMU's command line for the machine; the NICs' taps are
 // descriptors from firstFD on, in order.
 func commandLine(s *Spec, accel Accel, firstFD int, uefi *uefiFiles) []string {
@@ -151,14 +162,14 @@ func commandLine(s *Spec, accel Accel, firstFD int, uefi *uefiFiles) []string {
 	sku := ""
 	if s.Template {
 		sku = ",sku=" + TemplateSKU
-		b.memoryFrom(s, FrozenMemory, true)
+		b.memoryFrom(memoryKiB(s, accel), FrozenMemory, true)
 	}
 	if accel == KVM {
 		b.add("-accel", "kvm", "-cpu", "host")
 	} else {
 		b.add("-accel", "tcg,thread=multi,tb-size="+strconv.Itoa(tcgCacheMiB), "-cpu", "max")
 	}
-	b.add("-m", fmt.Sprintf("size=%dM", s.MemoryMiB), "-smp", strconv.Itoa(s.VCPUs), "-uuid", s.ID,
+	b.add("-m", fmt.Sprintf("size=%dK", memoryKiB(s, accel)), "-smp", strconv.Itoa(s.VCPUs), "-uuid", s.ID,
 		"-smbios", "type=1,manufacturer=OpenStack Foundation,product=OpenStack Nova,uuid="+s.ID+",serial="+s.ID+",family=Virtual Machine"+sku,
 		"-rtc", "base=utc,driftfix=slew", "-boot", "strict=on",
 		"-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",

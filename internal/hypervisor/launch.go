@@ -60,7 +60,7 @@ func (m *machine) launch(ctx context.Context, s Spec, taps []*os.File, from *ori
 	args := commandLine(&s, m.d.Accel, firstFD, uefi)
 	files := taps
 	if from != nil {
-		more, file := from.args(&s, firstFD+len(taps))
+		more, file := from.args(memoryKiB(&s, m.d.Accel), firstFD+len(taps))
 		args = append(args, more...)
 		if file != nil {
 			files = append(taps[:len(taps):len(taps)], file)
@@ -99,7 +99,7 @@ func (m *machine) launch(ctx context.Context, s Spec, taps []*os.File, from *ori
 
 // args are the options that make QEMU go on from there, and the file that it
 // gets as descriptor fd.
-func (o *origin) args(s *Spec, fd int) ([]string, *os.File) {
+func (o *origin) args(kib, fd int) ([]string, *os.File) {
 	if o.state == nil {
 		return []string{"-S", "-incoming", "defer"}, nil
 	}
@@ -107,7 +107,7 @@ func (o *origin) args(s *Spec, fd int) ([]string, *os.File) {
 		return []string{"-S", "-incoming", "fd:" + strconv.Itoa(fd)}, o.state
 	}
 	b := &argBuilder{}
-	b.memoryFrom(s, "/proc/self/fd/"+strconv.Itoa(fd), false)
+	b.memoryFrom(kib, "/proc/self/fd/"+strconv.Itoa(fd), false)
 	b.add("-S", "-incoming", "defer") // what is left out of the state is to be said first
 	return b.args, o.memory
 }

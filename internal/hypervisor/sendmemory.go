@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -33,9 +32,6 @@ func (s *sender) sendMemory(ctx context.Context) error {
 	if err := m.command(ctx, "migrate-set-parameters", map[string]any{"tls-creds": moveCreds, "max-bandwidth": int64(1) << 40}, nil); err != nil {
 		return err
 	}
-	if err := m.standStill(ctx); err != nil {
-		return err
-	}
 	if err := s.migrate(ctx); err != nil {
 		return err
 	}
@@ -54,26 +50,6 @@ func (s *sender) sendMemory(ctx context.Context) error {
 			return context.Cause(ctx)
 		}
 	}
-}
-
-// standStill stops a guest that is emulated by a QEMU which forgets that pages were
-// written to while memory is sent: all before 8.2.2, by "physmem: Fix migration dirty
-// bitmap coherency with TCG memory access" there. Such a guest would arrive with pages
-// of different moments.
-func (m *machine) standStill(ctx context.Context) error {
-	if m.d.Accel != TCG {
-		return nil
-	}
-	var v struct {
-		QEMU struct{ Major, Minor, Micro int } `json:"qemu"`
-	}
-	if err := m.command(ctx, "query-version", nil, &v); err != nil {
-		return err
-	}
-	if slices.Compare([]int{v.QEMU.Major, v.QEMU.Minor, v.QEMU.Micro}, []int{8, 2, 2}) >= 0 {
-		return nil
-	}
-	return m.command(ctx, "stop", nil, nil)
 }
 
 // migrate begins to send, as soon as the other host listens.

@@ -39,9 +39,9 @@ type Frozen struct {
 const ramName = "pc.ram"
 
 // memoryFrom makes the guest's memory a mapping of a file.
-func (b *argBuilder) memoryFrom(s *Spec, path string, shared bool) {
+func (b *argBuilder) memoryFrom(kib int, path string, shared bool) {
 	b.addJSON("-object", map[string]any{"qom-type": "memory-backend-file", "id": ramName, "x-use-canonical-path-for-ramblock-id": false,
-		"size": int64(s.MemoryMiB) << 20, "mem-path": path, "share": shared})
+		"size": int64(kib) << 10, "mem-path": path, "share": shared})
 	b.add("-machine", "memory-backend="+ramName)
 }
 
