@@ -20,6 +20,7 @@ type cluster struct {
 	now  time.Time
 
 	wires map[string][]string // physical networks by node
+	dead  string              // the one that is given up
 }
 
 func (c *cluster) Hosts() []Host {
@@ -28,7 +29,7 @@ func (c *cluster) Hosts() []Host {
 	var out []Host
 	for i := range 3 {
 		id := fmt.Sprintf("n%d", i+1)
-		out = append(out, Host{ID: id, Name: id, Alive: !c.lost[id], Tunnel: tunnelOf(id), Physicals: c.wires[id]})
+		out = append(out, Host{ID: id, Name: id, Alive: !c.lost[id], Dead: c.dead == id, Tunnel: tunnelOf(id), Physicals: c.wires[id]})
 	}
 	return out
 }
@@ -166,6 +167,14 @@ func TestGatewayLeavesLostNode(t *testing.T) {
 	nodes.lose(at, true, 0)
 	if now := w.gatewayAt(router); now != at {
 		t.Errorf("the gateway left %s for %s at once", at, now)
+	}
+	nodes.dead = at
+	if now := w.gatewayAt(router); now == at || now == "" {
+		t.Errorf("the gateway of %s, which is given up, is on %q", at, now)
+	}
+	nodes.dead = ""
+	if now := w.gatewayAt(router); now != at {
+		t.Errorf("the gateway of %s, which is not given up any more, is on %q", at, now)
 	}
 	nodes.lose(at, true, time.Minute)
 	moved := w.gatewayAt(router)
