@@ -36,6 +36,10 @@ type Instance struct {
 	NICs      []NIC       `json:"nics"`
 	Machine   Machine     `json:"machine"`
 	Guest     GuestConfig `json:"guest"`
+	// HA has the node run it under a lease only, so that it can be started elsewhere.
+	// Revoked ends that: it is on its way elsewhere.
+	HA      bool `json:"ha,omitempty"`
+	Revoked bool `json:"revoked,omitempty"`
 }
 
 // Reboot asks for one reboot each time Seq grows.
@@ -136,6 +140,8 @@ type InstanceStatus struct {
 	Gone      bool      `json:"gone"`  // every trace is removed
 	Fault     string    `json:"fault"` // why Gen could not be reached; "" when it was
 	Since     time.Time `json:"since"`
+	// Leased: the node ends it when its lease runs out, whatever becomes of the agent.
+	Leased bool `json:"leased,omitempty"`
 }
 
 // NodeInfo is what a node has and is; reported at start and when it changes.

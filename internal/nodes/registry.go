@@ -30,6 +30,8 @@ type Registry struct {
 	db    *store.DB
 	mu    sync.Mutex
 	conns map[string]Conn
+
+	leases leases
 }
 
 // Conn reaches a node's agent for what cannot wait for convergence.
