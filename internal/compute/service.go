@@ -155,6 +155,8 @@ type Options struct {
 	VolumeProxy  proxy.Volumes
 	// HasProject tells whether identity has the project; nil trusts every id.
 	HasProject func(ctx context.Context, id string) bool
+	// Self is who asks for what nobody asked for; nil: the service without a name.
+	Self func() *policy.Credentials
 	// Volumes may be nil: servers have no volumes then.
 	Volumes Volumes
 	Log     *slog.Logger
@@ -188,6 +190,9 @@ type Service struct {
 func New(o Options) *Service {
 	if o.BootTimeout == 0 {
 		o.BootTimeout = 5 * time.Minute
+	}
+	if o.Self == nil {
+		o.Self = func() *policy.Credentials { return &policy.Credentials{} }
 	}
 	s := &Service{Options: o, collections: register(o.DB), ledger: o.DB.Ledger("compute")}
 	s.flavors = flavor.New(o.DB, s.knownProject)

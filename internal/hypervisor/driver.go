@@ -35,6 +35,10 @@ type Driver interface {
 	Start(ctx context.Context, s Spec, taps []*os.File) error
 	// Stop asks the guest to shut down, and after grace ends it.
 	Stop(ctx context.Context, id string, grace time.Duration) error
+	// Cut ends the machine as a loss of power does, whatever else is going on with it.
+	// Lost tells whether it ended so, or in a crash: neither its guest nor a Stop ended it.
+	Cut(ctx context.Context, id string) error
+	Lost(id string) (bool, error)
 	// Reboot restarts the guest: soft asks it to shut down first and after
 	// grace falls back to hard, which is the reset button.
 	Reboot(ctx context.Context, id string, hard bool, grace time.Duration) error

@@ -1,6 +1,7 @@
 package hypervisor
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -20,6 +21,7 @@ type machineState struct {
 	Process   proc   `json:"process"`
 	Crashed   string `json:"crashed"`           // why QEMU died by itself; "" when it did not
 	Suspended bool   `json:"suspended"`         // memory.img is complete
+	Off       bool   `json:"off,omitempty"`     // its guest shut it down, or we ended it
 	Cloning   bool   `json:"cloning,omitempty"` // being read from a template; its guest has not run yet, or just has
 	// Move is the machine's move to or from another host; what is in memory counts.
 	Move *moveState `json:"move,omitempty"`
@@ -42,6 +44,7 @@ type machine struct {
 	exited   chan struct{} // closed when the process has ended and that was written down
 	letGo    func()        // ends the watch of the process
 	expected bool          // we asked for the end
+	off      bool          // the guest has shut down
 	notify   chan qmpEvent // an operation that waits for events
 	move     *move         // to or from another host; nil: none
 }
@@ -231,7 +234,7 @@ func (m *machine) watch(p proc, cmd *exec.Cmd) error {
 	}
 	exited := make(chan struct{})
 	m.mu.Lock()
-	m.process, m.exited, m.letGo, m.expected, m.state = p, exited, letGo, false, nodeapi.PowerRunning
+	m.process, m.exited, m.letGo, m.expected, m.off, m.state = p, exited, letGo, false, false, nodeapi.PowerRunning
 	m.mu.Unlock()
 	m.d.group.Go(func() {
 		if <-ended {
@@ -250,7 +253,7 @@ func (m *machine) ended(cmd *exec.Cmd, exited chan struct{}) {
 		}
 	}
 	m.mu.Lock()
-	mon, expected := m.mon, m.expected
+	mon, expected, off := m.mon, m.expected, m.expected || m.off
 	m.mon = nil
 	m.mu.Unlock()
 	if mon != nil {
@@ -262,7 +265,7 @@ func (m *machine) ended(cmd *exec.Cmd, exited chan struct{}) {
 	if why != "" {
 		why = "QEMU ended by itself: " + why + lastLog(filepath.Join(m.dir, qemuLogFile))
 	}
-	m.changeState(func(s *machineState) { s.Process, s.Crashed = proc{}, why })
+	m.changeState(func(s *machineState) { s.Process, s.Crashed, s.Off = proc{}, why, off })
 	m.mu.Lock()
 	m.exited, m.letGo = nil, nil
 	m.mu.Unlock()
@@ -307,9 +310,12 @@ func (m *machine) event(e qmpEvent) {
 		}
 	}
 	switch e.Name {
+	case "SHUTDOWN":
+		m.setOff(!bytes.Contains(e.Data, []byte(`"host-signal"`)))
 	case "STOP":
 		m.setPower(nodeapi.PowerPaused, "")
 	case "RESUME":
+		m.setOff(false) // it was reset instead
 		m.setPower(nodeapi.PowerRunning, "")
 	case "GUEST_PANICKED":
 		m.d.emit(Event{ID: m.id, Power: m.power(), Reason: "the guest's kernel panicked"})
@@ -323,6 +329,12 @@ func (m *machine) event(e qmpEvent) {
 		default:
 		}
 	}
+}
+
+func (m *machine) setOff(off bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.off = off
 }
 
 func (m *machine) setPower(p nodeapi.Power, reason string) {

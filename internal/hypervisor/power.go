@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -48,9 +49,37 @@ func (d *QEMU) Stop(ctx context.Context, id string, grace time.Duration) error {
 			return err
 		}
 		os.Remove(filepath.Join(m.dir, memoryFile))
-		m.changeState(func(s *machineState) { s.Suspended, s.Crashed = false, "" })
+		m.changeState(func(s *machineState) { s.Suspended, s.Crashed, s.Off = false, "", true })
 		return nil
 	})
+}
+
+// Cut implements Driver. It waits for no operation.
+func (d *QEMU) Cut(ctx context.Context, id string) error {
+	m, err := d.find(id)
+	if errs.Is(err, errs.NotFound) {
+		return nil
+	}
+	if err == nil {
+		err = m.endAll(ctx)
+	}
+	return err
+}
+
+// Lost implements Driver.
+func (d *QEMU) Lost(id string) (bool, error) {
+	m, err := d.find(id)
+	if err != nil {
+		return false, err
+	}
+	if m.running() || m.moving() != nil {
+		return false, nil
+	}
+	st, err := m.readState()
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return st.Spec.ID != "" && !st.Off && !st.Suspended, err
 }
 
 // expect notes that the process may end now because we want it.

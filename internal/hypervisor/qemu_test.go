@@ -16,6 +16,7 @@ import (
 
 func TestMain(m *testing.M) {
 	hypervisor.ProbeMain()
+	hypervisor.KeeperMain()
 	os.Exit(m.Run())
 }
 

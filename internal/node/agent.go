@@ -29,6 +29,8 @@ type Control interface {
 	ReportNode(ctx context.Context, n nodeapi.NodeInfo) error
 	// ReportPassword keeps the encrypted password that a guest posted. Conflict: it has one.
 	ReportPassword(ctx context.Context, id, password string) error
+	// Lease asks what this node may run of the servers that run under a lease.
+	Lease(ctx context.Context) (nodeapi.Lease, error)
 	// Image gives a local, read-only file with the image's data and its format.
 	Image(ctx context.Context, id string) (path, format string, err error)
 }
@@ -57,7 +59,8 @@ type Options struct {
 	Control  Control
 	Machines hypervisor.Driver
 	Plane    Plane
-	Volumes  Volumes // nil: the node reaches none
+	Volumes  Volumes            // nil: the node reaches none
+	Leases   *hypervisor.Leases // nil: servers with high availability run as any other
 	Log      *slog.Logger
 	// CacheDir keeps base images in the form that guests use, one file per image.
 	CacheDir string
@@ -72,9 +75,10 @@ type Options struct {
 // Agent runs one node.
 type Agent struct {
 	Options
-	bootID string
-	loop   *reconcile.Loop
-	ports  portReports
+	bootID  string
+	loop    *reconcile.Loop
+	ports   portReports
+	leasing leasing
 
 	mu        sync.Mutex
 	wanted    map[string]*nodeapi.Instance
@@ -99,7 +103,7 @@ func New(o Options) (*Agent, error) {
 	if err := os.MkdirAll(o.CacheDir, 0o711); err != nil {
 		return nil, err
 	}
-	a := &Agent{Options: o, bootID: string(boot), wanted: map[string]*nodeapi.Instance{}, waits: map[string]func(){}, arriving: map[string]bool{}, ports: portReports{wake: make(chan struct{}, 1)}}
+	a := &Agent{Options: o, bootID: string(boot), wanted: map[string]*nodeapi.Instance{}, waits: map[string]func(){}, arriving: map[string]bool{}, ports: portReports{wake: make(chan struct{}, 1)}, leasing: newLeasing()}
 	a.cache = imageCache{dir: o.CacheDir, control: o.Control}
 	var host unix.Sysinfo_t
 	if err := unix.Sysinfo(&host); err != nil {
@@ -117,7 +121,7 @@ func New(o Options) (*Agent, error) {
 // Run works until ctx ends.
 func (a *Agent) Run(ctx context.Context) {
 	var group sync.WaitGroup
-	for _, part := range []func(context.Context){a.followNetworks, a.followInstances, a.followMachines, a.makeTemplates, a.sendPorts, a.loop.Run} {
+	for _, part := range []func(context.Context){a.followNetworks, a.followInstances, a.followMachines, a.makeTemplates, a.sendPorts, a.askLeases, a.cutLeases, a.loop.Run} {
 		group.Go(func() { part(ctx) })
 	}
 	group.Wait()

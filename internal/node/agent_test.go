@@ -28,6 +28,9 @@ type hands struct {
 
 	mu       sync.Mutex
 	power    map[string]nodeapi.Power
+	lost     map[string]bool
+	granted  func() (nodeapi.Lease, error) // nil: none is granted
+	leases   *hypervisor.Leases
 	specs    map[string]hypervisor.Spec
 	stubborn bool   // guests let no device go
 	broken   bool   // templates cannot be cloned
@@ -43,7 +46,7 @@ type hands struct {
 }
 
 func newHands(t *testing.T) *hands {
-	return &hands{t: t, dir: t.TempDir(), power: map[string]nodeapi.Power{}, plugged: map[string]bool{}, specs: map[string]hypervisor.Spec{},
+	return &hands{t: t, dir: t.TempDir(), power: map[string]nodeapi.Power{}, lost: map[string]bool{}, plugged: map[string]bool{}, specs: map[string]hypervisor.Spec{},
 		statuses: map[string]nodeapi.InstanceStatus{}, events: make(chan hypervisor.Event, 10), wanted: make(chan InstanceEvent, 100)}
 }
 
@@ -54,7 +57,7 @@ func (h *hands) set(id string, p nodeapi.Power, call string) error {
 	if h.failing {
 		return errors.New("the hands are tied")
 	}
-	h.power[id] = p
+	h.power[id], h.lost[id] = p, false
 	return nil
 }
 
@@ -85,6 +88,20 @@ func (h *hands) Stop(_ context.Context, id string, grace time.Duration) error {
 		return h.set(id, nodeapi.PowerStopped, "stop at once")
 	}
 	return h.set(id, nodeapi.PowerStopped, "stop")
+}
+func (h *hands) Cut(_ context.Context, id string) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.calls = append(h.calls, "cut")
+	if h.power[id] == nodeapi.PowerRunning || h.power[id] == nodeapi.PowerPaused {
+		h.power[id], h.lost[id] = nodeapi.PowerStopped, true
+	}
+	return nil
+}
+func (h *hands) Lost(id string) (bool, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.lost[id] && h.power[id] == nodeapi.PowerStopped, nil
 }
 func (h *hands) Reboot(_ context.Context, id string, hard bool, _ time.Duration) error {
 	return h.set(id, nodeapi.PowerRunning, fmt.Sprintf("reboot hard=%v", hard))
@@ -216,6 +233,14 @@ func (h *hands) ReportPassword(_ context.Context, id, password string) error {
 	h.calls = append(h.calls, "password of "+id+": "+password)
 	return nil
 }
+func (h *hands) Lease(context.Context) (nodeapi.Lease, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.granted == nil {
+		return nodeapi.Lease{}, errors.New("nobody grants leases")
+	}
+	return h.granted()
+}
 func (h *hands) Image(context.Context, string) (string, string, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -228,13 +253,14 @@ func (h *hands) Image(context.Context, string) (string, string, error) {
 // run starts an agent and gives the function that stops it.
 func (h *hands) run() (stop func()) {
 	h.t.Helper()
-	a, err := New(Options{ID: "n", Control: h, Machines: h, Plane: h, Volumes: h, Log: slog.New(slog.DiscardHandler), CacheDir: h.t.TempDir(), TemplateDir: h.kept})
+	a, err := New(Options{ID: "n", Control: h, Machines: h, Plane: h, Volumes: h, Log: slog.New(slog.DiscardHandler), CacheDir: h.t.TempDir(), TemplateDir: h.kept, Leases: h.leases})
 	if err != nil {
 		h.t.Fatal(err)
 	}
+	a.leasing.every, a.leasing.again = 20*time.Millisecond, 20*time.Millisecond
 	ctx, cancel := context.WithCancel(h.t.Context())
 	var group sync.WaitGroup
-	for _, part := range []func(context.Context){a.followMachines, a.makeTemplates, a.loop.Run} {
+	for _, part := range []func(context.Context){a.followMachines, a.makeTemplates, a.askLeases, a.cutLeases, a.loop.Run} {
 		group.Go(func() { part(ctx) })
 	}
 	inner, stopInner := context.WithCancel(ctx)

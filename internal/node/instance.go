@@ -76,7 +76,14 @@ func (a *Agent) converge(ctx context.Context, inst *nodeapi.Instance) error {
 			return fmt.Errorf("taking over server %s: %w", inst.ID, err)
 		}
 	}
-	if mem.Gen == inst.Gen && mem.BootID == a.bootID {
+	if may, err := a.leased(ctx, inst); err != nil || !may {
+		return err
+	}
+	lost, err := a.lost(inst)
+	if err != nil {
+		return err
+	}
+	if mem.Gen == inst.Gen && mem.BootID == a.bootID && !lost {
 		return a.report(ctx, inst, mem, nil)
 	}
 	failure := a.ensure(ctx, inst, mem)
@@ -102,6 +109,9 @@ func (a *Agent) converge(ctx context.Context, inst *nodeapi.Instance) error {
 
 func (a *Agent) report(ctx context.Context, inst *nodeapi.Instance, mem memory, failure error) error {
 	s := nodeapi.InstanceStatus{ID: inst.ID, Node: a.ID, Gen: inst.Gen, RebootSeq: mem.RebootSeq, Since: time.Now().UTC()}
+	if a.Leases != nil {
+		_, s.Leased = a.Leases.Until(inst.ID)
+	}
 	power, err := a.Machines.State(inst.ID)
 	if err != nil && !gone(err) {
 		return err
@@ -182,6 +192,9 @@ func (a *Agent) start(ctx context.Context, inst *nodeapi.Instance, power nodeapi
 	case nodeapi.PowerPaused:
 		return a.Machines.Resume(ctx, inst.ID)
 	}
+	if err := a.mayStart(inst); err != nil {
+		return err
+	}
 	if power != nodeapi.PowerSuspended && a.startClone(ctx, inst) {
 		return nil
 	}
@@ -235,6 +248,11 @@ func (a *Agent) remove(ctx context.Context, id string, inst *nodeapi.Instance) e
 	}
 	if err := a.Machines.Remove(ctx, id); err != nil && !gone(err) {
 		return err
+	}
+	if a.Leases != nil {
+		if err := a.Leases.Drop(id); err != nil {
+			return err
+		}
 	}
 	for p := range ports {
 		if err := a.Plane.Unplug(ctx, p); err != nil {

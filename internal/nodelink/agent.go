@@ -31,6 +31,7 @@ type Upstream interface {
 	ReportPorts(ctx context.Context, ports []nodeapi.PortStatus) error
 	ReportNode(ctx context.Context, n nodeapi.NodeInfo) error
 	ReportPassword(ctx context.Context, id, password string) error
+	Lease(ctx context.Context) (nodeapi.Lease, error)
 	// ImageFormat gives the disk format of an image, OpenImage its data.
 	ImageFormat(ctx context.Context, id string) (string, error)
 	OpenImage(ctx context.Context, id string) (io.ReadCloser, error)
@@ -210,6 +211,11 @@ func (c *Client) ReportNode(ctx context.Context, n nodeapi.NodeInfo) error {
 // ReportPassword implements node.Control.
 func (c *Client) ReportPassword(ctx context.Context, id, password string) error {
 	return c.stub.call(ctx, nil, "ReportPassword", id, password)
+}
+
+// Lease implements node.Control.
+func (c *Client) Lease(ctx context.Context) (nodeapi.Lease, error) {
+	return ask[nodeapi.Lease](ctx, c.stub, "Lease")
 }
 
 // Renew asks for a new certificate.

@@ -7,6 +7,7 @@
 //	store/        the embedded etcd: every durable fact of the control plane
 //	images/       image data
 //	instances/    one directory per server on this node
+//	leases/       until when servers with high availability may run here
 //	volumes/      one directory per volume that this node keeps
 //	pools/        links to further pools of volumes, elsewhere
 //	attached/     which servers of this node have which volumes

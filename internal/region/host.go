@@ -86,7 +86,11 @@ func newHost(ctx context.Context, cfg *Config, control node.Control) (*host, err
 	if h.storage, err = newStorage(ctx, h, cgroups); err != nil {
 		return nil, err
 	}
-	h.agent, err = node.New(node.Options{ID: h.info.ID, Control: control, Machines: h.machines, Plane: h.plane, Volumes: h.storage, Log: cfg.Log, Addr: h.info.Addr, CacheDir: cfg.path("bases"), TemplateDir: cfg.path("templates")})
+	leases, err := hypervisor.OpenLeases(cfg.path(leasesDir), cfg.instancesDir(), true)
+	if err != nil {
+		return nil, err
+	}
+	h.agent, err = node.New(node.Options{ID: h.info.ID, Leases: leases, Control: control, Machines: h.machines, Plane: h.plane, Volumes: h.storage, Log: cfg.Log, Addr: h.info.Addr, CacheDir: cfg.path("bases"), TemplateDir: cfg.path("templates")})
 	if err != nil {
 		return nil, err
 	}

@@ -114,7 +114,7 @@ func (r *Region) build() (err error) {
 	r.Volume = volume.New(volume.Options{DB: db, Sagas: r.Sagas, Nodes: r.Nodes, Log: log, Images: imagesForVolume{r.Image}, Servers: serversForVolume{r}})
 	r.Compute = compute.New(compute.Options{DB: db, Sagas: r.Sagas, Nodes: r.Nodes, Log: log,
 		Images: imagesForCompute{r.Image}, Networks: networksForCompute{r.Network}, Placement: placementForCompute{r.Placement}, ProviderID: placement.ProviderID,
-		SecurityGroups: groupsForCompute{r.Network}, ImageProxy: imageProxy{r.Image}, AddressProxy: addressProxy{r.Network}, VolumeProxy: volumeProxy{r.Volume}, Volumes: volumesForCompute{r.Volume}, HasProject: r.hasProject, PublicURL: r.cfg.url(), ReclaimAfter: r.cfg.ReclaimAfter})
+		SecurityGroups: groupsForCompute{r.Network}, ImageProxy: imageProxy{r.Image}, AddressProxy: addressProxy{r.Network}, VolumeProxy: volumeProxy{r.Volume}, Volumes: volumesForCompute{r.Volume}, HasProject: r.hasProject, Self: r.Identity.ServiceCredentials, PublicURL: r.cfg.url(), ReclaimAfter: r.cfg.ReclaimAfter})
 	if r.Policy, err = policy.New(r.cfg.path(policyFile), identity.Policies(), image.Policies(), placement.Policies(), network.Policies(), compute.Policies(), volume.Policies()); err != nil {
 		return err
 	}
@@ -151,6 +151,7 @@ func (r *Region) start(ctx context.Context, group *sync.WaitGroup) error {
 		return fmt.Errorf("this machine as a node: %w", err)
 	}
 	r.Nodes.Connect(r.cfg.Node, conn{r.host.agent, r.host.storage})
+	r.Nodes.BeginLeases()
 	if err := r.listenCluster(ctx, group); err != nil {
 		return err
 	}
@@ -198,3 +199,6 @@ const (
 	exportsDir       = "exports"
 	volumeBackupsDir = "backups"
 )
+
+// leasesDir is where it says until when servers may run that run under a lease.
+const leasesDir = "leases"
