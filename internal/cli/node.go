@@ -39,7 +39,11 @@ func (a *app) node() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.show(s.Nodes, nodeTable(s))
+			tables := []table{nodeTable(s)}
+			if t := waitingTable(s); len(t.rows) > 0 {
+				tables = append(tables, t)
+			}
+			return a.show(s.Nodes, tables...)
 		}}
 	remove := &cobra.Command{Use: "remove NODE", Short: "Take a machine without servers out of the cloud", Args: cobra.ExactArgs(1),
 		Long: "Take a machine without servers out of the cloud. Its certificate is good for nothing from then on; strata reset on that machine removes what is left there.",
@@ -50,7 +54,7 @@ func (a *app) node() *cobra.Command {
 			a.progress("node %s is out of the cloud; run strata reset there", args[0])
 			return nil
 		}}
-	c := &cobra.Command{Use: "node", Short: "Show and remove the machines of the cloud"}
-	c.AddCommand(list, remove)
+	c := &cobra.Command{Use: "node", Short: "Show, empty and remove the machines of the cloud"}
+	c.AddCommand(list, a.drain(), a.undrain(), remove)
 	return c
 }

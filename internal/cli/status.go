@@ -2,6 +2,8 @@ package cli
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -70,10 +72,24 @@ func nodeTable(s *region.Status) table {
 	t := table{head: []string{"NODE", "STATE", "SERVERS", "VCPUS", "MEMORY MiB", "DISK GiB", "ACCEL", "HYPERVISOR"}}
 	for _, n := range s.Nodes {
 		state := "connected"
-		if !n.Connected {
+		switch {
+		case n.Dead:
+			state = "dead"
+		case !n.Connected:
 			state = "away"
 		}
 		t.add(n.Name, state, n.Servers, use(n.VCPUsUsed, n.VCPUs), use(n.MemoryUsed, n.Memory), use(n.DiskUsed, n.DiskGiB), n.Accel, n.Hypervisor)
+	}
+	return t
+}
+
+// waitingTable lists the servers with high availability that are not evacuated, and why.
+func waitingTable(s *region.Status) table {
+	t := table{head: []string{"DEAD NODE", "SERVER THAT WAITS", "WHY"}}
+	for _, n := range s.Nodes {
+		for _, id := range slices.Sorted(maps.Keys(n.Waiting)) {
+			t.add(n.Name, id, n.Waiting[id])
+		}
 	}
 	return t
 }

@@ -16,7 +16,7 @@ import (
 // describe fills in what the node needs to know to run the server.
 func (s *Service) describe(v *Server, i *nodeapi.Instance) error {
 	i.Name, i.ProjectID, i.UserID = v.Name, v.ProjectID, v.UserID
-	i.VCPUs, i.MemoryMiB = v.Flavor.VCPUs, v.Flavor.RAM
+	i.VCPUs, i.MemoryMiB, i.HA = v.Flavor.VCPUs, v.Flavor.RAM, v.ha()
 	props := v.Image.Properties
 	i.Machine = nodeapi.Machine{Type: props["hw_machine_type"], Firmware: props["hw_firmware_type"],
 		KernelID: props["kernel_id"], RamdiskID: props["ramdisk_id"], CommandLine: props["os_command_line"], GuestAgent: v.hasAgent(), Clone: v.cloned()}
@@ -154,11 +154,11 @@ func (s *Service) refreshGuest(ctx context.Context, id string) error {
 			return err
 		}
 		network := s.describeNetwork(v, ports)
-		if maps.Equal(inst.Guest.Metadata, v.Metadata) && reflect.DeepEqual(inst.Guest.Network, network) {
+		if maps.Equal(inst.Guest.Metadata, v.Metadata) && reflect.DeepEqual(inst.Guest.Network, network) && inst.HA == v.ha() {
 			return nil
 		}
 		_, err = s.orderTx(tx, id, func(v *Server, i *nodeapi.Instance) error {
-			i.Guest.Metadata, i.Guest.Network = v.Metadata, network
+			i.Guest.Metadata, i.Guest.Network, i.HA = v.Metadata, network, v.ha()
 			i.NICs = slices.DeleteFunc(i.NICs, func(n nodeapi.NIC) bool { _, ok := ports[n.PortID]; return !ok })
 			return nil
 		})

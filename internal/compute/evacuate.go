@@ -9,6 +9,7 @@ import (
 	"github.com/strata-cloud/strata/internal/compute/migration"
 	"github.com/strata-cloud/strata/internal/compute/wire"
 	"github.com/strata-cloud/strata/internal/errs"
+	"github.com/strata-cloud/strata/internal/policy"
 	"github.com/strata-cloud/strata/internal/rest"
 	"github.com/strata-cloud/strata/internal/store"
 )
@@ -59,7 +60,7 @@ func (s *Service) evacuate(ctx context.Context, r *rest.Request) (*rest.Response
 	password := randomText(12)
 	set(&password, in.Password)
 	args := evacuateArgs{Migration: uuid.NewString(), Host: in.Host, Force: wire.Truthy(in.Force), Stopped: r.AtLeast(2, 95)}
-	if err := s.beginEvacuate(ctx, r, v.ID, password, args); err != nil {
+	if err := s.beginEvacuate(ctx, r.ID, r.Creds, v.ID, password, args); err != nil {
 		return nil, err
 	}
 	if !r.AtLeast(2, 14) {
@@ -108,7 +109,7 @@ func (v *Server) evacuates() error {
 	return idle.allows("evacuate", []VMState{Active, Stopped, Errored}, nil)
 }
 
-func (s *Service) beginEvacuate(ctx context.Context, r *rest.Request, id, password string, args evacuateArgs) error {
+func (s *Service) beginEvacuate(ctx context.Context, request string, c *policy.Credentials, id, password string, args evacuateArgs) error {
 	return s.DB.Txn(ctx, func(tx *store.Tx) error {
 		if err := s.Sagas.CancelAll(tx, id); err != nil {
 			return err
@@ -124,11 +125,11 @@ func (s *Service) beginEvacuate(ctx context.Context, r *rest.Request, id, passwo
 		if err != nil {
 			return err
 		}
-		err = s.moves.Begin(tx, migration.Migration{ID: args.Migration, Server: v.ID, ProjectID: v.ProjectID, UserID: r.Creds.UserID, Kind: migration.Evacuation,
-			Status: migration.Accepted, Source: v.Host, Target: args.Host, OldFlavor: v.Flavor.ID, NewFlavor: v.Flavor.ID})
+		err = s.moves.Begin(tx, migration.Migration{ID: args.Migration, Server: v.ID, ProjectID: v.ProjectID, UserID: c.UserID, Kind: migration.Evacuation,
+			Status: migration.Accepted, Automatic: args.Automatic, Source: v.Host, Target: args.Host, OldFlavor: v.Flavor.ID, NewFlavor: v.Flavor.ID})
 		if err != nil {
 			return fmt.Errorf("evacuation of %s: %w", v.ID, err)
 		}
-		return s.begin(tx, r.ID, r.Creds, sagaEvacuate, "evacuate", v, args)
+		return s.begin(tx, request, c, sagaEvacuate, "evacuate", v, args)
 	})
 }

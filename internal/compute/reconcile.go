@@ -35,6 +35,9 @@ func (s *Service) Run(ctx context.Context) {
 	reclaim.Resync = min(max(s.ReclaimAfter, time.Second), time.Minute)
 	reclaim.List = func() []string { return s.reclaimable(time.Now()) }
 	guests := reconcile.New("compute.guests", s.Log, s.refreshGuest)
+	revive := reconcile.New("compute.revive", s.Log, s.revive)
+	revive.Resync = reviveEvery
+	revive.List = func() []string { return []string{"hosts"} }
 	var group sync.WaitGroup
 	group.Go(func() { forget.Run(ctx) })
 	group.Go(func() { tokens.Run(ctx) })
@@ -42,6 +45,7 @@ func (s *Service) Run(ctx context.Context) {
 		group.Go(func() { reclaim.Run(ctx) })
 	}
 	group.Go(func() { guests.Run(ctx) })
+	group.Go(func() { revive.Run(ctx) })
 	group.Go(func() {
 		for id := range s.Networks.Readdressed(ctx) {
 			guests.Add(id)

@@ -20,7 +20,7 @@ import (
 func (s *Service) registerEvacuate() {
 	saga.Register(s.Sagas, saga.Definition[job]{Kind: sagaEvacuate, Failed: s.evacuateFailed, Steps: []saga.Step[job]{
 		{Name: "claim", Do: s.evacuateClaim, Undo: s.evacuateUnclaim},
-		{Name: "fence", Do: s.evacuateFence},
+		{Name: "fence", Do: s.evacuateFence, Undo: s.evacuateUnfence},
 		{Name: "make", Do: s.evacuateMake},
 		{Name: "await", Do: s.awaitArrival},
 		{Name: "finish", Do: s.evacuated},
@@ -31,7 +31,8 @@ type evacuateArgs struct {
 	Migration string `json:"migration"`
 	Host      string `json:"host,omitempty"`
 	Force     bool   `json:"force,omitempty"`
-	Stopped   bool   `json:"stopped,omitempty"` // it shall not run in the end
+	Stopped   bool   `json:"stopped,omitempty"`   // it shall not run in the end
+	Automatic bool   `json:"automatic,omitempty"` // its host was found dead
 }
 
 func (s *Service) evacuationOf(j *job) (*Server, *migration.Migration, evacuateArgs, error) {
@@ -99,11 +100,15 @@ func (s *Service) evacuateUnclaim(ctx context.Context, j *job) error {
 }
 
 // evacuateFence stops the guest when the node can still be told, as one that an
-// operator only says is down. One that is away cannot, and is trusted to be off.
+// operator only says is down. One that is away cannot: a server that runs under a
+// lease ends with it, any other is trusted to be off.
 func (s *Service) evacuateFence(ctx context.Context, j *job) error {
 	v, m, _, err := s.evacuationOf(j)
 	if err != nil || v.Host == m.Target {
 		return err
+	}
+	if s.Nodes.UnderLease(v.ID) {
+		return s.revoke(ctx, v)
 	}
 	if _, err := s.Nodes.Conn(v.Host); err != nil {
 		return nil
@@ -137,7 +142,7 @@ func (s *Service) evacuateMake(ctx context.Context, j *job) error {
 			return err
 		}
 		_, err := s.orderTx(tx, v.ID, func(v *Server, i *nodeapi.Instance) error {
-			i.Node, i.Deleted, i.Power = m.Target, false, nodeapi.PowerRunning
+			i.Node, i.Deleted, i.Revoked, i.Power = m.Target, false, false, nodeapi.PowerRunning
 			if args.Stopped {
 				i.Power = nodeapi.PowerStopped
 			}

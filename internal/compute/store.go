@@ -173,10 +173,12 @@ func register(db *store.DB) collections {
 		servers: store.Register(db, store.Schema[Server]{Service: "compute", Kind: "server", Version: 1,
 			ID: func(s *Server) string { return s.ID },
 			Index: map[string]func(*Server) []string{
-				"project": func(s *Server) []string { return alive(s, s.ProjectID) },
-				"host":    func(s *Server) []string { return alive(s, s.Host) },
-				"group":   func(s *Server) []string { return alive(s, s.GroupID) },
-				"flavor":  func(s *Server) []string { return alive(s, s.Flavor.ID) },
+				"project":    func(s *Server) []string { return alive(s, s.ProjectID) },
+				"host":       func(s *Server) []string { return alive(s, s.Host) },
+				"group":      func(s *Server) []string { return alive(s, s.GroupID) },
+				"flavor":     func(s *Server) []string { return alive(s, s.Flavor.ID) },
+				"evacuating": func(s *Server) []string { return alive(s, word(s.Evacuation != "")) },
+				"stranded":   func(s *Server) []string { return alive(s, word(s.VMState == Errored && s.ha())) },
 				"soft": func(s *Server) []string {
 					if s.SoftDelete == nil {
 						return nil
@@ -191,6 +193,13 @@ func register(db *store.DB) collections {
 				},
 			}}),
 	}
+}
+
+func word(is bool) string {
+	if is {
+		return "yes"
+	}
+	return ""
 }
 
 // alive indexes a server by v unless it is deleted or v is empty.

@@ -71,7 +71,7 @@ func newWorld(t testing.TB, opt saga.Options, hosts ...string) *world {
 	var group sync.WaitGroup
 	t.Cleanup(func() { stop(); group.Wait() })
 	for _, h := range hosts {
-		a := &nodestest.Agent{Info: nodeapi.NodeInfo{ID: h, Host: h, Addr: "192.0.2.10", VCPUs: 8, MemoryMiB: 16384, DiskGiB: 100, Accelerator: "tcg", Hypervisor: "QEMU",
+		a := &nodestest.Agent{Leases: true, Info: nodeapi.NodeInfo{ID: h, Host: h, Addr: "192.0.2.10", VCPUs: 8, MemoryMiB: 16384, DiskGiB: 100, Accelerator: "tcg", Hypervisor: "QEMU",
 			Version: "7.2.15", CPUModel: "max", CPUArch: "x86_64", CPUFlags: []string{"sse"}}}
 		w.agents[h] = a
 		w.place.free[h] = Resources{VCPU: 64, MemoryMiB: 65536, DiskGiB: 1000}

@@ -43,6 +43,7 @@ type NodeStatus struct {
 	Accel      string `json:"accel"`
 	Hypervisor string `json:"hypervisor"`
 	Connected  bool   `json:"connected"`
+	Dead       bool   `json:"dead"` // nothing with high availability runs there any more
 	Servers    int    `json:"servers"`
 	VCPUs      int    `json:"vcpus"`
 	VCPUsUsed  int    `json:"vcpus_used"`
@@ -50,6 +51,8 @@ type NodeStatus struct {
 	MemoryUsed int    `json:"memory_used_mib"`
 	DiskGiB    int    `json:"disk_gib"`
 	DiskUsed   int    `json:"disk_used_gib"`
+	// Waiting says why servers with high availability are not evacuated, by server.
+	Waiting map[string]string `json:"waiting,omitempty"`
 }
 
 // Status tells how the region is.
@@ -68,6 +71,7 @@ func (r *Region) Status(ctx context.Context) (*Status, error) {
 	for _, n := range r.Nodes.Infos.All() {
 		_, err := r.Nodes.Conn(n.ID)
 		row := NodeStatus{Name: n.Host, Accel: n.Accelerator, Hypervisor: n.Hypervisor + " " + n.Version, Connected: err == nil, VCPUs: n.VCPUs, Memory: n.MemoryMiB, DiskGiB: n.DiskGiB}
+		row.Dead, row.Waiting = r.Nodes.Dead(n.ID), r.Compute.Waiting(n.ID)
 		for _, i := range r.Nodes.Instances.By("node", n.ID) {
 			if i.Deleted {
 				continue

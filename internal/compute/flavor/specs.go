@@ -34,7 +34,7 @@ var known = []struct{ name, value *regexp.Regexp }{
 	spec(`trait[A-Za-z0-9_-]*:[A-Z0-9_]+`, `required|forbidden`),
 	spec(`(capabilities|aggregate_instance_extra_specs|pci_passthrough|vmware):.+`, `.+`),
 	spec(`accel:device_profile`, `.+`),
-	spec(`strata:clone`, boolText),
+	spec(`strata:(clone|ha)`, boolText),
 }
 
 const boolText = `(?i:true|t|on|y|yes|1|false|f|off|n|no|0)`

@@ -65,6 +65,8 @@ type Migration struct {
 	Created   time.Time `json:"created"`
 	Updated   time.Time `json:"updated"`
 	Progress  *Progress `json:"progress,omitempty"` // of a live one
+	// Automatic is an evacuation that nobody asked for: the host was found dead.
+	Automatic bool `json:"automatic,omitempty"`
 }
 
 // Progress is how far a live migration has come, in bytes.
@@ -133,6 +135,13 @@ func (s *Migrations) Turn(tx *store.Tx, id, target, status string) error {
 
 // Get gives a record.
 func (s *Migrations) Get(id string) (*Migration, error) { return s.records.Get(id) }
+
+// Of lists a server's records, the newest first.
+func (s *Migrations) Of(server string) []*Migration {
+	list := slices.Clone(s.records.By("server", server))
+	slices.SortFunc(list, func(a, b *Migration) int { return b.Created.Compare(a.Created) })
+	return list
+}
 
 // Heading is where a server's move that is under way goes, "" when that is not chosen.
 func (s *Migrations) Heading(server string) string {

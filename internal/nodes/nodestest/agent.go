@@ -27,6 +27,8 @@ type Agent struct {
 	Info    nodeapi.NodeInfo
 	// Fault may refuse an instance: its text is reported as the fault.
 	Fault func(nodeapi.Instance) string
+	// Leases has it ask for leases, and run by them what runs under one.
+	Leases bool
 
 	mu    sync.Mutex
 	away  bool
@@ -36,6 +38,7 @@ type Agent struct {
 
 	passwords map[string]string
 	moving    moving
+	leases    map[string]time.Time // until when, by instance
 }
 
 // Register writes the node's info and connects the agent to the registry.
@@ -53,6 +56,10 @@ func (a *Agent) Register(ctx context.Context, db *store.DB, r *nodes.Registry) e
 // Run converges until ctx ends.
 func (a *Agent) Run(ctx context.Context, db *store.DB, r *nodes.Registry) error {
 	changed := db.Notify(ctx, "node/instance")
+	if a.Leases {
+		stop := a.keepLeases(ctx, r)
+		defer stop()
+	}
 	for {
 		select {
 		case <-ctx.Done():
@@ -67,6 +74,9 @@ func (a *Agent) Run(ctx context.Context, db *store.DB, r *nodes.Registry) error 
 		for _, i := range r.Instances.By("node", a.Info.ID) {
 			if st, err := r.Statuses.Get(i.ID); err == nil && st.Gen >= i.Gen {
 				continue
+			}
+			if a.Leases && i.HA {
+				a.askLease(r) // nothing starts without one
 			}
 			if err := r.Report(ctx, a.converge(*i)); err != nil && ctx.Err() == nil {
 				return fmt.Errorf("simulated node %s: reporting %s: %w", a.Info.ID, i.ID, err)
@@ -112,7 +122,7 @@ func (a *Agent) converge(i nodeapi.Instance) nodeapi.InstanceStatus {
 	if a.runs == nil {
 		a.runs, a.boots = map[string]nodeapi.Instance{}, map[string]int{}
 	}
-	st := nodeapi.InstanceStatus{ID: i.ID, Node: i.Node, Gen: i.Gen, Power: i.Power, RebootSeq: i.Reboot.Seq, Since: time.Now().UTC()}
+	st := nodeapi.InstanceStatus{ID: i.ID, Node: i.Node, Gen: i.Gen, Power: i.Power, RebootSeq: i.Reboot.Seq, Since: time.Now().UTC(), Leased: a.Leases && i.HA}
 	if i.Deleted {
 		delete(a.runs, i.ID)
 		a.moving.forget(i.ID)
