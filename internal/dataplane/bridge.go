@@ -152,7 +152,11 @@ func (p *Plane) removeLinks() error {
 	for _, port := range p.state.Ports {
 		if port.Local {
 			want[ifname.Tap(port.ID)] = true
+			delete(p.ahead, port.ID)
 		}
+	}
+	for id := range p.ahead { // another port's news must not take it from under a move
+		want[ifname.Tap(id)] = true
 	}
 	var errs []error
 	for _, l := range links {

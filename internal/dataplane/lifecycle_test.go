@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/strata-cloud/strata/internal/dataplane/ifname"
 	"github.com/strata-cloud/strata/internal/errs"
 	"github.com/strata-cloud/strata/internal/netns"
 	"github.com/strata-cloud/strata/internal/nodeapi"
@@ -241,4 +242,38 @@ func BenchmarkAdopt(b *testing.B) {
 	for b.Loop() {
 		w.must(w.Plane.Apply(b.Context(), w.state))
 	}
+}
+
+// A tap that is made for a port on its way here stays when other things change, until
+// the port is local and has gone again, or is unplugged.
+func TestTapAheadStays(t *testing.T) {
+	w := newWorld(t)
+	w.state = twoTenants()
+	port := w.state.Ports[len(w.state.Ports)-1]
+	rest := w.state.Ports[:len(w.state.Ports)-1]
+	w.state.Ports = rest
+	w.apply()
+	f, err := w.Plane.TapAhead(t.Context(), port.ID)
+	w.must(err)
+	defer f.Close()
+	there := func(want bool, when string) {
+		t.Helper()
+		err := exec.Command("ip", "-n", w.name+"-node", "link", "show", ifname.Tap(port.ID)).Run()
+		if (err == nil) != want {
+			t.Errorf("%s: the tap is there: %v", when, err == nil)
+		}
+	}
+	w.apply()
+	there(true, "after another change")
+	w.state.Ports = append(slices.Clone(rest), port)
+	w.apply()
+	there(true, "once the port is local")
+	w.state.Ports = rest
+	w.apply()
+	there(false, "when the port has gone")
+	g, err := w.Plane.TapAhead(t.Context(), port.ID)
+	w.must(err)
+	defer g.Close()
+	w.must(w.Plane.Unplug(t.Context(), port.ID))
+	there(false, "unplugged")
 }

@@ -79,6 +79,7 @@ type Plane struct {
 	services  map[string]*service
 	routers   map[string]*router
 	reported  map[string]bool // ports by id: last Up that OnStatus was told
+	ahead     map[string]bool // ports by id whose taps were made before they are local
 
 	portsMu sync.Mutex
 	ports   map[string]nodeapi.Port // local ports whose rules are in place
@@ -138,8 +139,8 @@ func New(cfg Config) (*Plane, error) {
 		compiler: firewall.NewCompiler(),
 		zones:    map[string]uint16{}, bridges: map[string]nodeapi.Network{}, overlays: map[string]overlay{},
 		services: map[string]*service{}, routers: map[string]*router{},
-		reported: map[string]bool{},
-		ports:    map[string]nodeapi.Port{}, changed: make(chan struct{}),
+		reported: map[string]bool{}, ahead: map[string]bool{},
+		ports: map[string]nodeapi.Port{}, changed: make(chan struct{}),
 	}, nil
 }
 

@@ -79,7 +79,11 @@ func (p *Plane) TapAhead(_ context.Context, portID string) (*os.File, error) {
 	if p.node == nil {
 		return nil, errs.New(errs.Unavailable, "port %s: the data plane is closed", portID)
 	}
-	return p.openTap(portID)
+	f, err := p.openTap(portID)
+	if err == nil {
+		p.ahead[portID] = true
+	}
+	return f, err
 }
 
 // openTap makes a port's device. mu is held.
@@ -130,6 +134,7 @@ func (p *Plane) Unplug(ctx context.Context, portID string) error {
 	if err != nil {
 		return err
 	}
+	delete(p.ahead, portID)
 	link, err := h.LinkByName(ifname.Tap(portID))
 	if err == nil {
 		err = h.LinkDel(link)
