@@ -69,9 +69,7 @@ func (k *keeper) run() error {
 	if _, err := lock.WriteAt(fmt.Appendf(nil, "%-10d\n", os.Getpid()), 0); err != nil {
 		k.say("its pid cannot be written: %v", err) // nobody depends on it
 	}
-	if err := os.WriteFile("/proc/self/oom_score_adj", []byte("-1000"), 0); err != nil {
-		k.say("the kernel may choose it when memory runs out: %v", err)
-	}
+	_ = os.WriteFile("/proc/self/oom_score_adj", []byte("-1000"), 0) // containers do not let us
 	if machines, err := filepath.EvalSymlinks(k.machines); err == nil {
 		k.machines = machines // as /proc shows it
 	}

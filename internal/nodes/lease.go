@@ -1,6 +1,7 @@
 package nodes
 
 import (
+	"context"
 	"sync"
 	"time"
 
@@ -46,7 +47,14 @@ func (r *Registry) EndLeases() {
 // Lease grants the node what it may run. The list is made and noted in one step, so
 // that after a commit that revokes a server Free knows of every grant that did not
 // see the commit.
-func (r *Registry) Lease(node string) (nodeapi.Lease, error) {
+//
+// That this member leads is asked of the store, since one that stood still for a while
+// may not know that another leads. A lease counts from before this question, and who
+// leads next begins after it.
+func (r *Registry) Lease(ctx context.Context, node string) (nodeapi.Lease, error) {
+	if err := r.db.Leads(ctx); err != nil {
+		return nodeapi.Lease{}, err
+	}
 	l := &r.leases
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -30,13 +30,13 @@ func TestLeases(t *testing.T) {
 		r := newRegistry(t)
 		ask := func(node string) []string {
 			t.Helper()
-			l, err := r.Lease(node)
+			l, err := r.Lease(t.Context(), node)
 			if err != nil || l.TTL != LeaseTTL {
 				t.Fatalf("the lease of %s: %+v, %v", node, l, err)
 			}
 			return l.Servers
 		}
-		if _, err := r.Lease("a"); !errs.Is(err, errs.Unavailable) || r.Dead("a") {
+		if _, err := r.Lease(t.Context(), "a"); !errs.Is(err, errs.Unavailable) || r.Dead("a") {
 			t.Errorf("before this member leads: %v, dead %v", err, r.Dead("a"))
 		}
 		run(t, r, nodeapi.Instance{ID: "ha", Node: "a", HA: true}, true)

@@ -74,7 +74,9 @@ func (c control) ReportPassword(ctx context.Context, id, password string) error 
 	return c.r.Compute.TakePassword(ctx, id, password)
 }
 
-func (c control) Lease(context.Context) (nodeapi.Lease, error) { return c.r.Nodes.Lease(c.node) }
+func (c control) Lease(ctx context.Context) (nodeapi.Lease, error) {
+	return c.r.Nodes.Lease(ctx, c.node)
+}
 
 func (c control) Image(ctx context.Context, id string) (path, format string, err error) {
 	v, err := c.r.Image.Image(ctx, c.r.Identity.ServiceCredentials(), id)

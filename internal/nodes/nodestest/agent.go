@@ -76,7 +76,7 @@ func (a *Agent) Run(ctx context.Context, db *store.DB, r *nodes.Registry) error 
 				continue
 			}
 			if a.Leases && i.HA {
-				a.askLease(r) // nothing starts without one
+				a.askLease(ctx, r) // nothing starts without one
 			}
 			if err := r.Report(ctx, a.converge(*i)); err != nil && ctx.Err() == nil {
 				return fmt.Errorf("simulated node %s: reporting %s: %w", a.Info.ID, i.ID, err)

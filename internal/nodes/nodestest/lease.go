@@ -28,7 +28,7 @@ func (a *Agent) keepLeases(ctx context.Context, r *nodes.Registry) (stop func())
 		tick := time.NewTicker(leaseTick)
 		defer tick.Stop()
 		for {
-			a.askLease(r)
+			a.askLease(ctx, r)
 			a.endUnleased()
 			select {
 			case <-tick.C:
@@ -41,12 +41,12 @@ func (a *Agent) keepLeases(ctx context.Context, r *nodes.Registry) (stop func())
 }
 
 // askLease starts anew what it is granted and what ended without.
-func (a *Agent) askLease(r *nodes.Registry) {
+func (a *Agent) askLease(ctx context.Context, r *nodes.Registry) {
 	asked := time.Now()
 	if a.isAway() {
 		return
 	}
-	l, err := r.Lease(a.Info.ID)
+	l, err := r.Lease(ctx, a.Info.ID)
 	if err != nil {
 		return
 	}
