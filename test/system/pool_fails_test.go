@@ -278,6 +278,19 @@ func (f *failing) killed(t *testing.T) {
 func (f *failing) cutOff(t *testing.T) {
 	f.toBeta()
 	beta, plain := f.beta(), f.pids(f.beta(), f.plain)
+	before := f.pids(beta, f.server)
+	if err := f.Cut(beta); err != nil {
+		t.Fatal(err)
+	}
+	<-time.After(6 * time.Second)
+	if err := f.Join(beta); err != nil {
+		t.Fatal(err)
+	}
+	<-time.After(nodes.LeaseTTL)
+	if now := f.pids(beta, f.server); len(now) != 1 || now[0] != before[0] {
+		t.Errorf("cut off for a moment: it was %v and is %v", before, now)
+	}
+	f.awaitNodes(3)
 	stop, begin := f.watch(), time.Now()
 	if err := f.Cut(beta); err != nil {
 		t.Fatal(err)
@@ -332,6 +345,7 @@ func (f *failing) agentDies(t *testing.T) {
 		t.Errorf("without high availability it was %v and is %v", plain, now)
 	}
 	f.back(t)
+	f.logIn(f.plainAddress)
 }
 
 // controlAway kills the control plane for longer than leases last.
@@ -362,6 +376,7 @@ func (f *failing) controlAway(t *testing.T) {
 // drained empties beta of a server that runs, one that is off and one that is paused.
 func (f *failing) drained(t *testing.T) {
 	f.toBeta()
+	f.logIn(f.plainAddress)
 	off := f.another("off")
 	if err := servers.Stop(t.Context(), f.compute, off).ExtractErr(); err != nil {
 		t.Fatal(err)

@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -29,10 +30,17 @@ type pool struct {
 	*testing.T
 	*hosts.Hosts
 	public string
+	disks  []string // mounted for data directories
 }
 
 // newPool makes n hosts and starts a cloud on them, the first with the control plane.
 func newPool(t *testing.T, n int) *pool {
+	t.Helper()
+	return newPoolOn(t, n, 0)
+}
+
+// newPoolOn is newPool with a disk of so many MiB for the last host; 0: the machine's.
+func newPoolOn(t *testing.T, n, size int) *pool {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Fatal("hosts need root")
@@ -53,12 +61,27 @@ func newPool(t *testing.T, n int) *pool {
 		if err := p.Remove(); err != nil {
 			t.Error(err)
 		}
+		for _, disk := range p.disks {
+			if err := syscall.Unmount(disk, 0); err != nil {
+				t.Errorf("%v; unmounting it lazily: %v", err, syscall.Unmount(disk, syscall.MNT_DETACH))
+			}
+		}
 		if err := os.RemoveAll(dir); err != nil {
 			t.Error(err)
 		}
 	})
 	if err := p.Make(); err != nil {
 		t.Fatal(err)
+	}
+	if size > 0 {
+		disk := p.All[n-1].DataDir
+		if err := os.Mkdir(disk, 0o711); err != nil {
+			t.Fatal(err)
+		}
+		if err := syscall.Mount("tmpfs", disk, "tmpfs", 0, fmt.Sprintf("size=%dm,mode=711", size)); err != nil {
+			t.Fatal(err)
+		}
+		p.disks = append(p.disks, disk)
 	}
 	first := p.All[0]
 	p.strata(first, "up", "--detach", "--listen", first.Addr+":5000", "--cluster-listen", first.Addr+":5001", "--name", first.Name, "--public-cidr", p.public)
