@@ -2,6 +2,7 @@ package compute
 
 import (
 	"context"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -10,6 +11,7 @@ import (
 	"github.com/strata-cloud/strata/internal/nodeapi"
 	"github.com/strata-cloud/strata/internal/nodes"
 	"github.com/strata-cloud/strata/internal/saga"
+	"github.com/strata-cloud/strata/internal/saga/sagatest"
 )
 
 // bubble runs a test of a pool that grants leases, on a clock of its own.
@@ -171,9 +173,12 @@ func TestReviveFailsThere(t *testing.T) {
 	bubble(t, []string{"node-1", "node-2", "node-3"}, func(t *testing.T, w *world) {
 		v := w.available(true)
 		var first string
+		var mu sync.Mutex
 		for name, a := range w.agents {
 			if name != v.Host {
 				a.SetFault(func(i nodeapi.Instance) string {
+					mu.Lock()
+					defer mu.Unlock()
 					if i.ID == v.ID && i.Power == nodeapi.PowerRunning && (first == "" || first == name) {
 						first = name
 						return "the disk is full"
@@ -186,6 +191,8 @@ func TestReviveFailsThere(t *testing.T) {
 		w.die(v.Host)
 		w.watched(90*time.Second, v.ID)
 		now := w.server(v.ID)
+		mu.Lock()
+		defer mu.Unlock()
 		if first == "" || now.Host == first || now.Host == v.Host || now.VMState != Active {
 			t.Errorf("it could not be started on %s and is %s on %s with %+v", first, now.VMState, now.Host, now.Fault)
 		}
@@ -212,4 +219,32 @@ func TestHighAvailability(t *testing.T) {
 			t.Errorf("metadata %q, flavor %q: %v", c.meta, c.spec, got)
 		}
 	}
+}
+
+// The saga revokes the lease, which every way back returns.
+func TestSagaRevive(t *testing.T) {
+	sagatest.Run(t, func(t *testing.T, opt saga.Options) *sagatest.World {
+		w := newWorld(t, opt, "node-1", "node-2")
+		w.nodes.BeginLeases()
+		v := w.available(true)
+		args := evacuateArgs{Migration: "revival-of-" + v.ID, Automatic: true}
+		return &sagatest.World{Engine: w.engine,
+			Begin: func(ctx context.Context) (string, error) {
+				return v.ID, w.svc.beginEvacuate(ctx, "req-1", owner, v.ID, "p", args)
+			},
+			Check: func(t *testing.T, end *saga.Record) {
+				got := w.moved(t, v.ID)
+				i, err := w.nodes.Instances.Get(v.ID)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if i.Revoked || i.Power != nodeapi.PowerRunning || !i.HA {
+					t.Errorf("%s: the instance is %s on %s, revoked %v", end.Phase, i.Power, i.Node, i.Revoked)
+				}
+				w.until("the guest to run where it is", func() bool { return w.agents[got.Host].Guest(v.ID) })
+				if end.Phase == saga.Done && (got.VMState != Active || got.Host == v.Host) || end.Phase == saga.Failed && (got.VMState != Errored || !w.svc.failedRevival(got)) {
+					t.Errorf("%s: the server is %s on %s", end.Phase, got.VMState, got.Host)
+				}
+			}}
+	})
 }

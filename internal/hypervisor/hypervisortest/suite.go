@@ -37,6 +37,7 @@ func Run(t *testing.T, open Open) {
 	t.Run("Plug", func(t *testing.T) { plug(t, open) })
 	t.Run("Clone", func(t *testing.T) { clone(t, open) })
 	t.Run("Crash", func(t *testing.T) { crash(t, open) })
+	t.Run("Lost", func(t *testing.T) { lost(t, open) })
 	t.Run("Absent", func(t *testing.T) { absent(t, open) })
 	t.Run("BadStart", func(t *testing.T) { badStart(t, open) })
 }
@@ -168,6 +169,56 @@ func crash(t *testing.T, open Open) {
 			t.Fatal("no event of the crash")
 		}
 	}
+}
+
+// lost cuts a machine: it is lost then, also to a driver that was not there; one that
+// was stopped, or whose guest shut down, is not.
+func lost(t *testing.T, open Open) {
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	defer cancel()
+	d := open(t)
+	defer func() { d.Close() }()
+	is := func(want bool, when string) {
+		t.Helper()
+		if got, err := d.Lost(serverID); got != want || err != nil {
+			t.Errorf("%s: lost %v (%v)", when, got, err)
+		}
+	}
+	spec := Tiny(t, d, serverID)
+	is(false, "never started")
+	must(t, d.Start(ctx, spec, nil))
+	is(false, "running")
+	must(t, d.Cut(ctx, serverID))
+	must(t, d.Cut(ctx, serverID))
+	gone := func() {
+		t.Helper()
+		must(t, wait.Until(ctx, "the machine to end", 5*time.Millisecond, func(context.Context) (bool, error) {
+			p, err := d.State(serverID)
+			return p != nodeapi.PowerRunning, err
+		}))
+	}
+	gone()
+	is(true, "cut")
+	must(t, d.Start(ctx, spec, nil))
+	pid := process(t, mustDir(t, d, serverID))
+	d.Close()
+	if err := pid.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	d = open(t)
+	gone()
+	is(true, "killed while nobody looked")
+	must(t, d.Start(ctx, spec, nil))
+	must(t, d.Stop(ctx, serverID, 0))
+	is(false, "stopped")
+	must(t, d.Start(ctx, spec, nil))
+	AwaitConsole(ctx, t, d, serverID, "login:")
+	d.Close() // whoever sees the end is not who started it
+	d = open(t)
+	must(t, d.Stop(ctx, serverID, bootLimit))
+	is(false, "shut down")
+	must(t, d.Remove(ctx, serverID))
+	must(t, d.Cut(ctx, serverID))
 }
 
 func absent(t *testing.T, open Open) {
