@@ -103,7 +103,7 @@ func (s *Service) nodes() *members {
 			since = now
 		}
 		lost[h.ID] = since
-		h.Alive = now.Sub(since) < s.Grace
+		h.Alive = !h.Dead && now.Sub(since) < s.Grace
 	}
 	s.watch.lost = lost
 	slices.SortFunc(hosts, func(a, b Host) int { return strings.Compare(a.ID, b.ID) })

@@ -20,6 +20,7 @@ type Host struct {
 	Name   string // as in binding:host_id
 	Zone   string
 	Alive  bool
+	Dead   bool       // it is not alive, and has been away for so long that it is given up
 	Tunnel netip.Addr // where other nodes send VXLAN to; zero: it shares no network
 	// Physicals are the provider's (physical) networks that the node has devices on.
 	Physicals []string

@@ -18,6 +18,7 @@ type cluster struct {
 	mu   sync.Mutex
 	lost map[string]bool
 	now  time.Time
+	dead string // the one that is given up
 
 	wires map[string][]string // physical networks by node
 }
@@ -28,7 +29,7 @@ func (c *cluster) Hosts() []Host {
 	var out []Host
 	for i := range 3 {
 		id := fmt.Sprintf("n%d", i+1)
-		out = append(out, Host{ID: id, Name: id, Alive: !c.lost[id], Tunnel: tunnelOf(id), Physicals: c.wires[id]})
+		out = append(out, Host{ID: id, Name: id, Alive: !c.lost[id], Dead: c.dead == id, Tunnel: tunnelOf(id), Physicals: c.wires[id]})
 	}
 	return out
 }
@@ -166,6 +167,14 @@ func TestGatewayLeavesLostNode(t *testing.T) {
 	nodes.lose(at, true, 0)
 	if now := w.gatewayAt(router); now != at {
 		t.Errorf("the gateway left %s for %s at once", at, now)
+	}
+	nodes.dead = at
+	if now := w.gatewayAt(router); now == at || now == "" {
+		t.Errorf("the gateway of %s, which is given up, is on %q", at, now)
+	}
+	nodes.dead = ""
+	if now := w.gatewayAt(router); now != at {
+		t.Errorf("the gateway of %s, which is not given up any more, is on %q", at, now)
 	}
 	nodes.lose(at, true, time.Minute)
 	moved := w.gatewayAt(router)

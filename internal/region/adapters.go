@@ -109,7 +109,7 @@ func (s hostsForNetwork) Hosts() []network.Host {
 	out := make([]network.Host, len(infos))
 	for i, n := range infos {
 		_, err := s.Conn(n.ID)
-		out[i] = network.Host{ID: n.ID, Name: n.Host, Zone: "nova", Alive: err == nil, Tunnel: n.TunnelAddr, Physicals: n.Physicals, Started: n.BootedAt, Seen: n.SeenAt}
+		out[i] = network.Host{ID: n.ID, Name: n.Host, Zone: "nova", Alive: err == nil, Dead: err != nil && s.Dead(n.ID), Tunnel: n.TunnelAddr, Physicals: n.Physicals, Started: n.BootedAt, Seen: n.SeenAt}
 	}
 	return out
 }
