@@ -1,6 +1,8 @@
 package system
 
 import (
+	"bytes"
+	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -16,7 +18,7 @@ import (
 // TestNodeDiskFull fills the disk of one node of two: creates there fail and say why,
 // what runs there goes on under its lease, and the other node is as before.
 func TestNodeDiskFull(t *testing.T) {
-	p := newPoolOn(t, 2, 1500)
+	p := newPoolOn(t, 2, 2200)
 	f := &failing{mover: &mover{pool: p, stack: &stack{clients: p.clients("strata"), key: cloud.NewKey(t)}}}
 	if err := p.Route(p.public, p.All[0]); err != nil {
 		t.Fatal(err)
@@ -30,8 +32,14 @@ func TestNodeDiskFull(t *testing.T) {
 	if err := syscall.Statfs(beta.DataDir, &fs); err != nil {
 		t.Fatal(err)
 	}
-	fill(t, filepath.Join(beta.DataDir, "filler"), int64(fs.Bavail)*fs.Bsize)
-	id := must[*servers.Server](t)(servers.Create(t.Context(), f.compute, servers.CreateOpts{Name: "late", ImageRef: f.stack.image, FlavorRef: "42", AvailabilityZone: "nova:beta",
+	const left = 48 << 20 // guests write a little, and their machines stand still when they cannot
+	fill(t, filepath.Join(beta.DataDir, "filler"), int64(fs.Bavail)*fs.Bsize-left)
+	large := filepath.Join(t.TempDir(), "large")
+	if err := os.WriteFile(large, bytes.Repeat([]byte("no system "), left/5), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	image := f.upload(t, "large", large, "raw", nil)
+	id := must[*servers.Server](t)(servers.Create(t.Context(), f.compute, servers.CreateOpts{Name: "late", ImageRef: image, FlavorRef: "42", AvailabilityZone: "nova:beta",
 		Networks: []servers.Network{{UUID: f.network}}}, nil).Extract()).ID
 	s := f.awaitServer(t, id, "ERROR")
 	if !strings.Contains(s.Fault.Message, "no space left on device") {
@@ -51,5 +59,6 @@ func TestNodeDiskFull(t *testing.T) {
 		}
 		f.awaitGone(t, x)
 	}
+	f.taken = append(f.taken, image)
 	f.destroy(t)
 }
