@@ -18,6 +18,7 @@ type cluster struct {
 	mu   sync.Mutex
 	lost map[string]bool
 	now  time.Time
+	dead string // the one that is given up
 
 	wires map[string][]string // physical networks by node
 	dead  string              // the one that is given up
