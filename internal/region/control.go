@@ -26,16 +26,10 @@ func (c control) Instances(ctx context.Context) <-chan node.InstanceEvent {
 	out := make(chan node.InstanceEvent)
 	go func() {
 		defer close(out)
-		for ev := range c.r.Nodes.Instances.Watch(ctx) {
-			e := node.InstanceEvent{ID: ev.ID, Instance: ev.New, Synced: ev.Type == store.Synced}
-			if !e.Synced && ev.New != nil && ev.New.Node != c.node {
-				if ev.Old == nil || ev.Old.Node != c.node {
-					continue
-				}
-				e.Instance = nil // it runs elsewhere now
-			}
+		// One that runs elsewhere now is deleted to this node.
+		for ev := range c.r.Nodes.Instances.WatchBy(ctx, "node", c.node) {
 			select {
-			case out <- e:
+			case out <- node.InstanceEvent{ID: ev.ID, Instance: ev.New, Synced: ev.Type == store.Synced}:
 			case <-ctx.Done():
 				return
 			}
