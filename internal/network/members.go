@@ -83,6 +83,7 @@ type watch struct {
 	mu      sync.Mutex
 	lost    map[string]time.Time
 	current *members
+	looked  time.Time // when current was true
 	waiting map[chan struct{}]struct{}
 }
 
@@ -105,7 +106,7 @@ func (s *Service) nodes() *members {
 		lost[h.ID] = since
 		h.Alive = now.Sub(since) < s.Grace
 	}
-	s.watch.lost = lost
+	s.watch.lost, s.watch.looked = lost, now
 	slices.SortFunc(hosts, func(a, b Host) int { return strings.Compare(a.ID, b.ID) })
 	if p := s.watch.current; p != nil && slices.EqualFunc(p.hosts, hosts, sameHost) {
 		return p
@@ -138,6 +139,17 @@ func (s *Service) known() *members {
 	return known
 }
 
+// recent is nodes without a look at every node, when there was one a moment ago.
+func (s *Service) recent() *members {
+	s.watch.mu.Lock()
+	p, age := s.watch.current, s.Now().Sub(s.watch.looked)
+	s.watch.mu.Unlock()
+	if p != nil && age < 2*lookEvery {
+		return p
+	}
+	return s.nodes()
+}
+
 // sameHost compares what networks depend on.
 func sameHost(a, b Host) bool {
 	return a.ID == b.ID && a.Name == b.Name && a.Alive == b.Alive && a.Tunnel == b.Tunnel && slices.Equal(a.Physicals, b.Physicals)
@@ -168,7 +180,7 @@ const lookEvery = time.Second
 func (s *Service) Run(ctx context.Context) {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
-	records := s.DB.Notify(ctx, "network")
+	records := s.DB.Notify(ctx, "network/network", "network/subnet", "network/router")
 	for {
 		if err := s.Span(ctx); err != nil && ctx.Err() == nil {
 			s.Log.Warn("networks that span nodes: again later", "err", err)

@@ -50,9 +50,10 @@ type Options struct {
 type Service struct {
 	Options
 	collections
-	ledger *store.Ledger
-	hints  hints
-	watch  watch
+	ledger  *store.Ledger
+	hints   hints
+	watch   watch
+	notices notices
 
 	network *resource[Network]
 	subnet  *resource[Subnet]

@@ -27,6 +27,8 @@ type Upstream interface {
 	// Instances and Networks are node.Control's.
 	Instances(ctx context.Context) <-chan node.InstanceEvent
 	Networks(ctx context.Context) <-chan nodeapi.NetState
+	// NetChanges is Networks by what changes: the first is whole.
+	NetChanges(ctx context.Context) <-chan nodeapi.NetChange
 	Report(ctx context.Context, s nodeapi.InstanceStatus) error
 	ReportPorts(ctx context.Context, ports []nodeapi.PortStatus) error
 	ReportNode(ctx context.Context, n nodeapi.NodeInfo) error
@@ -164,25 +166,6 @@ func changes(e node.InstanceEvent, known map[string]bool, seen *map[string]bool)
 		}
 	}
 	return []node.InstanceEvent{e}
-}
-
-// Networks implements node.Control.
-func (c *Client) Networks(ctx context.Context) <-chan nodeapi.NetState {
-	out := make(chan nodeapi.NetState)
-	go func() {
-		defer close(out)
-		c.again(ctx, "following the state of networks", func() error {
-			return follow(ctx, c.stub, "Networks", func(s nodeapi.NetState) bool {
-				select {
-				case out <- s:
-					return true
-				case <-ctx.Done():
-					return false
-				}
-			})
-		})
-	}()
-	return out
 }
 
 // Report implements node.Control.

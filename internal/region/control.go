@@ -42,6 +42,10 @@ func (c control) Networks(ctx context.Context) <-chan nodeapi.NetState {
 	return c.r.Network.Watch(ctx, c.node)
 }
 
+func (c control) NetChanges(ctx context.Context) <-chan nodeapi.NetChange {
+	return c.r.Network.Changes(ctx, c.node)
+}
+
 func (c control) Report(ctx context.Context, s nodeapi.InstanceStatus) error {
 	return c.r.Nodes.Report(store.Freeing(ctx), s)
 }
