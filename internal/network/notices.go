@@ -4,6 +4,7 @@ import (
 	"context"
 	"reflect"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/strata-cloud/strata/internal/nodeapi"
@@ -129,9 +130,9 @@ func (s *Service) portChanged(old, now *Port) {
 			}
 		})
 	}
-	if served {
-		for _, r := range idsOf(old, now, func(p *Port) string { return p.DeviceID }) {
-			s.routerTouched(r)
+	for _, p := range []*Port{old, now} {
+		if p != nil && legOfRouter(p.DeviceOwner) {
+			s.routerTouched(p.DeviceID)
 		}
 	}
 	for _, h := range idsOf(old, now, func(p *Port) string { return p.Host }) {
@@ -183,6 +184,63 @@ func (s *Service) routerTouched(id string) {
 	if c.members.alone() {
 		s.notices.tell(topic{kind: anyNode}, mark)
 	}
+}
+
+// poolChanged tells what follows from nodes that came, went or changed: where their
+// ports are reached, and which routers have their gateway elsewhere.
+func (s *Service) poolChanged(old, now *members, changed []string) {
+	s.notices.mu.Lock()
+	heard := len(s.notices.views) > 0
+	s.notices.mu.Unlock()
+	if !heard {
+		return
+	}
+	rewired := func(id string) bool { return !slices.Equal(old.byID[id].Physicals, now.byID[id].Physicals) }
+	if old.alone() != now.alone() || slices.ContainsFunc(changed, rewired) {
+		s.notices.tell(topic{kind: anyNode}, func(d *dirt) { d.all = true })
+		return
+	}
+	for _, id := range changed {
+		for _, p := range s.portsOn(id, old.byID[id].Name, now.byID[id].Name) {
+			s.notices.tell(topic{aNetwork, p.NetworkID}, func(d *dirt) {
+				d.ports[p.ID] = struct{}{}
+				if serviceOwned(p.DeviceOwner) {
+					d.networks[p.NetworkID] = struct{}{}
+				}
+			})
+		}
+		s.notices.tell(topic{aNode, id}, func(d *dirt) { d.all = true })
+	}
+	for key, was := range old.chosen() {
+		router, needs, _ := strings.Cut(key, " ")
+		if sameHost(was, now.gateway(router, strings.Fields(needs))) {
+			continue
+		}
+		s.routerTouched(router)
+		s.notices.tell(topic{aNode, was.ID}, func(d *dirt) { d.routers, d.reach = true, true })
+		nets := []string{}
+		if r, err := s.routers.Get(router); err == nil {
+			nets = append(nets, r.GatewayNet)
+		}
+		for _, p := range (&call{Service: s}).interfaces(router) {
+			nets = append(nets, p.NetworkID)
+		}
+		for _, n := range nets {
+			s.notices.tell(topic{aNetwork, n}, func(d *dirt) { d.networks[n] = struct{}{} })
+		}
+	}
+}
+
+// portsOn are the ports of a node by any of its names.
+func (s *Service) portsOn(names ...string) []*Port {
+	slices.Sort(names)
+	var out []*Port
+	for _, n := range slices.Compact(names) {
+		if n != "" {
+			out = append(out, s.ports.By("host", n)...)
+		}
+	}
+	return out
 }
 
 func (s *Service) routerChanged(old, now *Router) {

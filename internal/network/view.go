@@ -49,10 +49,6 @@ type dirt struct {
 
 func cleanDirt() dirt { return dirt{networks: map[string]struct{}{}, ports: map[string]struct{}{}} }
 
-// spacing is the least time between two changes that a node is told of, unless one
-// of its own servers waits: what happens elsewhere at one moment is told at once.
-const spacing = 250 * time.Millisecond
-
 func (s *Service) newNodeView(node string) *nodeView {
 	return &nodeView{Service: s, node: node, wake: make(chan struct{}, 1), dirt: cleanDirt(), fresh: true, networks: map[string]nodeapi.Network{},
 		routers: map[string]nodeapi.Router{}, ports: map[string]toldPort{}, groups: map[string]*nodeapi.SecurityGroup{}}
@@ -78,7 +74,6 @@ func (v *nodeView) take() dirt {
 
 // run calls tell with all there is and then with each change, until ctx ends.
 func (v *nodeView) run(ctx context.Context, tell func(nodeapi.NetChange)) {
-	pool := v.changes(ctx)
 	v.notices.subscribe(v, v.always())
 	defer v.notices.subscribe(v, nil)
 	v.follow(ctx)
@@ -89,10 +84,8 @@ func (v *nodeView) run(ctx context.Context, tell func(nodeapi.NetChange)) {
 		case <-ctx.Done():
 			return
 		case <-v.wake:
-		case <-pool:
-			v.mark(func(d *dirt) { d.all = true })
 		}
-		if !v.settle(ctx, last.Add(spacing)) {
+		if !v.settle(ctx, last.Add(v.Spacing)) {
 			return
 		}
 		if change := v.refresh(); !change.Empty() {
@@ -134,9 +127,7 @@ func (v *nodeView) refresh() nodeapi.NetChange {
 	c := &call{Service: v.Service, members: v.recent()}
 	out := nodeapi.NetChange{Gen: v.DB.Revision(), Whole: v.fresh}
 	v.fresh = false
-	if c.members != v.members {
-		v.members, d.all = c.members, true
-	}
+	v.members = c.members
 	if d.all {
 		d.routers, d.groups = true, true
 		for id := range v.networks {

@@ -17,7 +17,14 @@ import (
 // TestViewIsNetState makes random changes and holds what a node was told by parts
 // against its state derived anew.
 func TestViewIsNetState(t *testing.T) {
+	for seed := range uint64(4) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) { viewIsNetState(t, rand.New(rand.NewPCG(seed, 2))) })
+	}
+}
+
+func viewIsNetState(t *testing.T, rng *rand.Rand) {
 	w, nodes, router := wide(t)
+	w.s.Spacing = time.Millisecond
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	ids := []string{"n1", "n2", "n3"}
@@ -50,8 +57,7 @@ func TestViewIsNetState(t *testing.T) {
 	networks := w.s.networks.By("project", "p1")
 	group := w.s.groups.By("project", "p1")[0].ID
 	var ports []string
-	rng := rand.New(rand.NewPCG(1, 2))
-	for i := range 60 {
+	for i := range 30 {
 		step := ""
 		n := networks[rng.IntN(len(networks))].ID
 		switch k := rng.IntN(9); {
@@ -118,6 +124,7 @@ func stateText(t *testing.T, st nodeapi.NetState) string {
 // TestViewSpacing: changes elsewhere come together, one here comes at once.
 func TestViewSpacing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
+		const spacing = time.Second
 		v := (&Service{}).newNodeView("n1")
 		begin := time.Now()
 		v.mark(func(d *dirt) { d.reach = true })
