@@ -275,6 +275,9 @@ func (r *run) erase(ctx context.Context) error {
 	return err
 }
 
+// backTimeout bounds the wait for all nodes after a restart.
+const backTimeout = 5 * time.Minute
+
 // restart stops the region and starts it, with all nodes there.
 func (r *run) restart(ctx context.Context) error {
 	r.Progress("restarting the region under %d nodes", r.Nodes)
@@ -290,10 +293,16 @@ func (r *run) restart(ctx context.Context) error {
 		return err
 	}
 	r.res.Restart.Ready = ready
-	if err := r.pool.allBack(ctx, r.Nodes); err != nil {
-		return err
+	limit, cancel := context.WithTimeout(ctx, backTimeout)
+	defer cancel()
+	switch err := r.pool.allBack(limit, r.Nodes); {
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case err != nil: // that is a figure too
+		r.res.keep(fmt.Errorf("%d of %d nodes were back %s after the restart", r.pool.present(), r.Nodes, backTimeout))
+	default:
+		r.res.Restart.Back = time.Since(begin)
 	}
-	r.res.Restart.Back = time.Since(begin)
 	r.res.Restarted, err = r.region.usage()
 	r.res.Restart.CPU = r.res.Restarted.CPU
 	return err
