@@ -2,6 +2,7 @@ package compute
 
 import (
 	"context"
+	"iter"
 	"maps"
 	"slices"
 	"sync"
@@ -42,7 +43,7 @@ func (f *fakePlacement) fits(host string, r Resources) bool {
 	return have.VCPU >= r.VCPU && have.MemoryMiB >= r.MemoryMiB && have.DiskGiB >= r.DiskGiB
 }
 
-func (f *fakePlacement) Candidates(_ context.Context, r Resources, soon map[string]int) ([]string, error) {
+func (f *fakePlacement) Candidates(_ context.Context, r Resources, soon map[string]int) (iter.Seq[string], error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	var out []string
@@ -53,7 +54,7 @@ func (f *fakePlacement) Candidates(_ context.Context, r Resources, soon map[stri
 		}
 	}
 	slices.SortStableFunc(out, func(a, b string) int { return f.left(b).MemoryMiB - soon[b] - f.left(a).MemoryMiB + soon[a] })
-	return out, nil
+	return slices.Values(out), nil
 }
 
 func (f *fakePlacement) Claim(_ context.Context, consumer, host, _, _ string, r Resources) error {

@@ -117,31 +117,42 @@ func (s *Service) schedule(ctx context.Context, j *job) error {
 	if err != nil {
 		return err
 	}
-	need := v.resources()
-	hosts := []string{v.Host}
-	if v.Host == "" {
-		var done func()
-		if hosts, done, err = s.reserve(ctx, v, need); err != nil {
+	if v.Host != "" {
+		_, err := s.claimOne(ctx, v, []string{v.Host})
+		return err
+	}
+	for {
+		hosts, done, err := s.reserve(ctx, v, v.resources())
+		if err != nil {
 			return err
 		}
-		defer done()
+		ok, err := s.claimOne(ctx, v, hosts)
+		done()
+		if ok || len(hosts) < alternatives || !errs.Is(err, errs.NoCapacity) {
+			return err
+		}
 	}
+}
+
+// claimOne claims the first of the hosts that still has room and writes it down.
+// NoCapacity: none has.
+func (s *Service) claimOne(ctx context.Context, v *Server, hosts []string) (ok bool, err error) {
 	for _, h := range hosts {
-		err := s.Placement.Claim(ctx, v.ID, h, v.ProjectID, v.UserID, need)
+		err := s.Placement.Claim(ctx, v.ID, h, v.ProjectID, v.UserID, v.resources())
 		if errs.Is(err, errs.NoCapacity) {
 			continue
 		} else if err != nil {
-			return err
+			return false, err
 		}
 		ok, err := s.settle(ctx, v, h)
 		if ok || err != nil {
-			return err
+			return ok, err
 		}
 		if err := s.Placement.Release(ctx, v.ID); err != nil {
-			return err
+			return false, err
 		}
 	}
-	return errNoHost
+	return false, errNoHost
 }
 
 func (s *Service) unschedule(ctx context.Context, j *job) error {

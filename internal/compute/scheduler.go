@@ -3,7 +3,9 @@ package compute
 import (
 	"context"
 	"fmt"
+	"iter"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -16,37 +18,77 @@ import (
 
 var errNoHost = errs.New(errs.NoCapacity, "No valid host was found. There are not enough hosts available.")
 
+// alternatives is how many hosts are chosen for a new server: the best one, and more
+// for when others take it first. Who has tried all of them chooses again.
+const alternatives = 16
+
 // chooseHosts lists the hosts that the server may run on, best first: placement's
 // candidates that pass every filter and the caller's own. Its error says how many
 // hosts each of them left.
 func (s *Service) chooseHosts(ctx context.Context, v *Server, need Resources, more ...hostFilter) ([]string, error) {
+	return s.bestHosts(ctx, v, need, math.MaxInt, more)
+}
+
+// bestHosts is chooseHosts for the first hosts alone: the others are not looked at.
+func (s *Service) bestHosts(ctx context.Context, v *Server, need Resources, most int, more []hostFilter) ([]string, error) {
 	found, err := s.Placement.Candidates(ctx, need, s.soon.now())
 	if err != nil {
 		return nil, err
 	}
 	members := s.membersByHost(v, s.servers.By("group", v.GroupID))
-	out := slices.Clone(found)
-	said := []string{fmt.Sprintf("placement: (end: %d)", len(found))}
-	for _, f := range append(more, s.hostFilters(v, members)...) {
-		if len(out) == 0 {
-			break
-		}
-		start := len(out)
-		if out = slices.DeleteFunc(out, func(h string) bool { return !f.passes(h) }); len(out) < start {
-			said = append(said, fmt.Sprintf("%s: (start: %d, end: %d)", f.name, start, len(out)))
-		}
+	filters := append(more, s.hostFilters(v, members)...)
+	g, err := s.groups.Get(v.GroupID)
+	soft := err == nil && (g.Policy == servergroup.SoftAffinity || g.Policy == servergroup.SoftAntiAffinity)
+	if soft {
+		most = math.MaxInt
 	}
+	out, left := passing(found, filters, most)
 	if len(out) == 0 {
-		return nil, errs.New(errs.NoCapacity, "%s Filter results: %s", errNoHost.Error(), strings.Join(said, ", "))
+		return nil, errs.New(errs.NoCapacity, "%s Filter results: %s", errNoHost.Error(), filterResults(filters, left))
 	}
-	switch g, err := s.groups.Get(v.GroupID); {
-	case err != nil:
-	case g.Policy == servergroup.SoftAffinity:
-		slices.SortStableFunc(out, func(a, b string) int { return members[b] - members[a] })
-	case g.Policy == servergroup.SoftAntiAffinity:
-		slices.SortStableFunc(out, func(a, b string) int { return members[a] - members[b] })
+	if soft {
+		slices.SortStableFunc(out, func(a, b string) int {
+			if g.Policy == servergroup.SoftAffinity {
+				return members[b] - members[a]
+			}
+			return members[a] - members[b]
+		})
 	}
 	return out, nil
+}
+
+// passing takes the first hosts that pass every filter, at most that many. left
+// counts the hosts that were looked at, and those that were left after each filter.
+func passing(hosts iter.Seq[string], filters []hostFilter, most int) (out []string, left []int) {
+	left = make([]int, len(filters)+1)
+	for h := range hosts {
+		left[0]++
+		passed := 0
+		for ; passed < len(filters) && filters[passed].passes(h); passed++ {
+			left[passed+1]++
+		}
+		if passed < len(filters) {
+			continue
+		}
+		if out = append(out, h); len(out) == most {
+			break
+		}
+	}
+	return out, left
+}
+
+// filterResults says which filters left fewer hosts, up to the one that left none.
+func filterResults(filters []hostFilter, left []int) string {
+	said := []string{fmt.Sprintf("placement: (end: %d)", left[0])}
+	for i, f := range filters {
+		if left[i] == 0 {
+			break
+		}
+		if left[i+1] < left[i] {
+			said = append(said, fmt.Sprintf("%s: (start: %d, end: %d)", f.name, left[i], left[i+1]))
+		}
+	}
+	return strings.Join(said, ", ")
 }
 
 // rush is the memory that was chosen on hosts and not claimed yet, in MiB, so that
@@ -73,11 +115,11 @@ func (r *rush) add(host string, mib int) {
 	}
 }
 
-// reserve is chooseHosts for a claim that follows; done is called when it has.
+// reserve chooses for a claim that follows; done is called when it has.
 func (s *Service) reserve(ctx context.Context, v *Server, need Resources) (hosts []string, done func(), err error) {
 	s.placing.Lock()
 	defer s.placing.Unlock()
-	if hosts, err = s.chooseHosts(ctx, v, need); err != nil {
+	if hosts, err = s.bestHosts(ctx, v, need, alternatives, nil); err != nil {
 		return nil, nil, err
 	}
 	s.soon.add(hosts[0], need.MemoryMiB)

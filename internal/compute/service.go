@@ -3,6 +3,7 @@ package compute
 import (
 	"context"
 	"io"
+	"iter"
 	"log/slog"
 	"net/netip"
 	"sync"
@@ -110,9 +111,10 @@ type Port struct {
 
 // Placement is what compute needs of the placement service.
 type Placement interface {
-	// Candidates lists hosts that can hold the resources, best first. soon is what
-	// is about to be claimed, in MiB by host: it changes the order alone.
-	Candidates(ctx context.Context, r Resources, soon map[string]int) ([]string, error)
+	// Candidates gives hosts that can hold the resources, best first, to read once as far
+	// as they are needed. soon is what is about to be claimed, in MiB by host: it
+	// changes the order alone.
+	Candidates(ctx context.Context, r Resources, soon map[string]int) (iter.Seq[string], error)
 	// Claim allocates for the consumer on the host; NoCapacity when it no longer
 	// fits. Claiming again for the same consumer replaces the allocation.
 	Claim(ctx context.Context, consumer, host, projectID, userID string, r Resources) error

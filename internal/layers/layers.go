@@ -12,5 +12,6 @@
 //	                                  drivers of a node: know no service and no store
 //	node                              the agent: drivers only, the control plane by interface
 //	region                            wires everything
+//	simulate                          a region of its own, and nodes that only say that they work
 //	cli, cmd                          the command line
 package layers

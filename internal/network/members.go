@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -48,17 +49,25 @@ func (m *members) joined() []Host {
 func (m *members) gateway(router string, needs []string) Host {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	key := strings.Join(append([]string{router}, needs...), " ")
-	if h, ok := m.gateways[key]; ok {
-		return h
+	key := gatewayKey(router, needs)
+	h, ok := m.gateways[key]
+	if !ok {
+		h = m.choose(router, needs)
+		m.gateways[key] = h
 	}
+	return h
+}
+
+func gatewayKey(router string, needs []string) string {
+	return strings.Join(append([]string{router}, needs...), " ")
+}
+
+func (m *members) choose(router string, needs []string) Host {
 	from := m.joined()
 	if m.alone() || len(from) == 0 {
 		from = m.hosts
 	}
-	if able := slices.DeleteFunc(slices.Clone(from), func(h Host) bool {
-		return slices.ContainsFunc(needs, func(physical string) bool { return !h.reaches(physical) })
-	}); len(able) > 0 {
+	if able := slices.DeleteFunc(slices.Clone(from), func(h Host) bool { return !h.reachesAll(needs) }); len(able) > 0 {
 		from = able
 	}
 	if slices.ContainsFunc(from, func(h Host) bool { return h.Alive }) {
@@ -67,13 +76,72 @@ func (m *members) gateway(router string, needs []string) Host {
 	var best Host
 	var most uint64
 	for _, h := range from {
-		sum := sha256.Sum256([]byte(router + " " + h.ID))
-		if n := binary.BigEndian.Uint64(sum[:8]); best.ID == "" || n > most {
+		if n := rendezvous(router, h.ID); best.ID == "" || n > most {
 			best, most = h, n
 		}
 	}
-	m.gateways[key] = best
 	return best
+}
+
+func (h *Host) reachesAll(physicals []string) bool {
+	return !slices.ContainsFunc(physicals, func(p string) bool { return !h.reaches(p) })
+}
+
+func rendezvous(router, host string) uint64 {
+	sum := sha256.Sum256([]byte(router + " " + host))
+	return binary.BigEndian.Uint64(sum[:8])
+}
+
+// inherit takes over what was chosen among the nodes before, as far as it still
+// holds: a node that comes is compared with the one that was chosen, not with all.
+func (m *members) inherit(old *members, changed []string, exists func(router string) bool) {
+	for key, best := range old.chosen() {
+		router, rest, _ := strings.Cut(key, " ")
+		if !exists(router) {
+			continue
+		}
+		needs := strings.Fields(rest)
+		fit := func(h Host) bool { return h.Alive && h.Tunnel.IsValid() && h.reachesAll(needs) }
+		if slices.Contains(changed, best.ID) || m.alone() || !fit(best) {
+			m.gateways[key] = m.choose(router, needs)
+			continue
+		}
+		most := rendezvous(router, best.ID)
+		for _, id := range changed {
+			if h := m.byID[id]; fit(h) {
+				if n := rendezvous(router, id); n > most {
+					best, most = h, n
+				}
+			}
+		}
+		m.gateways[key] = best
+	}
+}
+
+// chosen are the gateways that were chosen so far, by router and what it needs.
+func (m *members) chosen() map[string]Host {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return maps.Clone(m.gateways)
+}
+
+// changedHosts are the ids of nodes that two pools do not have in common; both are sorted.
+func changedHosts(old, now []Host) []string {
+	var out []string
+	for len(old)+len(now) > 0 {
+		switch {
+		case len(now) == 0 || len(old) > 0 && old[0].ID < now[0].ID:
+			out, old = append(out, old[0].ID), old[1:]
+		case len(old) == 0 || now[0].ID < old[0].ID:
+			out, now = append(out, now[0].ID), now[1:]
+		default:
+			if !sameHost(old[0], now[0]) {
+				out = append(out, now[0].ID)
+			}
+			old, now = old[1:], now[1:]
+		}
+	}
+	return out
 }
 
 // watch follows the nodes. A node counts as up until it has been lost for a
@@ -83,11 +151,20 @@ type watch struct {
 	mu      sync.Mutex
 	lost    map[string]time.Time
 	current *members
-	waiting map[chan struct{}]struct{}
+	looked  time.Time // when current was true
 }
 
 // nodes gives the pool, as of at most a moment ago.
 func (s *Service) nodes() *members {
+	now, old, changed := s.lookAtNodes()
+	if len(changed) > 0 {
+		s.poolChanged(old, now, changed)
+	}
+	return now
+}
+
+// lookAtNodes makes the pool's state current, and tells what it was if it has changed.
+func (s *Service) lookAtNodes() (current, old *members, changed []string) {
 	s.watch.mu.Lock()
 	defer s.watch.mu.Unlock()
 	now := s.Now()
@@ -105,10 +182,13 @@ func (s *Service) nodes() *members {
 		lost[h.ID] = since
 		h.Alive = !h.Dead && now.Sub(since) < s.Grace
 	}
-	s.watch.lost = lost
+	s.watch.lost, s.watch.looked = lost, now
 	slices.SortFunc(hosts, func(a, b Host) int { return strings.Compare(a.ID, b.ID) })
-	if p := s.watch.current; p != nil && slices.EqualFunc(p.hosts, hosts, sameHost) {
-		return p
+	old = s.watch.current
+	if old != nil {
+		if changed = changedHosts(old.hosts, hosts); len(changed) == 0 {
+			return old, old, nil
+		}
 	}
 	p := &members{hosts: hosts, byID: make(map[string]Host, len(hosts)), gateways: map[string]Host{}}
 	for _, h := range hosts {
@@ -117,14 +197,14 @@ func (s *Service) nodes() *members {
 	for _, h := range hosts {
 		p.byID[h.ID] = h
 	}
-	s.watch.current = p
-	for ch := range s.watch.waiting {
-		select {
-		case ch <- struct{}{}:
-		default:
-		}
+	if old != nil {
+		p.inherit(old, changed, func(router string) bool {
+			_, err := s.routers.Get(router)
+			return err == nil
+		})
 	}
-	return p
+	s.watch.current = p
+	return p, old, changed
 }
 
 // known is the pool as it was last looked at, for what changes seldom.
@@ -138,26 +218,20 @@ func (s *Service) known() *members {
 	return known
 }
 
+// recent is nodes without a look at every node, when there was one a moment ago.
+func (s *Service) recent() *members {
+	s.watch.mu.Lock()
+	p, age := s.watch.current, s.Now().Sub(s.watch.looked)
+	s.watch.mu.Unlock()
+	if p != nil && age < 2*lookEvery {
+		return p
+	}
+	return s.nodes()
+}
+
 // sameHost compares what networks depend on.
 func sameHost(a, b Host) bool {
 	return a.ID == b.ID && a.Name == b.Name && a.Alive == b.Alive && a.Tunnel == b.Tunnel && slices.Equal(a.Physicals, b.Physicals)
-}
-
-// changes tells when the nodes have changed, until ctx ends.
-func (s *Service) changes(ctx context.Context) <-chan struct{} {
-	ch := make(chan struct{}, 1)
-	s.watch.mu.Lock()
-	defer s.watch.mu.Unlock()
-	if s.watch.waiting == nil {
-		s.watch.waiting = map[chan struct{}]struct{}{}
-	}
-	s.watch.waiting[ch] = struct{}{}
-	context.AfterFunc(ctx, func() {
-		s.watch.mu.Lock()
-		defer s.watch.mu.Unlock()
-		delete(s.watch.waiting, ch)
-	})
-	return ch
 }
 
 // lookEvery is how often the nodes are looked at.
@@ -168,7 +242,7 @@ const lookEvery = time.Second
 func (s *Service) Run(ctx context.Context) {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
-	records := s.DB.Notify(ctx, "network")
+	records := s.DB.Notify(ctx, "network/network", "network/subnet", "network/router")
 	for {
 		if err := s.Span(ctx); err != nil && ctx.Err() == nil {
 			s.Log.Warn("networks that span nodes: again later", "err", err)

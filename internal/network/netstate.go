@@ -4,7 +4,6 @@ import (
 	"context"
 	"maps"
 	"net/netip"
-	"reflect"
 	"slices"
 	"strings"
 
@@ -22,35 +21,63 @@ func (s *Service) NetState(node string) nodeapi.NetState {
 	wanted, routers := c.reached(node)
 	for _, id := range slices.Sorted(maps.Keys(routers)) {
 		if r, err := s.routers.Get(id); err == nil {
-			x := c.nodeRouter(r)
-			c.place(&x, r, node)
-			st.Routers = append(st.Routers, x)
+			st.Routers = append(st.Routers, c.routerOn(r, node))
 		}
 	}
-	groups := map[string]bool{}
 	for _, id := range slices.Sorted(maps.Keys(wanted)) {
 		n, err := s.networks.Get(id)
 		if err != nil {
 			continue
 		}
-		x := c.nodeNetwork(n)
-		c.beside(&x, node)
-		c.outside(&x, n, node)
-		st.Networks = append(st.Networks, x)
+		st.Networks = append(st.Networks, c.networkOn(n, node))
 		for _, p := range s.ports.By("network", id) {
-			if serviceOwned(p.DeviceOwner) {
-				continue
-			}
-			st.Ports = append(st.Ports, c.nodePort(p, node))
-			if p.Host == node {
-				for _, g := range p.Groups {
-					groups[g] = true
-				}
+			if !serviceOwned(p.DeviceOwner) {
+				st.Ports = append(st.Ports, c.nodePort(p, node))
 			}
 		}
 	}
-	st.SecurityGroups = c.nodeGroups(groups)
+	for _, id := range slices.Sorted(maps.Keys(c.groupsOn(node))) {
+		if g, err := s.groups.Get(id); err == nil {
+			st.SecurityGroups = append(st.SecurityGroups, *c.nodeGroup(g))
+		}
+	}
 	return st
+}
+
+// routerOn and networkOn are what a node is told of a router and of a network.
+func (c *call) routerOn(r *Router, node string) nodeapi.Router {
+	x := c.nodeRouter(r)
+	c.place(&x, r, node)
+	return x
+}
+
+func (c *call) networkOn(n *Network, node string) nodeapi.Network {
+	x := c.nodeNetwork(n)
+	c.beside(&x, node)
+	c.outside(&x, n, node)
+	return x
+}
+
+// groupsOn are the groups of a node's ports and, for their members, those that
+// their rules name.
+func (c *call) groupsOn(node string) map[string]bool {
+	used := map[string]bool{}
+	for _, p := range c.ports.By("host", node) {
+		if serviceOwned(p.DeviceOwner) {
+			continue
+		}
+		for _, g := range p.Groups {
+			used[g] = true
+		}
+	}
+	for _, id := range slices.Collect(maps.Keys(used)) {
+		for _, r := range c.rules.By("group", id) {
+			if r.RemoteGroup != "" {
+				used[r.RemoteGroup] = true
+			}
+		}
+	}
+	return used
 }
 
 // reach is what a node has, as it is found: from its ports on through routers to
@@ -80,10 +107,8 @@ func (c *call) reached(node string) (networks, routers map[string]bool) {
 	for len(x.pending) > 0 {
 		id := x.pending[0]
 		x.pending = x.pending[1:]
-		for _, p := range c.ports.By("network", id) {
-			if p.DeviceOwner == ownerInterface {
-				x.router(p.DeviceID)
-			}
+		for _, p := range c.ports.By("leg", id) {
+			x.router(p.DeviceID)
 		}
 	}
 	for _, n := range c.networks.By("external", "yes") {
@@ -117,40 +142,25 @@ func (x *reach) router(id string) {
 	}
 }
 
-// nodeGroups are the groups and, for their members, those that their rules name.
-func (c *call) nodeGroups(used map[string]bool) []nodeapi.SecurityGroup {
-	for _, id := range slices.Collect(maps.Keys(used)) {
-		for _, r := range c.rules.By("group", id) {
-			if r.RemoteGroup != "" {
-				used[r.RemoteGroup] = true
+// nodeGroup is a group with its rules and the addresses of its members.
+func (c *call) nodeGroup(g *SecurityGroup) *nodeapi.SecurityGroup {
+	x := nodeapi.SecurityGroup{ID: g.ID, Stateful: g.Stateful}
+	for _, r := range c.rules.By("group", g.ID) {
+		x.Rules = append(x.Rules, nodeRule(r))
+	}
+	for _, p := range c.ports.By("group", g.ID) {
+		for _, f := range p.FixedIPs {
+			x.Members = append(x.Members, f.Addr)
+		}
+		for _, a := range p.Pairs {
+			if a.Prefix.IsSingleIP() {
+				x.Members = append(x.Members, a.Prefix.Addr())
 			}
 		}
 	}
-	var out []nodeapi.SecurityGroup
-	for _, id := range slices.Sorted(maps.Keys(used)) {
-		g, err := c.groups.Get(id)
-		if err != nil {
-			continue
-		}
-		x := nodeapi.SecurityGroup{ID: g.ID, Stateful: g.Stateful}
-		for _, r := range c.rules.By("group", id) {
-			x.Rules = append(x.Rules, nodeRule(r))
-		}
-		for _, p := range c.ports.By("group", id) {
-			for _, f := range p.FixedIPs {
-				x.Members = append(x.Members, f.Addr)
-			}
-			for _, a := range p.Pairs {
-				if a.Prefix.IsSingleIP() {
-					x.Members = append(x.Members, a.Prefix.Addr())
-				}
-			}
-		}
-		slices.SortFunc(x.Members, netip.Addr.Compare)
-		x.Members = slices.Compact(x.Members)
-		out = append(out, x)
-	}
-	return out
+	slices.SortFunc(x.Members, netip.Addr.Compare)
+	x.Members = slices.Compact(x.Members)
+	return &x
 }
 
 func nodeRule(r *SecurityRule) nodeapi.Rule {
@@ -206,9 +216,9 @@ func (c *call) nodeNetwork(n *Network) nodeapi.Network {
 func (c *call) nodeSubnet(s *Subnet, served netip.Addr) nodeapi.Subnet {
 	x := nodeapi.Subnet{ID: s.ID, CIDR: s.CIDR, Gateway: s.Gateway, DHCP: s.DHCP, DNSServers: s.DNS, HostRoutes: s.Routes,
 		IPv6AddressMode: s.AddressMode, IPv6RAMode: s.RAMode, ServiceAddr: served}
-	for _, p := range c.ports.By("subnet", s.ID) {
+	for _, p := range c.ports.By("leg", s.NetworkID) {
 		for _, f := range p.FixedIPs {
-			if p.DeviceOwner == ownerInterface && f.SubnetID == s.ID && (!x.RouterAddr.IsValid() || f.Addr == s.Gateway) {
+			if f.SubnetID == s.ID && (!x.RouterAddr.IsValid() || f.Addr == s.Gateway) {
 				x.RouterAddr = f.Addr
 			}
 		}
@@ -245,40 +255,6 @@ func (c *call) nodeLeg(p *Port) nodeapi.RouterInterface {
 		}
 	}
 	return x
-}
-
-// Watch delivers the state of a node now and whenever it has changed; a reader
-// that is slow gets the newest. The channel closes when ctx ends.
-func (s *Service) Watch(ctx context.Context, node string) <-chan nodeapi.NetState {
-	out := make(chan nodeapi.NetState, 1)
-	changed, nodes := s.DB.Notify(ctx, "network"), s.changes(ctx)
-	go func() {
-		defer close(out)
-		var last *nodeapi.NetState
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-changed:
-			case <-nodes:
-			}
-			st := s.NetState(node)
-			if last != nil {
-				last.Gen = st.Gen // what is the same at another revision is the same
-				if reflect.DeepEqual(*last, st) {
-					continue
-				}
-			}
-			kept := st
-			last = &kept
-			select {
-			case <-out:
-			default:
-			}
-			out <- st
-		}
-	}()
-	return out
 }
 
 // ReportPorts writes what a node says of its ports. Ports that are gone are fine.

@@ -93,7 +93,7 @@ func (s *Service) Port(_ context.Context, c *policy.Credentials, id string) (*Se
 }
 
 func (s *Service) serverPort(p *Port) *ServerPort {
-	c := &call{Service: s}
+	c := &call{Service: s, members: s.recent()}
 	out := &ServerPort{ID: p.ID, NetworkID: p.NetworkID, ProjectID: p.ProjectID, MAC: p.MAC, DeviceID: p.DeviceID, Status: p.Status,
 		Bound: p.Host, FixedIPs: p.FixedIPs, Floating: map[netip.Addr]netip.Addr{}, GroupIDs: p.Groups, Created: p.Created}
 	if n, err := s.networks.Get(p.NetworkID); err == nil {

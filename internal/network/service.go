@@ -43,6 +43,10 @@ type Options struct {
 	MTU int
 	// Grace is how long a node that is lost keeps its gateways. Default 30 s.
 	Grace time.Duration
+	// Spacing is the least time between two changes that a node is told of, unless one
+	// of its own servers waits: what happens elsewhere at one moment is told at once.
+	// Default 250 ms.
+	Spacing time.Duration
 	// Now is the clock. Default time.Now.
 	Now func() time.Time
 }
@@ -51,9 +55,10 @@ type Options struct {
 type Service struct {
 	Options
 	collections
-	ledger *store.Ledger
-	hints  hints
-	watch  watch
+	ledger  *store.Ledger
+	hints   hints
+	watch   watch
+	notices notices
 
 	network *resource[Network]
 	subnet  *resource[Subnet]
@@ -77,6 +82,9 @@ func New(o Options) *Service {
 	}
 	if o.Grace == 0 {
 		o.Grace = 30 * time.Second
+	}
+	if o.Spacing == 0 {
+		o.Spacing = 250 * time.Millisecond
 	}
 	if o.Now == nil {
 		o.Now = time.Now

@@ -123,7 +123,9 @@ func (c *call) spanFlat(n *Network, hosts []Host) error {
 	}
 	for _, h := range come {
 		// A full subnet leaves the node without an address of its own, not the others.
-		if err := c.makeHostEnd(n, h); err != nil && !errs.Is(err, errs.Conflict) {
+		if err := c.makeHostEnd(n, h); errs.Is(err, errs.Conflict) {
+			break
+		} else if err != nil {
 			return err
 		}
 	}
@@ -198,8 +200,8 @@ func (s *Service) carried(n *Network) int {
 
 // beside fills in the legs of routers that are on another node alone.
 func (c *call) beside(x *nodeapi.Network, node string) {
-	for _, p := range c.ports.By("network", x.ID) {
-		if p.DeviceOwner != ownerInterface || !c.central(p.DeviceID) {
+	for _, p := range c.ports.By("leg", x.ID) {
+		if !c.central(p.DeviceID) {
 			continue
 		}
 		h := c.gateway(p.DeviceID)

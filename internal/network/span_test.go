@@ -195,7 +195,7 @@ func TestGatewayLeavesLostNode(t *testing.T) {
 // TestFewGatewaysMove loses one of three nodes: routers of the others stay.
 func TestFewGatewaysMove(t *testing.T) {
 	nodes := &cluster{lost: map[string]bool{}, now: time.Unix(1e9, 0)}
-	s := &Service{Options: Options{Nodes: nodes, Now: nodes.clock, Grace: time.Second}}
+	s := startWith(t, Options{Nodes: nodes, Now: nodes.clock, Grace: time.Second}).s
 	before, count := map[string]string{}, map[string]int{}
 	for i := range 3000 {
 		id := fmt.Sprint("router-", i)

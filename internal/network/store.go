@@ -278,6 +278,13 @@ func registerPorts(db *store.DB) *store.Collection[Port] {
 			return out
 		},
 		"group": func(p *Port) []string { return p.Groups },
+		// The legs of routers in a network.
+		"leg": func(p *Port) []string {
+			if p.DeviceOwner != ownerInterface {
+				return nil
+			}
+			return []string{p.NetworkID}
+		},
 	})
 }
 

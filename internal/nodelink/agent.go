@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
@@ -27,6 +28,8 @@ type Upstream interface {
 	// Instances and Networks are node.Control's.
 	Instances(ctx context.Context) <-chan node.InstanceEvent
 	Networks(ctx context.Context) <-chan nodeapi.NetState
+	// NetChanges is Networks by what changes: the first is whole.
+	NetChanges(ctx context.Context) <-chan nodeapi.NetChange
 	Report(ctx context.Context, s nodeapi.InstanceStatus) error
 	ReportPorts(ctx context.Context, ports []nodeapi.PortStatus) error
 	ReportNode(ctx context.Context, n nodeapi.NodeInfo) error
@@ -71,8 +74,13 @@ func Dial(addr string, conf *tls.Config, images string, log *slog.Logger) (*Clie
 // Close ends the connection.
 func (c *Client) Close() error { return c.conn.Close() }
 
-// redial is how long a broken connection is left alone.
-const redial = time.Second
+// redial is how long a broken connection is left alone, on average. It grows with
+// each failure up to redialMax, so that thousands of nodes do not ask a control
+// plane to death that has just come back.
+const (
+	redial    = time.Second
+	redialMax = 15 * time.Second
+)
 
 // Serve lets the control plane call impl, the agent, until ctx ends.
 func (c *Client) Serve(ctx context.Context, impl any) {
@@ -107,12 +115,16 @@ func serveOne(ctx context.Context, raw net.Conn, e *Export) error {
 
 // again does something until ctx ends, with a pause after each time.
 func (c *Client) again(ctx context.Context, what string, fn func() error) {
-	for ctx.Err() == nil {
+	for pause := redial; ctx.Err() == nil; pause = min(2*pause, redialMax) {
+		begin := time.Now()
 		if err := fn(); err != nil && ctx.Err() == nil {
 			c.log.Warn(what+" is interrupted", "err", err)
 		}
+		if time.Since(begin) > redialMax {
+			pause = redial // it was well
+		}
 		select {
-		case <-time.After(redial):
+		case <-time.After(pause/2 + rand.N(pause)):
 		case <-ctx.Done():
 		}
 	}
@@ -165,25 +177,6 @@ func changes(e node.InstanceEvent, known map[string]bool, seen *map[string]bool)
 		}
 	}
 	return []node.InstanceEvent{e}
-}
-
-// Networks implements node.Control.
-func (c *Client) Networks(ctx context.Context) <-chan nodeapi.NetState {
-	out := make(chan nodeapi.NetState)
-	go func() {
-		defer close(out)
-		c.again(ctx, "following the state of networks", func() error {
-			return follow(ctx, c.stub, "Networks", func(s nodeapi.NetState) bool {
-				select {
-				case out <- s:
-					return true
-				case <-ctx.Done():
-					return false
-				}
-			})
-		})
-	}()
-	return out
 }
 
 // Report implements node.Control.

@@ -147,10 +147,14 @@ func sendAll(ctx context.Context, s grpc.ServerStream, ch reflect.Value) error {
 
 // newServer makes a gRPC server of one service.
 func newServer(find finder, opts ...grpc.ServerOption) *grpc.Server {
-	s := grpc.NewServer(append(opts, grpc.ForceServerCodec(codec{}), grpc.MaxRecvMsgSize(maxMessage))...)
+	s := grpc.NewServer(append(opts, grpc.ForceServerCodec(codec{}), grpc.MaxRecvMsgSize(maxMessage), grpc.ReadBufferSize(readBuffer), grpc.SharedWriteBuffer(true))...)
 	s.RegisterService(desc(find), nil)
 	return s
 }
+
+// readBuffer is small, since there are thousands of connections that are mostly
+// silent; their buffers for writing exist only while they write.
+const readBuffer = 4 << 10
 
 // maxMessage bounds one message: the whole state of a node's network is the largest.
 const maxMessage = 256 << 20

@@ -106,9 +106,12 @@ func (v view) Instances(ctx context.Context) <-chan node.InstanceEvent {
 	return out
 }
 
-func (v view) Networks(ctx context.Context) <-chan nodeapi.NetState {
-	out := make(chan nodeapi.NetState, 1)
-	out <- nodeapi.NetState{Gen: 7, Networks: []nodeapi.Network{{ID: "net of " + v.node}}}
+func (v view) Networks(context.Context) <-chan nodeapi.NetState { return nil }
+
+func (v view) NetChanges(ctx context.Context) <-chan nodeapi.NetChange {
+	out := make(chan nodeapi.NetChange, 2)
+	out <- nodeapi.NetChange{Gen: 6, Whole: true, Networks: []nodeapi.Network{{ID: "none"}, {ID: "net of " + v.node}}}
+	out <- nodeapi.NetChange{Gen: 7, Gone: []string{"none"}}
 	context.AfterFunc(ctx, func() { close(out) })
 	return out
 }
@@ -276,7 +279,12 @@ func TestAgentCalls(t *testing.T) {
 	if e := <-events; !e.Synced {
 		t.Errorf("second event: %+v", e)
 	}
-	if s := <-c.Networks(ctx); s.Gen != 7 || s.Networks[0].ID != "net of n1" {
+	networks := c.Networks(ctx)
+	s := <-networks
+	for s.Gen != 7 { // the first state may be skipped
+		s = <-networks
+	}
+	if len(s.Networks) != 1 || s.Networks[0].ID != "net of n1" {
 		t.Errorf("networks: %+v", s)
 	}
 	path, format, err := c.Image(ctx, "image")

@@ -103,3 +103,25 @@ func TestMembers(t *testing.T) {
 		t.Errorf("after it left: %v", err)
 	}
 }
+
+// TestReportRepeated: agents say again and again what they said; that writes nothing.
+func TestReportRepeated(t *testing.T) {
+	r, ctx := newRegistry(t), t.Context()
+	if err := r.Instances.Create(ctx, &nodeapi.Instance{ID: "i", Node: "n", Gen: 1}); err != nil {
+		t.Fatal(err)
+	}
+	report := func(power nodeapi.Power) int64 {
+		s := nodeapi.InstanceStatus{ID: "i", Node: "n", Gen: 1, Power: power, Since: time.Now()}
+		if err := r.Report(ctx, s); err != nil {
+			t.Fatal(err)
+		}
+		return r.Statuses.Rev("i")
+	}
+	first := report(nodeapi.PowerRunning)
+	if again := report(nodeapi.PowerRunning); again != first {
+		t.Errorf("the same status was written again, at %d after %d", again, first)
+	}
+	if other := report(nodeapi.PowerStopped); other == first {
+		t.Error("another status was not written")
+	}
+}

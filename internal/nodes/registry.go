@@ -107,7 +107,9 @@ func (r *Registry) Storage(node string) (Storage, error) {
 // and gives its status; a fault is the error. An instance that is to be deleted
 // is reached when it is gone.
 func (r *Registry) Reached(ctx context.Context, id string, gen int64) (*nodeapi.InstanceStatus, error) {
-	changed := r.db.Notify(ctx, "node/status")
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	changed := r.Statuses.NotifyOf(ctx, id)
 	for {
 		if s, err := r.Statuses.Get(id); err == nil && s.Gen >= gen {
 			if s.Fault != "" {
@@ -124,8 +126,12 @@ func (r *Registry) Reached(ctx context.Context, id string, gen int64) (*nodeapi.
 }
 
 // Report writes what an agent says of an instance; an older generation than the
-// recorded one is ignored.
+// recorded one is ignored, and what is recorded already writes nothing: agents
+// repeat themselves.
 func (r *Registry) Report(ctx context.Context, s nodeapi.InstanceStatus) error {
+	if old, err := r.Statuses.Get(s.ID); err == nil && sameStatus(*old, s) {
+		return nil
+	}
 	return r.db.Txn(ctx, func(tx *store.Tx) error {
 		if old, err := r.Statuses.TxGet(tx, s.ID); err == nil && old.Gen > s.Gen {
 			return nil
@@ -135,6 +141,12 @@ func (r *Registry) Report(ctx context.Context, s nodeapi.InstanceStatus) error {
 		}
 		return r.Statuses.TxPut(tx, &s)
 	})
+}
+
+// sameStatus tells whether two statuses say the same, since whenever.
+func sameStatus(a, b nodeapi.InstanceStatus) bool {
+	a.Since = b.Since
+	return a == b
 }
 
 // Forget removes the records of an instance that is gone.

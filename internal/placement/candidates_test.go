@@ -202,7 +202,7 @@ func TestGophercloud(t *testing.T) {
 	}
 }
 
-// BenchmarkCandidates searches 10,000 nodes.
+// BenchmarkCandidates chooses the best of 10,000 nodes.
 func BenchmarkCandidates(b *testing.B) {
 	s := service(b)
 	for i := range 10_000 {
@@ -211,8 +211,12 @@ func BenchmarkCandidates(b *testing.B) {
 		}
 	}
 	for b.Loop() {
-		if found, err := s.Candidates(b.Context(), Need{VCPU: 2, MemoryMiB: 4096, DiskGiB: 20}, nil); err != nil || len(found) != 10_000 {
-			b.Fatal(len(found), err)
+		found, err := s.Candidates(b.Context(), Need{VCPU: 2, MemoryMiB: 4096, DiskGiB: 20}, map[string]int{"n1": 4096})
+		if err != nil {
+			b.Fatal(err)
+		}
+		for range found {
+			break
 		}
 	}
 }

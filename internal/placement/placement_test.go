@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -375,8 +376,11 @@ func TestNodes(t *testing.T) {
 	check := func(need Need, want string) {
 		t.Helper()
 		got, err := s.Candidates(t.Context(), need, nil)
-		if err != nil || strings.Join(got, " ") != want {
-			t.Errorf("%+v: %v %v, want %s", need, got, err, want)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if list := slices.Collect(got); strings.Join(list, " ") != want {
+			t.Errorf("%+v: %v, want %s", need, list, want)
 		}
 	}
 	check(Need{VCPU: 1, MemoryMiB: 500}, "two one")

@@ -2,10 +2,10 @@ package placement
 
 import (
 	"context"
+	"iter"
 	"log/slog"
 	"maps"
 	"slices"
-	"sort"
 
 	"github.com/google/uuid"
 
@@ -24,6 +24,7 @@ type Service struct {
 	Options
 	collections
 	ledger *store.Ledger
+	hosts  hosts
 	traitSet,
 	classSet map[string]bool // the standard ones
 }
@@ -159,28 +160,11 @@ func (s *Service) RemoveProvider(ctx context.Context, node string) error {
 	return err
 }
 
-// Candidates lists the ids of the nodes that can hold the need, the one with the
-// most free memory first. soon is what callers are about to claim, in MiB by node:
-// it changes the order alone.
-func (s *Service) Candidates(_ context.Context, need Need, soon map[string]int) ([]string, error) {
-	want := need.resources()
-	type host struct {
-		id   string
-		free int64
-	}
-	var found []host
-	for _, p := range s.providers.All() {
-		if p.Node == "" || !p.has(need.RequiredTraits, need.ForbiddenTraits) || p.fits(want) != nil {
-			continue
-		}
-		found = append(found, host{p.Node, p.Inventories["MEMORY_MB"].Capacity() - p.Used["MEMORY_MB"] - int64(soon[p.Node])})
-	}
-	sort.SliceStable(found, func(i, j int) bool { return found[i].free > found[j].free })
-	out := make([]string, len(found))
-	for i, h := range found {
-		out[i] = h.id
-	}
-	return out, nil
+// Candidates gives the ids of the nodes that can hold the need, the one with the
+// most free memory first, as far as they are asked for. soon is what callers are
+// about to claim, in MiB by node: it changes the order alone.
+func (s *Service) Candidates(_ context.Context, need Need, soon map[string]int) (iter.Seq[string], error) {
+	return s.hosts.fitting(s.providers.All(), need, soon), nil
 }
 
 func (p *Provider) has(required, forbidden []string) bool {

@@ -3,6 +3,7 @@ package region
 import (
 	"context"
 	"io"
+	"iter"
 
 	"github.com/strata-cloud/strata/internal/compute"
 	"github.com/strata-cloud/strata/internal/image"
@@ -55,7 +56,7 @@ type placementForCompute struct{ *placement.Service }
 
 func need(r compute.Resources) placement.Need { return placement.Need(r) }
 
-func (s placementForCompute) Candidates(ctx context.Context, r compute.Resources, soon map[string]int) ([]string, error) {
+func (s placementForCompute) Candidates(ctx context.Context, r compute.Resources, soon map[string]int) (iter.Seq[string], error) {
 	return s.Service.Candidates(ctx, need(r), soon)
 }
 

@@ -78,6 +78,7 @@ func (r *Region) adminRoutes() http.Handler {
 		answer(w, s, err)
 	})
 	mux.HandleFunc("GET /trace", traceRoute(r.host))
+	mux.HandleFunc("GET /profiles/{kind}", profileRoute)
 	mux.HandleFunc("POST /tokens", func(w http.ResponseWriter, q *http.Request) {
 		var in TokenRequest
 		err := decode(q, &in)

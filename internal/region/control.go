@@ -26,16 +26,10 @@ func (c control) Instances(ctx context.Context) <-chan node.InstanceEvent {
 	out := make(chan node.InstanceEvent)
 	go func() {
 		defer close(out)
-		for ev := range c.r.Nodes.Instances.Watch(ctx) {
-			e := node.InstanceEvent{ID: ev.ID, Instance: ev.New, Synced: ev.Type == store.Synced}
-			if !e.Synced && ev.New != nil && ev.New.Node != c.node {
-				if ev.Old == nil || ev.Old.Node != c.node {
-					continue
-				}
-				e.Instance = nil // it runs elsewhere now
-			}
+		// One that runs elsewhere now is deleted to this node.
+		for ev := range c.r.Nodes.Instances.WatchBy(ctx, "node", c.node) {
 			select {
-			case out <- e:
+			case out <- node.InstanceEvent{ID: ev.ID, Instance: ev.New, Synced: ev.Type == store.Synced}:
 			case <-ctx.Done():
 				return
 			}
@@ -46,6 +40,10 @@ func (c control) Instances(ctx context.Context) <-chan node.InstanceEvent {
 
 func (c control) Networks(ctx context.Context) <-chan nodeapi.NetState {
 	return c.r.Network.Watch(ctx, c.node)
+}
+
+func (c control) NetChanges(ctx context.Context) <-chan nodeapi.NetChange {
+	return c.r.Network.Changes(ctx, c.node)
 }
 
 func (c control) Report(ctx context.Context, s nodeapi.InstanceStatus) error {

@@ -127,6 +127,10 @@ func (n *Node) tls() (*tls.Config, error) {
 		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return n.cert.get(), nil }}, nil
 }
 
+// MemberTLS presents the certificate of a machine that joined, and trusts the
+// cluster's authority alone.
+func MemberTLS(cfg *Config) (*tls.Config, error) { return (&Node{cfg: *cfg}).tls() }
+
 func (n *Node) loadCert() error {
 	path := n.cfg.path(nodeCertFile)
 	pair, err := tls.LoadX509KeyPair(path, path)

@@ -179,3 +179,31 @@ func BenchmarkOpenEtcd(b *testing.B) {
 		b.StartTimer()
 	}
 }
+
+// BenchmarkFollowers1000 changes a record while a thousand nodes each follow their own.
+func BenchmarkFollowers1000(b *testing.B) {
+	db, vms := openVMs(b, store.NewMemory())
+	defer closeDB(b, db)
+	ctx, cancel := context.WithCancel(b.Context())
+	defer cancel()
+	synced := make(chan struct{})
+	for i := range 1000 {
+		go func() {
+			for ev := range vms.WatchBy(ctx, "host", fmt.Sprint("node-", i)) {
+				if ev.Type == store.Synced {
+					synced <- struct{}{}
+				}
+			}
+		}()
+	}
+	for range 1000 {
+		<-synced
+	}
+	i := int64(0)
+	for b.Loop() {
+		i++
+		if err := vms.Create(ctx, newVM(i)); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

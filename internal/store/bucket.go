@@ -89,6 +89,18 @@ func (b *bucket[T]) count() int {
 	return b.n
 }
 
+// each calls fn for every record in order of id; a nil bucket is empty.
+func (b *bucket[T]) each(fn func(*rec[T])) {
+	if b == nil {
+		return
+	}
+	for _, chunk := range b.chunks {
+		for _, r := range chunk {
+			fn(r)
+		}
+	}
+}
+
 // appendTo adds the records in order of id, leaving out those that skip names.
 func (b *bucket[T]) appendTo(out []*T, skip func(id string) bool) []*T {
 	if b == nil {

@@ -66,6 +66,8 @@ type Collection[T any] struct {
 	index map[string]map[string]*bucket[T]
 	uniq  map[string]map[string]*rec[T]
 	feeds map[*feed[T]]struct{}
+	keyed map[indexValue]map[*feed[T]]struct{}  // feeds of one value of an index
+	eyes  map[string]map[chan struct{}]struct{} // readers of NotifyOf, by id
 }
 
 // Register declares a collection. It must come before db.Start, which reports
@@ -75,6 +77,8 @@ func Register[T any](db *DB, s Schema[T]) *Collection[T] {
 	c := &Collection[T]{
 		db: db, s: s, prefix: "/v1/" + s.Service + "/" + s.Kind + "/",
 		feeds: map[*feed[T]]struct{}{},
+		keyed: map[indexValue]map[*feed[T]]struct{}{},
+		eyes:  map[string]map[chan struct{}]struct{}{},
 	}
 	c.reset()
 	db.register(c, err)
@@ -251,6 +255,10 @@ func (c *Collection[T]) apply(id string, r any, rev int64) {
 	}
 	for f := range c.feeds {
 		f.push(id, old, now, rev)
+	}
+	c.pushKeyed(id, old, now, rev)
+	for ch := range c.eyes[id] {
+		fire(ch)
 	}
 }
 

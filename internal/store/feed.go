@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"sync"
 )
@@ -59,9 +60,12 @@ func (f *feed[T]) push(id string, old, now *rec[T], rev int64) {
 	f.signal()
 }
 
-func (f *feed[T]) signal() {
+func (f *feed[T]) signal() { fire(f.wake) }
+
+// fire makes a channel of one place readable.
+func fire(ch chan struct{}) {
 	select {
-	case f.wake <- struct{}{}:
+	case ch <- struct{}{}:
 	default:
 	}
 }
@@ -89,6 +93,18 @@ func (f *feed[T]) pop() (Event[T], bool) {
 // fetched yet are merged into the newest. The channel closes when ctx or the DB
 // ends. Before Start it waits for Start.
 func (c *Collection[T]) Watch(ctx context.Context) <-chan Event[T] {
+	return c.watch(ctx, nil)
+}
+
+// WatchBy is Watch for the records with the value in the index. One that has lost
+// the value is deleted to this reader. A change costs nothing for the readers of
+// other values, so that there may be thousands.
+func (c *Collection[T]) WatchBy(ctx context.Context, index, value string) <-chan Event[T] {
+	c.indexed(index)
+	return c.watch(ctx, &indexValue{index, value})
+}
+
+func (c *Collection[T]) watch(ctx context.Context, of *indexValue) <-chan Event[T] {
 	out := make(chan Event[T])
 	f := &feed[T]{wait: map[string]*Event[T]{}, wake: make(chan struct{}, 1)}
 	c.db.wg.Go(func() {
@@ -100,33 +116,94 @@ func (c *Collection[T]) Watch(ctx context.Context) <-chan Event[T] {
 		case <-c.db.ctx.Done():
 			return
 		}
-		c.attach(f)
-		defer c.detach(f)
+		c.attach(f, of)
+		defer c.detach(f, of)
 		f.run(ctx, c.db.ctx, out)
 	})
 	return out
 }
 
-func (c *Collection[T]) attach(f *feed[T]) {
+func (c *Collection[T]) attach(f *feed[T], of *indexValue) {
 	c.db.mu.Lock()
 	defer c.db.mu.Unlock()
-	for _, chunk := range c.all.chunks {
-		for _, r := range chunk {
-			f.push(r.id, nil, r, r.rev)
-		}
+	from := &c.all
+	if of != nil {
+		from = c.index[of.name][of.value]
 	}
+	from.each(func(r *rec[T]) { f.push(r.id, nil, r, r.rev) })
 	f.mu.Lock()
 	f.wait[""] = &Event[T]{Type: Synced, Rev: c.db.applied}
 	f.queue = append(f.queue, "")
 	f.mu.Unlock()
 	f.signal()
-	c.feeds[f] = struct{}{}
+	if of == nil {
+		c.feeds[f] = struct{}{}
+		return
+	}
+	if c.keyed[*of] == nil {
+		c.keyed[*of] = map[*feed[T]]struct{}{}
+	}
+	c.keyed[*of][f] = struct{}{}
 }
 
-func (c *Collection[T]) detach(f *feed[T]) {
+func (c *Collection[T]) detach(f *feed[T], of *indexValue) {
 	c.db.mu.Lock()
 	defer c.db.mu.Unlock()
-	delete(c.feeds, f)
+	if of == nil {
+		delete(c.feeds, f)
+		return
+	}
+	if delete(c.keyed[*of], f); len(c.keyed[*of]) == 0 {
+		delete(c.keyed, *of)
+	}
+}
+
+// pushKeyed tells the readers of the values that a record had or has. db.mu is held.
+func (c *Collection[T]) pushKeyed(id string, old, now *rec[T], rev int64) {
+	if len(c.keyed) == 0 {
+		return
+	}
+	for name, fn := range c.s.Index {
+		had, has := values(fn, old), values(fn, now)
+		for _, v := range had {
+			if !slices.Contains(has, v) {
+				for f := range c.keyed[indexValue{name, v}] {
+					f.push(id, old, nil, rev)
+				}
+			}
+		}
+		for _, v := range has {
+			was := old
+			if !slices.Contains(had, v) {
+				was = nil
+			}
+			for f := range c.keyed[indexValue{name, v}] {
+				f.push(id, was, now, rev)
+			}
+		}
+	}
+}
+
+// NotifyOf gives a channel that is readable whenever the record changed since it
+// was last read, and once at the start. It falls silent when ctx ends, and costs
+// nothing when other records change.
+func (c *Collection[T]) NotifyOf(ctx context.Context, id string) <-chan struct{} {
+	ch := make(chan struct{}, 1)
+	fire(ch)
+	c.db.mu.Lock()
+	defer c.db.mu.Unlock()
+	if c.eyes[id] == nil {
+		c.eyes[id] = map[chan struct{}]struct{}{}
+	}
+	c.eyes[id][ch] = struct{}{}
+	context.AfterFunc(ctx, func() {
+		c.db.mu.Lock()
+		defer c.db.mu.Unlock()
+		if delete(c.eyes[id], ch); len(c.eyes[id]) == 0 {
+			delete(c.eyes, id)
+		}
+	})
+	return ch
 }
 
 func (f *feed[T]) run(ctx, dbctx context.Context, out chan<- Event[T]) {
@@ -170,12 +247,7 @@ func (s *signal) wants(kind string) bool {
 	return false
 }
 
-func (s *signal) fire() {
-	select {
-	case s.ch <- struct{}{}:
-	default:
-	}
-}
+func (s *signal) fire() { fire(s.ch) }
 
 // Notify gives a channel that is readable whenever something changed since it was
 // last read, and once at the start: for reconcilers, which look at everything

@@ -39,6 +39,8 @@ func Run(t *testing.T, open Open) {
 		"Atomic":       testAtomic,
 		"Feed":         testFeed,
 		"Notify":       testNotify,
+		"FeedBy":       testFeedBy,
+		"NotifyOf":     testNotifyOf,
 		"Reload":       testReload,
 		"Ledger":       testLedger,
 		"Savepoints":   testSavepoints,
