@@ -39,6 +39,9 @@ func (s *Service) chooseHosts(ctx context.Context, v *Server, need Resources, mo
 	if len(out) == 0 {
 		return nil, errs.New(errs.NoCapacity, "%s Filter results: %s", errNoHost.Error(), strings.Join(said, ", "))
 	}
+	if kept := s.keepers(ctx, v); len(kept) > 0 { // volumes are nearest where they are kept
+		slices.SortStableFunc(out, func(a, b string) int { return kept[b] - kept[a] })
+	}
 	switch g, err := s.groups.Get(v.GroupID); {
 	case err != nil:
 	case g.Policy == servergroup.SoftAffinity:
@@ -47,6 +50,21 @@ func (s *Service) chooseHosts(ctx context.Context, v *Server, need Resources, mo
 		slices.SortStableFunc(out, func(a, b string) int { return members[a] - members[b] })
 	}
 	return out, nil
+}
+
+// keepers counts the server's volumes on the hosts that keep them.
+func (s *Service) keepers(ctx context.Context, v *Server) map[string]int {
+	n := map[string]int{}
+	for i := range v.Devices {
+		d := &v.Devices[i]
+		if d.VolumeID == "" || s.Volumes == nil {
+			continue
+		}
+		if vol, err := s.Volumes.Volume(ctx, ownerOf(v, d), d.VolumeID); err == nil && vol.Node != "" {
+			n[vol.Node]++
+		}
+	}
+	return n
 }
 
 // rush is the memory that was chosen on hosts and not claimed yet, in MiB, so that

@@ -27,6 +27,9 @@ type Upstream interface {
 	// Instances and Networks are node.Control's.
 	Instances(ctx context.Context) <-chan node.InstanceEvent
 	Networks(ctx context.Context) <-chan nodeapi.NetState
+	// Exports and ReportExports are node.ExportControl's.
+	Exports(ctx context.Context) <-chan []nodeapi.Export
+	ReportExports(ctx context.Context, list []nodeapi.ExportStatus) error
 	Report(ctx context.Context, s nodeapi.InstanceStatus) error
 	ReportPorts(ctx context.Context, ports []nodeapi.PortStatus) error
 	ReportNode(ctx context.Context, n nodeapi.NodeInfo) error
@@ -49,7 +52,10 @@ type Client struct {
 	locks  sync.Map // of images under way, by id
 }
 
-var _ node.Control = (*Client)(nil)
+var (
+	_ node.Control       = (*Client)(nil)
+	_ node.ExportControl = (*Client)(nil)
+)
 
 // Dial makes the agent's end. conf presents the node's certificate and trusts the
 // cluster's authority; images is where downloaded images are kept.
@@ -168,11 +174,21 @@ func changes(e node.InstanceEvent, known map[string]bool, seen *map[string]bool)
 
 // Networks implements node.Control.
 func (c *Client) Networks(ctx context.Context) <-chan nodeapi.NetState {
-	out := make(chan nodeapi.NetState)
+	return states[nodeapi.NetState](ctx, c, "following the state of networks", "Networks")
+}
+
+// Exports implements node.ExportControl.
+func (c *Client) Exports(ctx context.Context) <-chan []nodeapi.Export {
+	return states[[]nodeapi.Export](ctx, c, "following which volumes others reach", "Exports")
+}
+
+// states follows something that each message tells as a whole.
+func states[T any](ctx context.Context, c *Client, what, method string) <-chan T {
+	out := make(chan T)
 	go func() {
 		defer close(out)
-		c.again(ctx, "following the state of networks", func() error {
-			return follow(ctx, c.stub, "Networks", func(s nodeapi.NetState) bool {
+		c.again(ctx, what, func() error {
+			return follow(ctx, c.stub, method, func(s T) bool {
 				select {
 				case out <- s:
 					return true
@@ -205,6 +221,11 @@ func (c *Client) ReportPorts(ctx context.Context, ports []nodeapi.PortStatus) er
 // ReportNode implements node.Control.
 func (c *Client) ReportNode(ctx context.Context, n nodeapi.NodeInfo) error {
 	return c.stub.call(ctx, nil, "ReportNode", n)
+}
+
+// ReportExports implements node.ExportControl.
+func (c *Client) ReportExports(ctx context.Context, list []nodeapi.ExportStatus) error {
+	return c.stub.call(ctx, nil, "ReportExports", list)
 }
 
 // ReportPassword implements node.Control.
