@@ -101,6 +101,16 @@ func (s *Service) stayPut(ctx context.Context, id string) error {
 	return ctx.Err()
 }
 
+// volumesThere refuses to take a server from a host that is down when its volumes are down with it.
+func (s *Service) volumesThere(ctx context.Context, v *Server) error {
+	for node := range s.keepers(ctx, v) {
+		if _, err := s.Nodes.Conn(node); err != nil {
+			return errs.New(errs.Unavailable, "a volume of the server is kept on node %s: %w", node, err)
+		}
+	}
+	return nil
+}
+
 // reachDisks has the Instance's disks be reached as the server's devices are now.
 func reachDisks(v *Server, i *nodeapi.Instance) {
 	i.Disks = slices.Clone(i.Disks)

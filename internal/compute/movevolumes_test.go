@@ -3,9 +3,11 @@ package compute
 import (
 	"context"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/strata-cloud/strata/internal/compute/migration"
+	"github.com/strata-cloud/strata/internal/errs"
 	"github.com/strata-cloud/strata/internal/saga"
 	"github.com/strata-cloud/strata/internal/saga/sagatest"
 	"github.com/strata-cloud/strata/internal/store"
@@ -78,6 +80,32 @@ func TestSagaEvacuateWithVolume(t *testing.T) {
 				}
 			}}
 	})
+}
+
+// A server whose volume is lost with its host cannot be anywhere else.
+func TestEvacuateWithoutItsVolume(t *testing.T) {
+	w := newWorld(t, saga.Options{}, "node-1", "node-2")
+	v, d := w.withVolume(t, true)
+	w.vols.volumes[d.VolumeID].Node = v.Host
+	ctx := t.Context()
+	if err := w.svc.volumesThere(ctx, v); err != nil {
+		t.Error(err)
+	}
+	w.die(v.Host)
+	args := evacuateArgs{Migration: "evacuation"}
+	err := w.db.Txn(ctx, func(tx *store.Tx) error {
+		return w.svc.moves.Begin(tx, migration.Migration{ID: args.Migration, Server: v.ID, Kind: migration.Evacuation, Status: migration.Accepted, Source: v.Host})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	j := &job{Server: v.ID, Args: []byte(`{"migration":"evacuation"}`)}
+	if err := w.svc.evacuateClaim(ctx, j); !errs.Is(err, errs.Unavailable) || !strings.Contains(err.Error(), v.Host) {
+		t.Errorf("its volume is away: %v", err)
+	}
+	if hosts := w.vols.reaching(d.ID); !slices.Equal(hosts, []string{v.Host}) || w.place.held[v.ID].host != v.Host {
+		t.Errorf("its volume is reached by %v, its claim is on %s", hosts, w.place.held[v.ID].host)
+	}
 }
 
 // A cold migration and its revert take the volume along.

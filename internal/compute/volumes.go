@@ -44,7 +44,7 @@ type Volumes interface {
 // Volume is what compute sees of a volume.
 type Volume struct {
 	ID, Name, ProjectID, Status, Zone, Type string
-	Node                                    string // that keeps it; "": not placed yet
+	Node                                    string // that alone has its content; "": none has
 	SizeGiB                                 int
 	Bootable, Multiattach, ReadOnly         bool
 	// Image is what the volume knows of the image it was made from: image_id,

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -48,12 +49,12 @@ func (c *exportControl) ReportExports(_ context.Context, list []nodeapi.ExportSt
 	return nil
 }
 
-// keeper is a node that exports, until stop.
-func (w *storageWorld) keeper() (c *exportControl, stop func()) {
+// keeper is a node that exports at the address, until stop.
+func (w *storageWorld) keeper(addr string) (c *exportControl, stop func()) {
 	w.Helper()
 	w.restart()
 	c = &exportControl{wanted: make(chan []nodeapi.Export)}
-	w.s.Node, w.s.Addr, w.s.Control = "a", "127.0.0.1", c
+	w.s.Node, w.s.Addr, w.s.Control = "a", addr, c
 	ctx, cancel := context.WithCancel(w.Context())
 	done := make(chan struct{})
 	s := w.s
@@ -115,7 +116,7 @@ func TestExportFromUnderAMachine(t *testing.T) {
 			ctx := t.Context()
 			v := w.volume(1, key)
 			w.fill(v.VolumeRef, 1)
-			c, stop := w.keeper()
+			c, stop := w.keeper("127.0.0.1")
 			src := nodeapi.VolumeSource{VolumeRef: v.VolumeRef, Node: "a"}
 			machine, dir := w.start(src)
 			remote := w.let(c, v, "one")
@@ -157,7 +158,7 @@ func TestExportFromUnderAMachine(t *testing.T) {
 				t.Fatalf("daemons %v", daemon)
 			}
 			w.must(syscall.Kill(daemon[0], syscall.SIGKILL))
-			c, stop = w.keeper()
+			c, stop = w.keeper("127.0.0.1")
 			defer stop()
 			if again := w.let(c, v, "one"); again.Addr != remote.Addr {
 				t.Errorf("exported at %s, before at %s", again.Addr, remote.Addr)
@@ -181,6 +182,74 @@ func TestExportFromUnderAMachine(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestExportOfSharedVolume has machines that share a volume by a socket change over
+// to the address that another host reaches, and new ones join there.
+func TestExportOfSharedVolume(t *testing.T) {
+	w := newStorageWorld(t)
+	ctx := t.Context()
+	v := w.volume(1, "")
+	w.fill(v.VolumeRef, 3)
+	c, stop := w.keeper("127.0.0.1")
+	defer stop()
+	src := nodeapi.VolumeSource{VolumeRef: v.VolumeRef, Node: "a", Shared: true}
+	dirs := map[string]string{}
+	for range 2 {
+		machine, dir := w.start(src)
+		dirs[machine] = dir
+	}
+	remote := w.let(c, v, "one", "two")
+	machine, dir := w.start(src)
+	dirs[machine] = dir
+	for m := range dirs {
+		spec, err := w.machines.Spec(m)
+		w.must(err)
+		if d := spec.Disks[0]; d.NBD == nil || d.NBD.Socket != "" || !d.Shared || net.JoinHostPort(d.NBD.Host, d.NBD.Port) != remote.Addr {
+			t.Errorf("a machine has %+v of %+v", d.NBD, d)
+		}
+	}
+	w.let(c, v, "one")
+	w.let(c, v)
+	w.must(w.s.ExtendVolume(ctx, v.VolumeRef, 2)) // all of them can be talked to
+	if got := w.content(v.VolumeRef, ""); got != 3 {
+		t.Errorf("the volume has %d", got)
+	}
+	for m, dir := range dirs {
+		w.must(w.machines.Stop(ctx, m, 0))
+		w.must(w.s.Detach(ctx, dir, src))
+	}
+	if left := w.s.Exports.PIDs(v.ID); len(left) > 0 {
+		t.Errorf("daemons %v are left", left)
+	}
+	w.must(w.s.DeleteVolume(ctx, v.VolumeRef))
+}
+
+// TestExportThatFails keeps the guest running with its disk as before.
+func TestExportThatFails(t *testing.T) {
+	w := newStorageWorld(t)
+	v := w.volume(1, "")
+	c, stop := w.keeper("192.0.2.1") // which is not here
+	defer stop()
+	machine, _ := w.start(nodeapi.VolumeSource{VolumeRef: v.VolumeRef, Node: "a"})
+	c.wanted <- []nodeapi.Export{{VolumeRef: v.VolumeRef, Clients: []nodeapi.ExportClient{{User: "one", PSK: []byte("a key of 16 byte")}}}}
+	w.must(wait.Until(t.Context(), "a fault", 10*time.Millisecond, func(context.Context) (bool, error) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return len(c.last) == 1 && c.last[0].Fault != "" && len(c.last[0].Users) == 0, nil
+	}))
+	c.wanted <- nil
+	w.must(wait.Until(t.Context(), "the end of it", 10*time.Millisecond, func(context.Context) (bool, error) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return len(c.last) == 0, nil
+	}))
+	spec, err := w.machines.Spec(machine)
+	w.must(err)
+	if power, err := w.machines.State(machine); err != nil || power != nodeapi.PowerRunning || spec.Disks[0].File == "" || w.machines.Swapping(machine) != "" {
+		t.Errorf("the machine is %s with %+v, %v", power, spec.Disks[0], err)
+	}
+	w.must(w.s.ExtendVolume(t.Context(), v.VolumeRef, 2))
 }
 
 func must[T any](v T, err error) T {

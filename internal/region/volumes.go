@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 
+	"github.com/strata-cloud/strata/internal/blockdev/local"
 	"github.com/strata-cloud/strata/internal/compute"
 	"github.com/strata-cloud/strata/internal/image"
 	"github.com/strata-cloud/strata/internal/nodeapi"
@@ -75,7 +76,10 @@ func (s volumesForCompute) Volume(_ context.Context, c *policy.Credentials, id s
 
 func (s volumesForCompute) forCompute(v *block.Volume) *compute.Volume {
 	out := &compute.Volume{ID: v.ID, ProjectID: v.ProjectID, Status: string(v.Status), Zone: v.AZ, Type: s.Types.Name(v.TypeID), SizeGiB: v.SizeGiB,
-		Bootable: v.Bootable, Multiattach: v.Multiattach, ReadOnly: v.ReadOnly != nil && *v.ReadOnly, Image: v.ImageMetadata, Node: v.Node}
+		Bootable: v.Bootable, Multiattach: v.Multiattach, ReadOnly: v.ReadOnly != nil && *v.ReadOnly, Image: v.ImageMetadata}
+	if v.Driver == local.Name { // others are near every node
+		out.Node = v.Node
+	}
 	if v.Name != nil {
 		out.Name = *v.Name
 	}

@@ -12,33 +12,34 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/strata-cloud/strata/internal/blockdev/qemu"
 )
 
 // hasStrangers tells whether more connections come from some address than there
-// are users there. When that cannot be found out, it may be so.
-func (e *export) hasStrangers(users map[string]User) bool {
+// are users there, or unsure, when that cannot be found out.
+func (e *export) hasStrangers(users map[string]User, unsure bool) bool {
 	host, port, err := net.SplitHostPort(e.remote.addr)
 	if err != nil {
-		return true
+		return unsure
 	}
 	own, err := netip.ParseAddr(host)
 	if err != nil {
-		return true
+		return unsure
 	}
 	allowed := map[netip.Addr]int{}
 	for _, u := range users {
 		a, err := netip.ParseAddr(u.Addr)
 		if err != nil {
-			return true
+			return unsure
 		}
 		allowed[a]++
 	}
 	for _, pid := range qemu.Workers(e.dir) {
 		peers, err := peersOf(pid, port)
 		if err != nil {
-			return true
+			return unsure
 		}
 		for _, p := range peers {
 			if allowed[p]--; p != own && allowed[p] < 0 {
@@ -100,8 +101,29 @@ func peerIn(line string, port int) (netip.Addr, bool) {
 	return a.Unmap(), ok
 }
 
-// dropClients ends the export and begins it anew: who has a key connects again.
-func (e *export) dropClients(ctx context.Context) error {
+const (
+	// expelRounds is how often connections are ended that nobody should have: one
+	// that showed its key just before that was taken from it may get through once.
+	expelRounds = 3
+	expelPause  = 100 * time.Millisecond
+)
+
+// expel ends the connections of whoever is no user, or may be none after users
+// became less: the export ends and begins anew, and who has a key connects again.
+func (e *export) expel(ctx context.Context, users map[string]User, less bool) error {
 	u := user{e.dir}
-	return errors.Join(u.disconnect(ctx), serve(context.WithoutCancel(ctx), e.dir))
+	for range expelRounds {
+		if !e.hasStrangers(users, less) {
+			return nil
+		}
+		if err := errors.Join(u.disconnect(ctx), serve(context.WithoutCancel(ctx), e.dir)); err != nil {
+			return err
+		}
+		select {
+		case <-time.After(expelPause):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	return nil
 }

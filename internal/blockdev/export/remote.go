@@ -96,10 +96,7 @@ func (m *Manager) serveAt(ctx context.Context, e *export, host string, users map
 	if err := m.ensure(ctx, e); err != nil {
 		return err
 	}
-	if less && e.hasStrangers(users) {
-		return e.dropClients(ctx)
-	}
-	return nil
+	return e.expel(ctx, users, less) // also what a crash left to be done
 }
 
 // Revoke is Serve without users, for a volume that is served at an address.

@@ -128,9 +128,9 @@ func (s *Service) awaitExport(ctx context.Context, a *block.Attachment, p *block
 
 // awaitClosed waits until the volume's node lets these hosts in no more, whose
 // guests then write no more. A node that is away does so when it is back.
-func (s *Service) awaitClosed(ctx context.Context, a *block.Attachment, gone []block.Peer) {
+func (s *Service) awaitClosed(ctx context.Context, a *block.Attachment, gone []block.Peer) error {
 	if len(gone) == 0 {
-		return
+		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, exportWait)
 	defer cancel()
@@ -139,13 +139,12 @@ func (s *Service) awaitClosed(ctx context.Context, a *block.Attachment, gone []b
 		e, _ := s.exported(a.Keeper, a.VolumeID)
 		in := slices.ContainsFunc(gone, func(p block.Peer) bool { return slices.Contains(e.Users, p.User) })
 		if _, err := s.Nodes.Conn(a.Keeper); !in || err != nil {
-			return
+			return nil
 		}
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			s.Log.Warn("a node still lets hosts reach a volume", "node", a.Keeper, "volume", a.VolumeID)
-			return
+			return fmt.Errorf("waiting for node %s to shut other hosts out of volume %s: %w", a.Keeper, a.VolumeID, context.Cause(ctx))
 		}
 	}
 }
@@ -163,10 +162,13 @@ func (s *Service) shut(ctx context.Context, id string) error {
 		_, err = s.Attachments.TxUpdate(tx, id, func(a *block.Attachment) error { a.Keeper, a.Peers = "", nil; return nil })
 		return err
 	})
-	if err == nil && before != nil {
-		s.awaitClosed(ctx, before, peers)
+	if err != nil || before == nil {
+		return err
 	}
-	return err
+	if err := s.awaitClosed(ctx, before, peers); err != nil && ctx.Err() == nil {
+		s.Log.Warn("a volume is released that other hosts may still reach", "volume", before.VolumeID, "err", err)
+	}
+	return ctx.Err()
 }
 
 // Exports is what a node is to export, in order.

@@ -123,8 +123,7 @@ func (s *Service) Connect(ctx context.Context, id, host, device, mode string, co
 	if err != nil {
 		return nil, err
 	}
-	s.awaitClosed(ctx, &before, without(before.Peers, out.Peers))
-	return out, nil
+	return out, s.awaitClosed(ctx, &before, without(before.Peers, out.Peers))
 }
 
 func bind(v *block.Volume, a *block.Attachment, host, device, mode string, connector map[string]any) error {
