@@ -113,7 +113,6 @@ type session struct {
 	*world
 	cmd *exec.Cmd
 	in  *os.File
-	out *bytes.Buffer
 	n   int
 }
 
