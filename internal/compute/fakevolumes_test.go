@@ -24,6 +24,7 @@ type fakeVolumes struct {
 type fakeClaim struct {
 	NewAttachment
 	state string
+	hosts []string // that reach the volume
 }
 
 func newVolumes() *fakeVolumes {
@@ -123,7 +124,7 @@ func (f *fakeVolumes) Reserve(_ context.Context, _ *policy.Credentials, a NewAtt
 		return errs.Invalidf("volume %s is %s", v.ID, v.Status)
 	}
 	v.Status = "reserved"
-	f.claims[a.ID] = &fakeClaim{a, "reserved"}
+	f.claims[a.ID] = &fakeClaim{NewAttachment: a, state: "reserved"}
 	return nil
 }
 
@@ -145,7 +146,36 @@ func (f *fakeVolumes) Connect(_ context.Context, id, host, _ string) (*nodeapi.V
 	if c == nil {
 		return nil, nil, errs.NotFoundf("no attachment %s", id)
 	}
-	return &nodeapi.VolumeSource{VolumeRef: nodeapi.VolumeRef{ID: c.VolumeID, Driver: "local"}, Node: host}, nil, nil
+	c.hosts = []string{host}
+	return f.source(c, host), nil, nil
+}
+
+// source is a volume of the node "keeper", which others than itself reach.
+func (f *fakeVolumes) source(c *fakeClaim, host string) *nodeapi.VolumeSource {
+	return &nodeapi.VolumeSource{VolumeRef: nodeapi.VolumeRef{ID: c.VolumeID, Driver: "local"}, Node: "keeper", Remote: &nodeapi.Remote{Addr: "192.0.2.1:21000", User: host, PSK: []byte(host)}}
+}
+
+func (f *fakeVolumes) Admit(_ context.Context, id, host string) (*nodeapi.VolumeSource, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	c := f.claims[id]
+	if c == nil {
+		return nil, errs.NotFoundf("no attachment %s", id)
+	}
+	if !slices.Contains(c.hosts, host) {
+		c.hosts = append(c.hosts, host)
+	}
+	return f.source(c, host), nil
+}
+
+// reaching lists the hosts that reach a volume by a claim.
+func (f *fakeVolumes) reaching(id string) []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if c := f.claims[id]; c != nil {
+		return c.hosts
+	}
+	return nil
 }
 
 func (f *fakeVolumes) Complete(_ context.Context, id string) error {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/strata-cloud/strata/internal/compute/wire"
@@ -50,11 +51,76 @@ func (s *Service) send(ctx context.Context, from nodes.Mover, inst *nodeapi.Inst
 	}
 	will := *inst
 	will.Node, will.Kept = to, nil
+	if will.Disks, err = s.admit(ctx, inst, to); err != nil {
+		return err
+	}
 	target, err := dest.ReceiveMove(ctx, will, live)
 	if err != nil {
 		return fmt.Errorf("node %s makes no room for the server: %w", to, err)
 	}
 	return from.SendMove(ctx, inst.ID, *target, live)
+}
+
+// admit lets the host to which the server moves reach its volumes, and gives the
+// disks as that has them.
+func (s *Service) admit(ctx context.Context, inst *nodeapi.Instance, to string) ([]nodeapi.Disk, error) {
+	v, err := s.servers.Get(inst.ID)
+	if err != nil {
+		return nil, err
+	}
+	disks := slices.Clone(inst.Disks)
+	for i := range disks {
+		if disks[i].Volume == nil {
+			continue
+		}
+		d := v.device(disks[i].Volume.ID)
+		if d == nil {
+			return nil, errs.Conflictf("the server has volume %s no more", disks[i].Volume.ID)
+		}
+		if disks[i].Volume, err = s.Volumes.Admit(ctx, d.ID, to); err != nil {
+			return nil, err
+		}
+	}
+	return disks, nil
+}
+
+// stayPut has no other host than the server's own reach its volumes, when it does
+// not move after all. A volume's node that is away learns of it later.
+func (s *Service) stayPut(ctx context.Context, id string) error {
+	v, err := s.servers.Get(id)
+	if errs.Is(err, errs.NotFound) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	for _, d := range v.volumes() {
+		if err := s.connect(ctx, v, &d); err != nil {
+			s.Log.Warn("a volume is not settled after a move that was not to be", "server", v.ID, "volume", d.VolumeID, "err", err)
+		}
+	}
+	return ctx.Err()
+}
+
+// volumesThere refuses to take a server from a host that is down when its volumes are down with it.
+func (s *Service) volumesThere(ctx context.Context, v *Server) error {
+	for node := range s.keepers(ctx, v) {
+		if _, err := s.Nodes.Conn(node); err != nil {
+			return errs.New(errs.Unavailable, "a volume of the server is kept on node %s: %w", node, err)
+		}
+	}
+	return nil
+}
+
+// reachDisks has the Instance's disks be reached as the server's devices are now.
+func reachDisks(v *Server, i *nodeapi.Instance) {
+	i.Disks = slices.Clone(i.Disks)
+	for n := range i.Disks {
+		if src := i.Disks[n].Volume; src != nil {
+			if d := v.device(src.ID); d != nil && d.Source != nil {
+				i.Disks[n].Volume = d.Source
+			}
+		}
+	}
 }
 
 // followMove looks at the progress until the move has ended. A node that does not
@@ -113,6 +179,7 @@ func (s *Service) arrive(ctx context.Context, id, to string, change func(*Server
 		}
 		gen, err = s.orderTx(tx, id, func(v *Server, i *nodeapi.Instance) error {
 			i.Node, i.Kept = to, nil
+			reachDisks(v, i)
 			return change(v, i)
 		})
 		return err
@@ -148,6 +215,14 @@ func (s *Service) bindTo(ctx context.Context, v *Server, host string) error {
 // first, which stops the move. When it is away the receiving one decides: without
 // it nothing can end elsewhere.
 func (s *Service) endTransfer(ctx context.Context, id, to string) (moved bool, err error) {
+	moved, err = s.endSending(ctx, id, to)
+	if err == nil && !moved {
+		err = s.stayPut(ctx, id)
+	}
+	return moved, err
+}
+
+func (s *Service) endSending(ctx context.Context, id, to string) (moved bool, err error) {
 	inst, err := s.Nodes.Instances.Get(id)
 	if errs.Is(err, errs.NotFound) {
 		return false, nil

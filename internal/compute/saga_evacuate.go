@@ -55,6 +55,9 @@ func (s *Service) evacuateClaim(ctx context.Context, j *job) error {
 	if err != nil || m.Status != migration.Accepted {
 		return err
 	}
+	if err := s.volumesThere(ctx, v); err != nil {
+		return err
+	}
 	s.placing.Lock()
 	defer s.placing.Unlock()
 	hosts, err := s.liveHosts(ctx, v, liveArgs{Host: args.Host, Force: args.Force})

@@ -72,7 +72,9 @@ func (s *Service) secure(ctx context.Context, v *Server, d *Device) error {
 	}
 	c := ownerOf(v, d)
 	if d.New != nil && d.State == "" {
-		if _, err := s.Volumes.EnsureVolume(ctx, c, *d.New); err != nil {
+		wanted := *d.New
+		wanted.Near = v.Host
+		if _, err := s.Volumes.EnsureVolume(ctx, c, wanted); err != nil {
 			return err
 		}
 		wait, cancel := context.WithTimeout(ctx, s.BootTimeout)

@@ -39,12 +39,16 @@ func (s *Service) bestHosts(ctx context.Context, v *Server, need Resources, most
 	filters := append(more, s.hostFilters(v, members)...)
 	g, err := s.groups.Get(v.GroupID)
 	soft := err == nil && (g.Policy == servergroup.SoftAffinity || g.Policy == servergroup.SoftAntiAffinity)
-	if soft {
-		most = math.MaxInt
+	kept := s.keepers(ctx, v)
+	if soft || len(kept) > 0 {
+		most = math.MaxInt // the best are not the first
 	}
 	out, left := passing(found, filters, most)
 	if len(out) == 0 {
 		return nil, errs.New(errs.NoCapacity, "%s Filter results: %s", errNoHost.Error(), filterResults(filters, left))
+	}
+	if len(kept) > 0 { // volumes are nearest where they are kept
+		slices.SortStableFunc(out, func(a, b string) int { return kept[b] - kept[a] })
 	}
 	if soft {
 		slices.SortStableFunc(out, func(a, b string) int {
@@ -89,6 +93,21 @@ func filterResults(filters []hostFilter, left []int) string {
 		}
 	}
 	return strings.Join(said, ", ")
+}
+
+// keepers counts the server's volumes on the hosts that keep them.
+func (s *Service) keepers(ctx context.Context, v *Server) map[string]int {
+	n := map[string]int{}
+	for i := range v.Devices {
+		d := &v.Devices[i]
+		if d.VolumeID == "" || s.Volumes == nil {
+			continue
+		}
+		if vol, err := s.Volumes.Volume(ctx, ownerOf(v, d), d.VolumeID); err == nil && vol.Node != "" {
+			n[vol.Node]++
+		}
+	}
+	return n
 }
 
 // rush is the memory that was chosen on hosts and not claimed yet, in MiB, so that

@@ -27,6 +27,9 @@ type Volumes interface {
 	// Reserve claims a volume for a server by an attachment: Conflict or Invalid
 	// when its state forbids it. From now on nobody else can take or delete it.
 	Reserve(ctx context.Context, c *policy.Credentials, a NewAttachment) error
+	// Admit lets another host reach the volume too, to which the server is about to
+	// move, and tells how. Connect ends that for every host but its own.
+	Admit(ctx context.Context, attachment, host string) (*nodeapi.VolumeSource, error)
 	// Connect binds the attachment to the host that will use it and tells how.
 	Connect(ctx context.Context, attachment, host, device string) (*nodeapi.VolumeSource, *nodeapi.IOLimits, error)
 	// Complete says that the server has the volume: it is in use.
@@ -41,6 +44,7 @@ type Volumes interface {
 // Volume is what compute sees of a volume.
 type Volume struct {
 	ID, Name, ProjectID, Status, Zone, Type string
+	Node                                    string // that alone has its content; "": none has
 	SizeGiB                                 int
 	Bootable, Multiattach, ReadOnly         bool
 	// Image is what the volume knows of the image it was made from: image_id,
@@ -59,6 +63,7 @@ type VolumeSnapshot struct {
 type NewVolume struct {
 	ID, Name, Image, Snapshot, Type, Zone string
 	SizeGiB                               int
+	Near                                  string // host to be kept on, if it has room
 }
 
 // NewSnapshot is a snapshot that an image of a server is made of.

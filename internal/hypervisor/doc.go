@@ -21,6 +21,10 @@
 // that a crash of ours cut in half is ended unless its guest runs, so that its
 // disks are as they were.
 //
+// A running machine's disk can be closed and opened in another way (SwapDisk). The
+// guest stands still meanwhile, and nothing continues it before the disk is open: a
+// driver that finds such a machine after a crash leaves that to its caller.
+//
 // A machine moves to another host (Receive there, Send here) with its own disks and,
 // when it runs, its memory. The sending host decides: from the moment in which its
 // state.json says done the machine is the other's, and before it never was. The

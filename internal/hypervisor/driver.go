@@ -56,6 +56,13 @@ type Driver interface {
 	UnplugDisk(ctx context.Context, id, diskID string) error
 	PlugNIC(ctx context.Context, id string, n NIC, tap *os.File) error
 	UnplugNIC(ctx context.Context, id, nicID string) error
+	// SwapDisk has a running machine reach a disk's content in another way: its guest
+	// stands still from when the disk is closed, before open is called, until it is
+	// open as that says. Without success it is opened as before; if not even that
+	// works, or in a crash, the guest stands still, Swapping names the disk, and
+	// SwapDisk is to be repeated. Without open it is opened as before.
+	SwapDisk(ctx context.Context, id, diskID string, open func(context.Context) (Disk, error)) error
+	Swapping(id string) string
 	// ResizeDisk makes a disk of a running machine at least bytes large; the guest sees it.
 	ResizeDisk(ctx context.Context, id, diskID string, bytes int64) error
 	// SnapshotDisk keeps the content that a running machine's qcow2 disk has at one

@@ -23,6 +23,8 @@ type machineState struct {
 	Suspended bool   `json:"suspended"`         // memory.img is complete
 	Off       bool   `json:"off,omitempty"`     // its guest shut it down, or we ended it
 	Cloning   bool   `json:"cloning,omitempty"` // being read from a template; its guest has not run yet, or just has
+	// Swapping is a disk that is being reached in another way; nil: none is.
+	Swapping *swapping `json:"swapping,omitempty"`
 	// Move is the machine's move to or from another host; what is in memory counts.
 	Move *moveState `json:"move,omitempty"`
 }
@@ -47,6 +49,7 @@ type machine struct {
 	off      bool          // the guest has shut down
 	notify   chan qmpEvent // an operation that waits for events
 	move     *move         // to or from another host; nil: none
+	swapped  string        // disk that is being swapped; "": none
 }
 
 // lock begins an operation; unlock ends it.
@@ -171,6 +174,9 @@ func (m *machine) adopt(ctx context.Context) error {
 	}
 	alive := st.Process.alive()
 	if alive {
+		if st.Swapping != nil {
+			m.setSwapped(st.Swapping.Disk)
+		}
 		if err := m.watch(st.Process, nil); err != nil {
 			return err
 		}
@@ -207,6 +213,8 @@ func (m *machine) settle(ctx context.Context, st machineState) error {
 	}
 	var err error
 	switch {
+	case st.Swapping != nil: // whoever is to open the disk lets it go on
+		return nil
 	case status.Status == "shutdown":
 		if err = m.command(ctx, "system_reset", nil, nil); err == nil {
 			err = m.command(ctx, "cont", nil, nil)
@@ -267,7 +275,7 @@ func (m *machine) ended(cmd *exec.Cmd, exited chan struct{}) {
 	}
 	m.changeState(func(s *machineState) { s.Process, s.Crashed, s.Off = proc{}, why, off })
 	m.mu.Lock()
-	m.exited, m.letGo = nil, nil
+	m.exited, m.letGo, m.swapped = nil, nil, ""
 	m.mu.Unlock()
 	close(exited)
 	m.d.emit(Event{ID: m.id, Power: m.power(), Reason: why})
@@ -302,10 +310,10 @@ func (m *machine) release() {
 
 // event takes an asynchronous message of QEMU; it must not wait.
 func (m *machine) event(e qmpEvent) {
-	moving := m.moveEvent(e)
+	own := m.moveEvent(e) || m.mayGoOn() != nil
 	switch e.Name {
 	case "STOP", "RESUME":
-		if moving {
+		if own {
 			return
 		}
 	}
@@ -355,6 +363,11 @@ func (m *machine) command(ctx context.Context, name string, args, out any) error
 }
 
 func (m *machine) commandFD(ctx context.Context, name string, args, out any, file *os.File) error {
+	if name == "cont" {
+		if err := m.mayGoOn(); err != nil {
+			return err
+		}
+	}
 	m.mu.Lock()
 	mon := m.mon
 	m.mu.Unlock()

@@ -140,9 +140,12 @@ func (m *machine) forgetMove() error {
 	return err
 }
 
-// stays refuses what would run the guest of a machine that is the other host's,
-// or change one that stands still to be copied.
+// stays refuses what would run the guest of a machine that is the other host's, or
+// that has no content of one of its disks, or change one that stands still to be copied.
 func (m *machine) stays() error {
+	if err := m.mayGoOn(); err != nil {
+		return err
+	}
 	mv := m.moving()
 	switch {
 	case mv == nil || mv.Role == MoveIn && mv.Over:

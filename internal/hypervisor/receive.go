@@ -378,7 +378,8 @@ func merge(there, here *Spec) (Spec, error) {
 		if h == nil {
 			return s, errs.Conflictf("disk %s of the machine is not here", d.Name())
 		}
-		d.ID, d.File, d.NBD, d.RBD, d.Format, d.Encrypted, d.Key = h.ID, h.File, h.NBD, h.RBD, h.Format, h.Encrypted, h.Key
+		d.ID = h.ID
+		d.reach(h)
 	}
 	return s, s.Validate()
 }

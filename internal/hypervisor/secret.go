@@ -95,16 +95,17 @@ func (m *machine) removeSecrets() {
 	}
 }
 
-// takeKeys completes the disks of a spec that was read from a file.
+// takeKeys completes the disks of a spec that was read from a file: with their
+// keys, and with where they are by now.
 func (s *Spec) takeKeys(from []Disk) {
 	for i := range from {
-		d := s.disk(from[i].Name())
-		if d == nil {
-			continue
-		}
-		d.Key = from[i].Key
-		if d.NBD != nil && from[i].NBD != nil {
-			d.NBD.PSK = from[i].NBD.PSK
+		if d := s.disk(from[i].Name()); d != nil {
+			d.reach(&from[i])
 		}
 	}
+}
+
+// reach has the disk be where other is; what the guest sees of it stays.
+func (d *Disk) reach(other *Disk) {
+	d.File, d.NBD, d.RBD, d.Format, d.Encrypted, d.Key = other.File, other.NBD, other.RBD, other.Format, other.Encrypted, other.Key
 }

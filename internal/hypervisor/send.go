@@ -39,6 +39,9 @@ func (d *QEMU) Send(ctx context.Context, id string, to Departure) error {
 			}
 			return nil
 		}
+		if err := m.mayGoOn(); err != nil {
+			return err
+		}
 		power := m.power()
 		if power == nodeapi.PowerCrashed {
 			power = nodeapi.PowerStopped

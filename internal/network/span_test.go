@@ -21,7 +21,6 @@ type cluster struct {
 	dead string // the one that is given up
 
 	wires map[string][]string // physical networks by node
-	dead  string              // the one that is given up
 }
 
 func (c *cluster) Hosts() []Host {

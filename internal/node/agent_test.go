@@ -177,12 +177,16 @@ func (h *hands) Remove(_ context.Context, id string) error {
 func (h *hands) Receive(context.Context, hypervisor.Arrival) (*nodeapi.MoveTarget, error) {
 	return nil, errs.New(errs.NotImplemented, "hands move nothing")
 }
-func (h *hands) Send(context.Context, string, hypervisor.Departure) error         { return nil }
-func (h *hands) Move(string) (hypervisor.Move, error)                             { return hypervisor.Move{}, nil }
-func (h *hands) ForceMove(context.Context, string) error                          { return nil }
-func (h *hands) EndMove(context.Context, string) error                            { return nil }
-func (h *hands) Arrive(context.Context, string) error                             { return nil }
-func (h *hands) ConsoleLog(string, int) ([]byte, error)                           { return []byte(h.says), nil }
+func (h *hands) Send(context.Context, string, hypervisor.Departure) error { return nil }
+func (h *hands) Move(string) (hypervisor.Move, error)                     { return hypervisor.Move{}, nil }
+func (h *hands) ForceMove(context.Context, string) error                  { return nil }
+func (h *hands) EndMove(context.Context, string) error                    { return nil }
+func (h *hands) Arrive(context.Context, string) error                     { return nil }
+func (h *hands) ConsoleLog(string, int) ([]byte, error)                   { return []byte(h.says), nil }
+func (h *hands) SwapDisk(context.Context, string, string, func(context.Context) (hypervisor.Disk, error)) error {
+	return nil
+}
+func (h *hands) Swapping(string) string                                           { return "" }
 func (h *hands) ResizeDisk(context.Context, string, string, int64) error          { return nil }
 func (h *hands) SnapshotDisk(context.Context, string, string, string) error       { return nil }
 func (h *hands) DeleteDiskSnapshot(context.Context, string, string, string) error { return nil }

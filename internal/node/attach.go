@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"sync"
 
 	"github.com/strata-cloud/strata/internal/blockdev"
 	"github.com/strata-cloud/strata/internal/blockdev/export"
@@ -19,64 +21,110 @@ import (
 // Attach implements Volumes. The machine's directory is named by its id. It waits
 // for work that is done on the volume, so that the machine finds it free.
 func (s *Storage) Attach(ctx context.Context, dir string, v nodeapi.VolumeSource, readOnly bool) (hypervisor.Disk, error) {
-	d, err := s.driver(v.VolumeRef)
-	if err != nil {
-		return hypervisor.Disk{}, err
-	}
 	defer s.busy.lock(v.ID)()
 	machine := filepath.Base(dir)
 	machines, err := s.attached(v.VolumeRef)
 	if err != nil {
 		return hypervisor.Disk{}, err
 	}
-	for _, m := range machines {
-		if m != machine && !v.Shared {
-			return hypervisor.Disk{}, errs.Conflictf("volume %s is attached to server %s", v.ID, m)
+	machines = slices.DeleteFunc(machines, func(m string) bool { return m == machine })
+	if len(machines) > 0 && !v.Shared {
+		return hypervisor.Disk{}, errs.Conflictf("volume %s is attached to server %s", v.ID, machines[0])
+	}
+	if err := s.mark(v.VolumeRef, machine); err != nil {
+		return hypervisor.Disk{}, err
+	}
+	var disk hypervisor.Disk
+	if s.elsewhere(&v) {
+		disk, err = s.reach(&v)
+	} else {
+		disk, err = s.link(ctx, dir, &v, len(machines) > 0)
+	}
+	if err != nil {
+		return disk, errors.Join(err, s.forget(v.VolumeRef, machine))
+	}
+	disk.ReadOnly = readOnly
+	return disk, nil
+}
+
+// elsewhere tells whether the volume is in the files of another node.
+func (s *Storage) elsewhere(v *nodeapi.VolumeSource) bool {
+	return v.Driver == localdisk.Name && v.Node != "" && s.Node != "" && v.Node != s.Node
+}
+
+// reach says how a volume of another node is opened.
+func (s *Storage) reach(v *nodeapi.VolumeSource) (hypervisor.Disk, error) {
+	if v.Remote == nil {
+		return hypervisor.Disk{}, errs.Conflictf("volume %s is kept on node %s, which does not show it to this one", v.ID, v.Node)
+	}
+	disk, err := remoteDisk(v.Remote)
+	disk.Shared = v.Shared
+	return disk, err
+}
+
+// link gives a machine a volume of this node. One that others use too is reached
+// by way of its export; others are the machines here that have it.
+func (s *Storage) link(ctx context.Context, dir string, v *nodeapi.VolumeSource, others bool) (hypervisor.Disk, error) {
+	d, err := s.driver(v.VolumeRef)
+	if err != nil {
+		return hypervisor.Disk{}, err
+	}
+	if _, served := s.Exports.Reach(v.ID); served {
+		if _, wanted := s.wantedExport(v.ID); wanted || others || len(s.Exports.Users(v.ID)) > 0 {
+			disk, err := s.localDisk(v.ID)
+			disk.Shared = v.Shared
+			return disk, err
 		}
-	}
-	marks := filepath.Join(s.Dir, v.ID)
-	if err := os.MkdirAll(marks, 0o700); err != nil {
-		return hypervisor.Disk{}, err
-	}
-	if err := os.WriteFile(filepath.Join(marks, machine), nil, 0o600); err != nil {
-		return hypervisor.Disk{}, err
+		if err := s.Exports.End(ctx, v.ID); err != nil { // of this very machine, before it was started anew
+			return hypervisor.Disk{}, err
+		}
 	}
 	if v.Shared && v.Driver == localdisk.Name {
-		link, err := s.Exports.Ensure(ctx, d, v.VolumeRef, nil, dir)
-		if err != nil {
-			return hypervisor.Disk{}, errors.Join(err, s.forget(v.VolumeRef, machine))
-		}
-		return hypervisor.Disk{NBD: &hypervisor.NBD{Socket: link, Export: export.Name}, Format: "raw", ReadOnly: readOnly, Shared: true}, nil
+		socket, err := s.Exports.Ensure(ctx, d, v.VolumeRef, dir)
+		return hypervisor.Disk{NBD: &hypervisor.NBD{Socket: socket, Export: export.Name}, Format: "raw", Shared: true}, err
 	}
 	disk, err := d.Link(ctx, v.VolumeRef, dir)
-	if err != nil {
-		return hypervisor.Disk{}, errors.Join(err, s.forget(v.VolumeRef, machine))
-	}
-	out := hypervisor.Disk{File: disk.File, Format: disk.Format, ReadOnly: readOnly, Encrypted: len(v.Key) > 0, Key: v.Key}
+	out := hypervisor.Disk{File: disk.File, Format: disk.Format, Encrypted: len(v.Key) > 0, Key: v.Key}
 	if disk.RBD != nil {
 		out.RBD = &hypervisor.RBD{Pool: disk.RBD.Pool, Image: disk.RBD.Image, Conf: disk.RBD.Conf, User: disk.RBD.User}
 	}
-	return out, nil
+	return out, err
+}
+
+// mark notes that a machine has the volume.
+func (s *Storage) mark(v nodeapi.VolumeRef, machine string) error {
+	marks := filepath.Join(s.Dir, v.ID)
+	if err := os.MkdirAll(marks, 0o700); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(marks, machine), nil, 0o600)
 }
 
 // Detach implements Volumes.
 func (s *Storage) Detach(ctx context.Context, dir string, v nodeapi.VolumeSource) error {
+	defer s.busy.lock(v.ID)()
+	if s.elsewhere(&v) {
+		return s.forget(v.VolumeRef, filepath.Base(dir))
+	}
 	d, err := s.driver(v.VolumeRef)
 	if err != nil {
 		return err
 	}
-	defer s.busy.lock(v.ID)()
 	if err := errors.Join(d.Unlink(ctx, v.VolumeRef, dir), s.Exports.Unlink(v.ID, dir), s.forget(v.VolumeRef, filepath.Base(dir))); err != nil {
 		return err
 	}
 	return s.endExport(ctx, v.VolumeRef)
 }
 
-// endExport ends the volume's export when no machine has it any more.
+// endExport ends the volume's export when no machine has it any more, here or
+// on another host.
 func (s *Storage) endExport(ctx context.Context, v nodeapi.VolumeRef) error {
 	left, err := s.attached(v)
-	if err != nil || len(left) > 0 {
+	if err != nil || len(left) > 0 || len(s.Exports.Users(v.ID)) > 0 {
 		return err
+	}
+	if _, wanted := s.wantedExport(v.ID); wanted {
+		return nil
 	}
 	return s.Exports.End(ctx, v.ID)
 }
@@ -93,16 +141,16 @@ func (s *Storage) adoptExports(ctx context.Context) error {
 			return err
 		}
 		machines, err := s.attached(v)
-		if err == nil && len(machines) == 0 {
-			err = s.Exports.End(ctx, id)
-		}
 		var dirs []string
 		for _, m := range machines {
 			dir, e := s.Machines.Dir(m)
 			dirs, err = append(dirs, dir), errors.Join(err, e)
 		}
-		if err == nil && len(dirs) > 0 {
+		if err == nil {
 			err = s.Exports.Adopt(ctx, s.Drivers[localdisk.Name], v, dirs...)
+		}
+		if err == nil && len(machines) == 0 && len(s.Exports.Users(id)) == 0 {
+			err = s.Exports.End(ctx, id)
 		}
 		if err != nil {
 			return fmt.Errorf("export of volume %s: %w", id, err)
@@ -128,8 +176,18 @@ func (s *Storage) localVolume(ctx context.Context, id string) (nodeapi.VolumeRef
 	return v, nil
 }
 
-// Run keeps the exports up until ctx ends; they outlive it.
-func (s *Storage) Run(ctx context.Context) { s.Exports.Run(ctx) }
+// Run keeps the exports up and true until ctx ends; they outlive it.
+func (s *Storage) Run(ctx context.Context) {
+	var group sync.WaitGroup
+	parts := []func(context.Context){s.Exports.Run}
+	if s.Control != nil {
+		parts = append(parts, s.followExports, s.sendReports, s.loop.Run)
+	}
+	for _, part := range parts {
+		group.Go(func() { part(ctx) })
+	}
+	group.Wait()
+}
 
 // UseBase hands the base of an image to use, which stays in place until use returns.
 func (a *Agent) UseBase(ctx context.Context, image string, use func(blockdev.Base) error) error {
@@ -188,6 +246,21 @@ func (s *Storage) attached(v nodeapi.VolumeRef) ([]string, error) {
 
 // user is who has the volume open; nil: nobody.
 func (s *Storage) user(v nodeapi.VolumeRef) (volumes.User, error) {
+	open, err := s.open(v)
+	if err != nil {
+		return nil, err
+	}
+	if u := s.Exports.User(v.ID); u != nil {
+		return exported{u, open}, nil
+	}
+	if len(open) > 0 {
+		return open[0], nil
+	}
+	return nil, nil
+}
+
+// open lists the running machines that have the volume.
+func (s *Storage) open(v nodeapi.VolumeRef) ([]machineDisk, error) {
 	machines, err := s.attached(v)
 	if err != nil {
 		return nil, err
@@ -211,13 +284,7 @@ func (s *Storage) user(v nodeapi.VolumeRef) (volumes.User, error) {
 			}
 		}
 	}
-	if u := s.Exports.User(v.ID); u != nil {
-		return exported{u, open}, nil
-	}
-	if len(open) > 0 {
-		return open[0], nil
-	}
-	return nil, nil
+	return open, nil
 }
 
 // exported is a volume that machines have open by way of an export.

@@ -68,7 +68,7 @@ func (a *Agent) attach(ctx context.Context, id, dir string, d *nodeapi.Disk) (hy
 		return hypervisor.Disk{}, errs.Invalidf("this node reaches no volumes")
 	}
 	known := *d.Volume
-	known.Key = nil // it is written nowhere
+	known.Key, known.Remote = nil, nil // keys are written nowhere
 	err := a.note(id, func(m *memory) bool {
 		if slices.ContainsFunc(m.Volumes, func(v nodeapi.VolumeSource) bool { return v.ID == known.ID }) {
 			return false

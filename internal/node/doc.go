@@ -21,6 +21,9 @@
 // it is taken over as it is. One that has gone is told nothing of any more, and is
 // removed when it is wanted here no more.
 //
+// Volumes of this node that servers on others use are exported, as a third loop is
+// told; a machine here that has such a volume open changes over to the export.
+//
 // Crash story: QEMU processes, taps, bridges and rules outlive the agent. A new
 // agent adopts what runs, and removes instances that nobody wants any more once it
 // has seen the whole of what is wanted, and among them what was to be a template.

@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 
 	"github.com/strata-cloud/strata/internal/blockdev"
-	localdisk "github.com/strata-cloud/strata/internal/blockdev/local"
 	"github.com/strata-cloud/strata/internal/errs"
 	"github.com/strata-cloud/strata/internal/hypervisor"
 	"github.com/strata-cloud/strata/internal/nodeapi"
@@ -25,11 +24,8 @@ func (a *Agent) movable(inst *nodeapi.Instance) error {
 	}
 	for i := range inst.Disks {
 		d := &inst.Disks[i]
-		switch {
-		case d.CopyFrom != "":
+		if d.CopyFrom != "" {
 			return errs.Conflictf("disk %s of server %s is not made yet", d.Name, inst.ID)
-		case d.Role == roleVolume && d.Volume != nil && d.Volume.Driver == localdisk.Name && (d.Volume.Shared || d.Volume.Node != a.ID):
-			return errs.Conflictf("volume %s is kept on node %s, and no other node reaches it: detach it before server %s is moved", d.Volume.ID, d.Volume.Node, inst.ID)
 		}
 	}
 	return nil

@@ -21,6 +21,7 @@ import (
 	"github.com/strata-cloud/strata/internal/errs"
 	"github.com/strata-cloud/strata/internal/hypervisor"
 	"github.com/strata-cloud/strata/internal/nodeapi"
+	"github.com/strata-cloud/strata/internal/reconcile"
 )
 
 // StorageOptions configure a node's volumes.
@@ -34,12 +35,16 @@ type StorageOptions struct {
 	// Dir keeps which machines have which volumes.
 	Dir string
 	Log *slog.Logger
+	// Node is this node's name and Addr where other hosts reach it. Control says
+	// which volumes they are to reach; nil: none.
+	Node, Addr string
+	Control    ExportControl
 }
 
 // Storage is this node's volumes.
 //
 // Who has a volume open does the work on it: nobody, or the machine that it is
-// attached to, or the export that several machines use. Work on one volume is done one after the other; reading a frozen
+// attached to, or the export that several machines or other hosts use. Work on one volume is done one after the other; reading a frozen
 // view of it (to copy, upload or back it up) hinders nobody, since the view is a
 // snapshot of its own, which is removed afterwards or, after a crash, when the
 // volume is next worked on.
@@ -50,6 +55,11 @@ type Storage struct {
 	mu    sync.Mutex
 	views map[string]int // frozen views in use, by volume
 	swept map[string]bool
+
+	exports map[string]nodeapi.Export       // wanted
+	reports map[string]nodeapi.ExportStatus // reached
+	loop    *reconcile.Loop
+	report  chan struct{}
 }
 
 // NewStorage opens a node's volumes.
@@ -57,7 +67,8 @@ func NewStorage(ctx context.Context, o StorageOptions) (*Storage, error) {
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("making the directory of attachments: %w", err)
 	}
-	s := &Storage{StorageOptions: o, views: map[string]int{}, swept: map[string]bool{}}
+	s := &Storage{StorageOptions: o, views: map[string]int{}, swept: map[string]bool{}, reports: map[string]nodeapi.ExportStatus{}, report: make(chan struct{}, 1)}
+	s.loop = reconcile.New("export", o.Log, s.reconcileExport)
 	return s, s.adoptExports(ctx)
 }
 

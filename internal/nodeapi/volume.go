@@ -31,6 +31,43 @@ type VolumeSource struct {
 	VolumeRef
 	Node   string `json:"node"`   // that keeps the volume
 	Shared bool   `json:"shared"` // several servers may have it open
+	// Remote is how another node than Node reaches it, which needs no Key.
+	Remote *Remote `json:"remote,omitempty"`
+}
+
+// Remote is a volume's export as one host may use it.
+type Remote struct {
+	Addr string `json:"addr"` // host:port of an NBD server
+	// User and PSK are the pre-shared key of TLS. It is never logged and never shown.
+	User string `json:"user"`
+	PSK  []byte `json:"psk"`
+}
+
+// Export is a volume that its node shows to other hosts.
+type Export struct {
+	VolumeRef
+	Clients []ExportClient `json:"clients"`
+}
+
+// ExportClient is a host that may use an export.
+type ExportClient struct {
+	User string `json:"user"`
+	PSK  []byte `json:"psk"`
+	Addr string `json:"addr"` // of the host; "": not known
+}
+
+// ExportReport is what a node exports, as a whole. The node's agent is its only writer.
+type ExportReport struct {
+	Node    string         `json:"node"`
+	Exports []ExportStatus `json:"exports"`
+}
+
+// ExportStatus is one volume of a report.
+type ExportStatus struct {
+	Volume string   `json:"volume"`
+	Addr   string   `json:"addr"`            // host:port
+	Users  []string `json:"users"`           // who are let in
+	Fault  string   `json:"fault,omitempty"` // why it is not as wanted
 }
 
 // IOLimits bound a disk's traffic; 0: no limit. The burst values may be used for

@@ -30,6 +30,9 @@ type Upstream interface {
 	Networks(ctx context.Context) <-chan nodeapi.NetState
 	// NetChanges is Networks by what changes: the first is whole.
 	NetChanges(ctx context.Context) <-chan nodeapi.NetChange
+	// Exports and ReportExports are node.ExportControl's.
+	Exports(ctx context.Context) <-chan []nodeapi.Export
+	ReportExports(ctx context.Context, list []nodeapi.ExportStatus) error
 	Report(ctx context.Context, s nodeapi.InstanceStatus) error
 	ReportPorts(ctx context.Context, ports []nodeapi.PortStatus) error
 	ReportNode(ctx context.Context, n nodeapi.NodeInfo) error
@@ -53,7 +56,10 @@ type Client struct {
 	locks  sync.Map // of images under way, by id
 }
 
-var _ node.Control = (*Client)(nil)
+var (
+	_ node.Control       = (*Client)(nil)
+	_ node.ExportControl = (*Client)(nil)
+)
 
 // Dial makes the agent's end. conf presents the node's certificate and trusts the
 // cluster's authority; images is where downloaded images are kept.
@@ -179,6 +185,30 @@ func changes(e node.InstanceEvent, known map[string]bool, seen *map[string]bool)
 	return []node.InstanceEvent{e}
 }
 
+// Exports implements node.ExportControl.
+func (c *Client) Exports(ctx context.Context) <-chan []nodeapi.Export {
+	return states[[]nodeapi.Export](ctx, c, "following which volumes others reach", "Exports")
+}
+
+// states follows something that each message tells as a whole.
+func states[T any](ctx context.Context, c *Client, what, method string) <-chan T {
+	out := make(chan T)
+	go func() {
+		defer close(out)
+		c.again(ctx, what, func() error {
+			return follow(ctx, c.stub, method, func(s T) bool {
+				select {
+				case out <- s:
+					return true
+				case <-ctx.Done():
+					return false
+				}
+			})
+		})
+	}()
+	return out
+}
+
 // Report implements node.Control.
 func (c *Client) Report(ctx context.Context, s nodeapi.InstanceStatus) error {
 	return c.stub.call(ctx, nil, "Report", s)
@@ -199,6 +229,11 @@ func (c *Client) ReportPorts(ctx context.Context, ports []nodeapi.PortStatus) er
 // ReportNode implements node.Control.
 func (c *Client) ReportNode(ctx context.Context, n nodeapi.NodeInfo) error {
 	return c.stub.call(ctx, nil, "ReportNode", n)
+}
+
+// ReportExports implements node.ExportControl.
+func (c *Client) ReportExports(ctx context.Context, list []nodeapi.ExportStatus) error {
+	return c.stub.call(ctx, nil, "ReportExports", list)
 }
 
 // ReportPassword implements node.Control.

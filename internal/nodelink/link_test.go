@@ -73,6 +73,7 @@ type plane struct {
 	wanted  []nodeapi.Instance
 	reports []nodeapi.InstanceStatus
 	ports   []nodeapi.PortStatus
+	exports []nodeapi.ExportStatus
 }
 
 // view is what one node is shown of it.
@@ -130,6 +131,20 @@ func (v view) ReportPorts(_ context.Context, ports []nodeapi.PortStatus) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.ports = append(v.ports, ports...)
+	return nil
+}
+
+func (v view) Exports(ctx context.Context) <-chan []nodeapi.Export {
+	out := make(chan []nodeapi.Export, 1)
+	out <- []nodeapi.Export{{VolumeRef: nodeapi.VolumeRef{ID: "volume of " + v.node}, Clients: []nodeapi.ExportClient{{User: "u", PSK: []byte{1, 2}}}}}
+	context.AfterFunc(ctx, func() { close(out) })
+	return out
+}
+
+func (v view) ReportExports(_ context.Context, list []nodeapi.ExportStatus) error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.exports = append(v.exports, list...)
 	return nil
 }
 

@@ -68,6 +68,11 @@ func (r Remote) ExtendVolume(ctx context.Context, v nodeapi.VolumeRef, sizeGiB i
 	return r.call(ctx, nil, "ExtendVolume", v, sizeGiB)
 }
 
+// GrowAttached implements nodes.Storage.
+func (r Remote) GrowAttached(ctx context.Context, volume string, sizeGiB int) error {
+	return r.call(ctx, nil, "GrowAttached", volume, sizeGiB)
+}
+
 // EnsureSnapshot implements nodes.Storage.
 func (r Remote) EnsureSnapshot(ctx context.Context, v nodeapi.VolumeRef, snapshot string) error {
 	return r.call(ctx, nil, "EnsureSnapshot", v, snapshot)

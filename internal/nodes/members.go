@@ -116,8 +116,10 @@ func (r *Registry) Leave(ctx context.Context, node string) error {
 		if err := r.Members.TxDelete(tx, node); err != nil {
 			return err
 		}
-		if err := r.Infos.TxDelete(tx, node); err != nil && !errs.Is(err, errs.NotFound) {
-			return err
+		for _, err := range []error{r.Infos.TxDelete(tx, node), r.Exports.TxDelete(tx, node)} {
+			if err != nil && !errs.Is(err, errs.NotFound) {
+				return err
+			}
 		}
 		return nil
 	})

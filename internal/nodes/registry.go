@@ -1,7 +1,7 @@
 // Package nodes is the control plane's side of the pool: which nodes there are,
 // what each should run, and what each says it runs.
 //
-// Three kinds of records, one writer each: Info and Status are written by a
+// Four kinds of records, one writer each: Info, Status and Exports are written by a
 // node's agent (through this package), Instance by the compute service. An agent
 // sees only its own node's instances. Members are the machines that joined, by way
 // of Tokens; whoever is none is not let in.
@@ -26,6 +26,7 @@ type Registry struct {
 	Statuses  *store.Collection[nodeapi.InstanceStatus]
 	Members   *store.Collection[Member]
 	Tokens    *store.Collection[Token]
+	Exports   *store.Collection[nodeapi.ExportReport]
 
 	db    *store.DB
 	mu    sync.Mutex
@@ -67,6 +68,7 @@ func New(db *store.DB) *Registry {
 			Index: map[string]func(*nodeapi.InstanceStatus) []string{"node": func(s *nodeapi.InstanceStatus) []string { return []string{s.Node} }}}),
 		Members: store.Register(db, store.Schema[Member]{Service: "node", Kind: "member", Version: 1, ID: func(m *Member) string { return m.ID }}),
 		Tokens:  store.Register(db, store.Schema[Token]{Service: "node", Kind: "token", Version: 1, ID: func(t *Token) string { return t.ID }}),
+		Exports: store.Register(db, store.Schema[nodeapi.ExportReport]{Service: "node", Kind: "export", Version: 1, ID: func(e *nodeapi.ExportReport) string { return e.Node }}),
 	}
 }
 

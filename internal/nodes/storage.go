@@ -19,6 +19,9 @@ type Storage interface {
 	DeleteVolume(ctx context.Context, v nodeapi.VolumeRef) error
 	// ExtendVolume makes the volume at least sizeGiB large, also under a running server, which sees it.
 	ExtendVolume(ctx context.Context, v nodeapi.VolumeRef, sizeGiB int) error
+	// GrowAttached has the servers of this node see that a volume that another node
+	// keeps, and which they have, is at least sizeGiB large. Without such a server it does nothing.
+	GrowAttached(ctx context.Context, volume string, sizeGiB int) error
 	// EnsureSnapshot keeps the volume's content at one moment, also under a running server.
 	EnsureSnapshot(ctx context.Context, v nodeapi.VolumeRef, snapshot string) error
 	// DeleteSnapshot drops a snapshot. Absent is fine.

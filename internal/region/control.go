@@ -68,6 +68,14 @@ func (c control) ReportNode(ctx context.Context, n nodeapi.NodeInfo) error {
 	return nil
 }
 
+func (c control) Exports(ctx context.Context) <-chan []nodeapi.Export {
+	return c.r.Volume.Attach().Watch(ctx, c.node)
+}
+
+func (c control) ReportExports(ctx context.Context, list []nodeapi.ExportStatus) error {
+	return c.r.Volume.Attach().Report(store.Freeing(ctx), c.node, list)
+}
+
 func (c control) ReportPassword(ctx context.Context, id, password string) error {
 	return c.r.Compute.TakePassword(ctx, id, password)
 }

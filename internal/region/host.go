@@ -28,13 +28,19 @@ import (
 // host is this machine as a node of the pool.
 type host struct {
 	cfg      *Config
-	control  node.Control
+	control  hostControl
 	info     nodeapi.NodeInfo
 	why      string // of the acceleration
 	machines *hypervisor.QEMU
 	plane    *dataplane.Plane
 	storage  *node.Storage
 	agent    *node.Agent
+}
+
+// hostControl is the control plane as this machine sees it.
+type hostControl interface {
+	node.Control
+	node.ExportControl
 }
 
 // conn is how the control plane reaches this machine.
@@ -50,7 +56,7 @@ var (
 
 // newHost opens this machine's servers, networks and volumes for an agent that
 // follows the control plane.
-func newHost(ctx context.Context, cfg *Config, control node.Control) (*host, error) {
+func newHost(ctx context.Context, cfg *Config, control hostControl) (*host, error) {
 	accel, reason := hypervisor.Probe(ctx, cfg.DataDir)
 	cfg.Log.Info("acceleration", "accel", accel, "why", reason)
 	cgroups, err := cgroup.New(Name(cfg.DataDir))
@@ -121,7 +127,7 @@ func newStorage(ctx context.Context, h *host, groups *cgroup.Manager) (*node.Sto
 		Base: func(ctx context.Context, image string, use func(blockdev.Base) error) error {
 			return h.agent.UseBase(ctx, image, use)
 		},
-		Dir: cfg.path(attachedDir), Log: cfg.Log})
+		Dir: cfg.path(attachedDir), Log: cfg.Log, Node: h.info.ID, Addr: cfg.addr(), Control: h.control})
 }
 
 // run works until ctx ends. Guests and their networking stay as they are.

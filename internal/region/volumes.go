@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 
+	"github.com/strata-cloud/strata/internal/blockdev/local"
 	"github.com/strata-cloud/strata/internal/compute"
 	"github.com/strata-cloud/strata/internal/image"
 	"github.com/strata-cloud/strata/internal/nodeapi"
@@ -76,6 +77,9 @@ func (s volumesForCompute) Volume(_ context.Context, c *policy.Credentials, id s
 func (s volumesForCompute) forCompute(v *block.Volume) *compute.Volume {
 	out := &compute.Volume{ID: v.ID, ProjectID: v.ProjectID, Status: string(v.Status), Zone: v.AZ, Type: s.Types.Name(v.TypeID), SizeGiB: v.SizeGiB,
 		Bootable: v.Bootable, Multiattach: v.Multiattach, ReadOnly: v.ReadOnly != nil && *v.ReadOnly, Image: v.ImageMetadata}
+	if v.Driver == local.Name { // others are near every node
+		out.Node = v.Node
+	}
 	if v.Name != nil {
 		out.Name = *v.Name
 	}
@@ -115,7 +119,16 @@ func (s volumesForCompute) Connect(ctx context.Context, id, host, device string)
 	if err != nil {
 		return nil, nil, err
 	}
-	return s.Attach().Source(a)
+	return s.Attach().Source(ctx, a, host)
+}
+
+func (s volumesForCompute) Admit(ctx context.Context, id, host string) (*nodeapi.VolumeSource, error) {
+	a, err := s.Attach().Admit(ctx, id, host)
+	if err != nil {
+		return nil, err
+	}
+	src, _, err := s.Attach().Source(ctx, a, host)
+	return src, err
 }
 
 func (s volumesForCompute) Complete(ctx context.Context, id string) error {

@@ -24,6 +24,7 @@ type order struct {
 	Name, Description *string
 	SizeGiB           int
 	Type, Zone        string
+	Near              string
 	Image, Snapshot   string
 	Source, Backup    string
 	Metadata          map[string]string
@@ -308,7 +309,7 @@ func (i *Image) fits(sizeGiB int) error {
 // record is the new volume as the request leaves it.
 func (o *order) record(c *policy.Credentials) (*block.Volume, error) {
 	v := &block.Volume{ID: o.ID, Name: o.Name, Description: o.Description, ProjectID: c.ProjectID, UserID: c.UserID, SizeGiB: o.SizeGiB, Status: block.Creating,
-		AZ: o.Zone, TypeID: o.volType.ID, SnapshotID: o.Snapshot, SourceID: o.Source, ImageID: o.Image, BackupID: o.Backup, Metadata: o.Metadata,
+		AZ: o.Zone, Near: o.Near, TypeID: o.volType.ID, SnapshotID: o.Snapshot, SourceID: o.Source, ImageID: o.Image, BackupID: o.Backup, Metadata: o.Metadata,
 		Multiattach: o.volType.Multiattach(), Created: wire.Now()}
 	if o.source != nil {
 		v.Bootable, v.ImageMetadata = o.source.Bootable, maps.Clone(o.source.ImageMetadata)

@@ -57,7 +57,7 @@ func (s *Service) place(ctx context.Context, j *block.Job) error {
 		if err != nil {
 			return err
 		}
-		p, err := s.pools.Choose(ctx, t, v.SizeGiB)
+		p, err := s.pools.ChooseNear(ctx, v.Near, t, v.SizeGiB)
 		if err != nil {
 			return err
 		}

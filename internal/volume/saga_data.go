@@ -40,7 +40,27 @@ func (s *Service) extendData(ctx context.Context, j *block.Job) error {
 	if err != nil {
 		return err
 	}
-	return st.ExtendVolume(ctx, v.Ref(), a.To)
+	if err := st.ExtendVolume(ctx, v.Ref(), a.To); err != nil {
+		return err
+	}
+	s.growAttached(ctx, v, a.To)
+	return nil
+}
+
+// growAttached tells the hosts that reach the volume over the network. A server on
+// one that does not hear it sees the new size when it is started anew.
+func (s *Service) growAttached(ctx context.Context, v *block.Volume, gib int) {
+	for _, a := range s.Attachments.By("volume", v.ID) {
+		for _, p := range a.Peers {
+			st, err := s.Nodes.Storage(p.Host)
+			if err == nil {
+				err = st.GrowAttached(ctx, v.ID, gib)
+			}
+			if err != nil {
+				s.Log.Warn("a server does not see yet that its volume has grown", "volume", v.ID, "server", a.Server, "node", p.Host, "err", err)
+			}
+		}
+	}
 }
 
 // extended ends an extension. The node has told the guests already; their servers'

@@ -16,6 +16,7 @@ import (
 type Wanted struct {
 	ID, Name, Image, Snapshot, Type, Zone string
 	SizeGiB                               int
+	Near                                  string // node to be kept on, if it has room
 }
 
 // EnsureVolume accepts a new volume in the caller's project. One that is there is left as it is.
@@ -23,7 +24,7 @@ func (s *Service) EnsureVolume(ctx context.Context, c *policy.Credentials, w Wan
 	if v, err := s.Volumes.Get(w.ID); err == nil {
 		return v, nil
 	}
-	v, err := s.order(ctx, c, &order{ID: w.ID, Name: &w.Name, Image: w.Image, Snapshot: w.Snapshot, Type: w.Type, Zone: w.Zone, SizeGiB: w.SizeGiB, requestID: "req-" + w.ID})
+	v, err := s.order(ctx, c, &order{ID: w.ID, Name: &w.Name, Image: w.Image, Snapshot: w.Snapshot, Type: w.Type, Zone: w.Zone, SizeGiB: w.SizeGiB, Near: w.Near, requestID: "req-" + w.ID})
 	if errs.Is(err, errs.Conflict) { // another run of the caller was faster
 		return s.FindVolume(c, w.ID)
 	}

@@ -203,8 +203,8 @@ func (m *mover) evacuate() {
 	m.strata(lost, "up", "--detach")
 	wctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	if err := wait.Until(wctx, "the host that was lost to be empty", 100*time.Millisecond, func(context.Context) (bool, error) {
-		return len(m.machines(lost.DataDir)) == 0, nil
+	if err := wait.Until(wctx, "the host that was lost to be rid of the server", 100*time.Millisecond, func(context.Context) (bool, error) {
+		return !slices.ContainsFunc(m.machines(lost.DataDir), func(x string) bool { return strings.HasSuffix(x, m.server) }), nil
 	}); err != nil {
 		m.Fatal(err)
 	}

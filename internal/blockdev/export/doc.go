@@ -3,8 +3,12 @@
 //
 // An export is a directory DIR/<volume id>: links of the volume's files, the
 // daemon's monitor and its socket, of which machines get hard links, so that they
-// need to see nothing else. On top of a TCP address the daemon serves other nodes
-// with TLS and a pre-shared key (PSK).
+// need to see nothing else.
+//
+// Instead of the socket the daemon may listen at a TCP address, for other hosts and
+// this one's machines alike, with TLS and a pre-shared key (PSK) per user. The address is the
+// export's for as long as it lasts. Invariant: who is not among the users of the
+// last Serve has no connection when that returns.
 //
 // A daemon belongs to its directory: it is the process that works there. So a new
 // agent finds it, whatever it remembers, and there is never a second one; should

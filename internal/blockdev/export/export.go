@@ -2,7 +2,6 @@ package export
 
 import (
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -28,6 +27,8 @@ const (
 	socket    = "nbd.sock"
 	logFile   = "daemon.log"
 	pskDir    = "psk"
+	keysFile  = "keys.psk"
+	addrFile  = "address"
 	node      = "disk"
 	exportID  = "export"
 	keyID     = "key"
@@ -47,13 +48,6 @@ type Config struct {
 	Log     *slog.Logger
 }
 
-// Remote is an address that other nodes reach, and who may.
-type Remote struct {
-	Addr string // host:port
-	User string // the PSK's name
-	PSK  []byte
-}
-
 // Manager runs the exports of one node.
 type Manager struct {
 	Config
@@ -68,7 +62,7 @@ type export struct {
 	dir    string
 	driver volumes.Driver
 	ref    nodeapi.VolumeRef
-	remote *Remote
+	remote *remote         // nil: by the socket alone
 	links  map[string]bool // directories that have the socket
 }
 
@@ -87,19 +81,19 @@ func New(c Config) (*Manager, error) {
 	return &Manager{Config: c, wanted: map[string]*export{}}, nil
 }
 
-// Ensure serves the volume, and puts a link of the daemon's socket into dir unless
-// that is "": its name is returned.
-func (m *Manager) Ensure(ctx context.Context, d volumes.Driver, v nodeapi.VolumeRef, remote *Remote, dir string) (string, error) {
+// Ensure serves the volume by a socket alone and puts a link of that into dir,
+// unless that is "": its name is returned. Conflict: it is served at an address.
+func (m *Manager) Ensure(ctx context.Context, d volumes.Driver, v nodeapi.VolumeRef, dir string) (string, error) {
 	e, err := m.want(v.ID)
 	if err != nil {
 		return "", err
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.driver, e.ref = d, v
-	if remote != nil {
-		e.remote = remote
+	if e.remote != nil {
+		return "", errs.Conflictf("volume %s is exported at %s", v.ID, e.remote.addr)
 	}
+	e.driver, e.ref = d, v
 	if dir != "" {
 		e.links[dir] = true
 	}
@@ -240,12 +234,9 @@ func (m *Manager) arguments(e *export, disk volumes.Disk) ([]string, []qemu.Secr
 	server := "addr.type=unix,addr.path=" + socket
 	var args []string
 	if e.remote != nil {
-		host, port, err := net.SplitHostPort(e.remote.Addr)
+		host, port, err := net.SplitHostPort(e.remote.addr)
 		if err != nil {
-			return nil, nil, errs.Invalidf("%q is not host:port", e.remote.Addr)
-		}
-		if err := m.writePSK(e); err != nil {
-			return nil, nil, err
+			return nil, nil, errs.Invalidf("%q is not host:port", e.remote.addr)
 		}
 		args = append(args, "--object", "tls-creds-psk,id="+tlsID+",endpoint=server,dir="+pskDir)
 		server = "addr.type=inet,addr.host=" + host + ",addr.port=" + port + ",tls-creds=" + tlsID
@@ -254,15 +245,6 @@ func (m *Manager) arguments(e *export, disk volumes.Disk) ([]string, []qemu.Secr
 		"--blockdev", "driver=file,node-name=file,filename="+disk.File+",discard=unmap",
 		"--blockdev", format, "--nbd-server", server,
 		"--export", "type=nbd,id="+exportID+",node-name="+node+",name="+Name+",writable=on"), keys, nil
-}
-
-// writePSK puts the key where only the daemon reads it, which it does at each
-// handshake: the file stays as long as the export.
-func (m *Manager) writePSK(e *export) error {
-	dir := filepath.Join(e.dir, pskDir)
-	file := filepath.Join(dir, "keys.psk")
-	return errors.Join(os.MkdirAll(dir, 0o700), os.WriteFile(file, []byte(e.remote.User+":"+hex.EncodeToString(e.remote.PSK)+"\n"), 0o600),
-		m.Tools.Own(dir), m.Tools.Own(file))
 }
 
 // Adopt knows again an export that an earlier manager began, and keeps it up: with
@@ -276,8 +258,13 @@ func (m *Manager) Adopt(ctx context.Context, d volumes.Driver, v nodeapi.VolumeR
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.driver, e.ref = d, v
+	if e.remote, err = m.readRemote(e); err != nil {
+		return err
+	}
 	for _, dir := range dirs {
-		e.links[dir] = true
+		if e.remote == nil {
+			e.links[dir] = true
+		}
 	}
 	if len(qemu.Workers(e.dir)) == 0 {
 		return nil // Run starts it

@@ -3,12 +3,10 @@ package export
 import (
 	"bytes"
 	"context"
-	"encoding/hex"
 	"errors"
 	"log/slog"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"syscall"
@@ -77,7 +75,7 @@ func (w *world) must(err error) {
 
 func (w *world) ensure() {
 	w.Helper()
-	_, err := w.m.Ensure(w.Context(), w.driver, w.ref, nil, w.at)
+	_, err := w.m.Ensure(w.Context(), w.driver, w.ref, w.at)
 	w.must(err)
 }
 
@@ -163,40 +161,5 @@ func TestSharedVolume(t *testing.T) {
 				t.Errorf("daemons %v are left", pids)
 			}
 		})
-	}
-}
-
-func TestRemoteExport(t *testing.T) {
-	w := newWorld(t, "")
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	w.must(err)
-	addr := l.Addr().(*net.TCPAddr)
-	w.must(l.Close())
-	psk := bytes.Repeat([]byte{0xa5}, 32)
-	_, err = w.m.Ensure(t.Context(), w.driver, w.ref, &Remote{Addr: addr.String(), User: "node2", PSK: psk}, "")
-	w.must(err)
-	for name, c := range map[string]struct {
-		key []byte
-		ok  bool
-	}{"right": {psk, true}, "wrong": {bytes.Repeat([]byte{1}, 32), false}, "none": {nil, false}} {
-		dir := t.TempDir()
-		w.must(os.WriteFile(filepath.Join(dir, "keys.psk"), []byte("node2:"+hex.EncodeToString(c.key)+"\n"), 0o600))
-		node := "driver=nbd,server.type=inet,server.host=127.0.0.1,server.port=" + strconv.Itoa(addr.Port) + ",export=" + Name
-		args := []string{"--image-opts", "-c", "write -P 3 0 64k", "-c", "flush"}
-		if c.key != nil {
-			args = append(args, "--object", "tls-creds-psk,id=t,endpoint=client,username=node2,dir="+dir)
-			node += ",tls-creds=t"
-		}
-		out, err := exec.Command("qemu-io", append(args, node)...).CombinedOutput()
-		if (err == nil) != c.ok {
-			t.Errorf("with the %s key: %v: %s", name, err, out)
-		}
-	}
-	if st, err := os.Stat(filepath.Join(w.m.Dir, w.ref.ID, pskDir)); err != nil || st.Mode().Perm() != 0o700 {
-		t.Errorf("the key's directory: %v, %v", st.Mode(), err)
-	}
-	w.must(w.m.End(t.Context(), w.ref.ID))
-	if left, _ := os.ReadDir(w.m.Dir); len(left) > 0 {
-		t.Errorf("left behind: %v", left)
 	}
 }

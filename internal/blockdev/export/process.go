@@ -53,6 +53,14 @@ func (u user) Resize(ctx context.Context, size int64) error {
 }
 
 func (u user) grow(ctx context.Context, size int64) error {
+	if err := u.disconnect(ctx); err != nil {
+		return err
+	}
+	return qemu.QMP(ctx, u.dir, monitor, qemu.Command{Execute: "block_resize", Arguments: map[string]any{"node-name": node, "size": size}})
+}
+
+// disconnect ends the export and with it the connections of its clients.
+func (u user) disconnect(ctx context.Context) error {
 	if n, err := exports(ctx, u.dir); err != nil {
 		return err
 	} else if n > 0 {
@@ -61,14 +69,10 @@ func (u user) grow(ctx context.Context, size int64) error {
 			return err
 		}
 	}
-	err := wait.Until(ctx, "the export to end", 5*time.Millisecond, func(ctx context.Context) (bool, error) {
+	return wait.Until(ctx, "the export to end", 5*time.Millisecond, func(ctx context.Context) (bool, error) {
 		n, err := exports(ctx, u.dir)
 		return n == 0, err
 	})
-	if err != nil {
-		return err
-	}
-	return qemu.QMP(ctx, u.dir, monitor, qemu.Command{Execute: "block_resize", Arguments: map[string]any{"node-name": node, "size": size}})
 }
 
 // nodeSize is the size of what the daemon in dir serves, in bytes.

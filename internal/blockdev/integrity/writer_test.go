@@ -101,7 +101,7 @@ func startExport(ctx context.Context, t *task, v nodeapi.VolumeRef) (writer, err
 	if err := os.MkdirAll(c.dir, 0o700); err != nil {
 		return nil, err
 	}
-	if _, err := m.Ensure(ctx, d, v, nil, c.dir); err != nil {
+	if _, err := m.Ensure(ctx, d, v, c.dir); err != nil {
 		return nil, err
 	}
 	return c, c.resized(ctx)

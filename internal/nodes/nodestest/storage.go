@@ -190,6 +190,12 @@ func (s *Storage) ExtendVolume(_ context.Context, ref nodeapi.VolumeRef, sizeGiB
 	return err
 }
 
+// GrowAttached implements nodes.Storage.
+func (s *Storage) GrowAttached(_ context.Context, volume string, _ int) error {
+	defer s.mu.Unlock()
+	return s.begin("GrowAttached", volume)
+}
+
 // EnsureSnapshot implements nodes.Storage.
 func (s *Storage) EnsureSnapshot(_ context.Context, ref nodeapi.VolumeRef, id string) error {
 	defer s.mu.Unlock()

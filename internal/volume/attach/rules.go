@@ -5,7 +5,6 @@ import (
 	"slices"
 
 	"github.com/strata-cloud/strata/internal/errs"
-	"github.com/strata-cloud/strata/internal/nodeapi"
 	"github.com/strata-cloud/strata/internal/store"
 	"github.com/strata-cloud/strata/internal/volume/block"
 	"github.com/strata-cloud/strata/internal/volume/wire"
@@ -113,30 +112,41 @@ func notFound(id string) error {
 	return errs.NotFoundf("Volume attachment could not be found with filter: attachment_id = %s.", id)
 }
 
-// Connect binds the attachment to the host that will use the volume.
+// Connect binds the attachment to the host that will use the volume. It waits until
+// other hosts that did reach it no more.
 func (s *Service) Connect(ctx context.Context, id, host, device, mode string, connector map[string]any) (*block.Attachment, error) {
-	return s.Change(ctx, id, func(v *block.Volume, a *block.Attachment) error {
-		if v.In(block.Errored, block.ErrorRestoring, block.ErrorExtending, block.ErrorDeleting) {
-			return wire.InvalidVolume("Volume attachments can not be updated if the volume is in an error state. The Volume %s currently has a status of: %s ", v.ID, v.Status)
-		}
-		if mode != "" {
-			a.Mode = mode
-		}
-		if a.Mode == "" || a.Mode == "null" {
-			a.Mode = "rw"
-		}
-		if v.ReadOnly != nil && *v.ReadOnly && a.Mode != "ro" {
-			return wire.InvalidVolume("Invalid attaching mode '%s' for volume %s.", a.Mode, v.ID)
-		}
-		a.Host, a.Connector = host, connector
-		if device != "" {
-			a.Mountpoint = device
-		}
-		if a.Status == block.AttachReserved {
-			a.Status = block.AttachAttaching
-		}
-		return nil
+	var before block.Attachment
+	out, err := s.Change(ctx, id, func(v *block.Volume, a *block.Attachment) error {
+		before = *a
+		return bind(v, a, host, device, mode, connector)
 	})
+	if err != nil {
+		return nil, err
+	}
+	return out, s.awaitClosed(ctx, &before, without(before.Peers, out.Peers))
+}
+
+func bind(v *block.Volume, a *block.Attachment, host, device, mode string, connector map[string]any) error {
+	if v.In(block.Errored, block.ErrorRestoring, block.ErrorExtending, block.ErrorDeleting) {
+		return wire.InvalidVolume("Volume attachments can not be updated if the volume is in an error state. The Volume %s currently has a status of: %s ", v.ID, v.Status)
+	}
+	if mode != "" {
+		a.Mode = mode
+	}
+	if a.Mode == "" || a.Mode == "null" {
+		a.Mode = "rw"
+	}
+	if v.ReadOnly != nil && *v.ReadOnly && a.Mode != "ro" {
+		return wire.InvalidVolume("Invalid attaching mode '%s' for volume %s.", a.Mode, v.ID)
+	}
+	a.Host, a.Connector = host, connector
+	if device != "" {
+		a.Mountpoint = device
+	}
+	if a.Status == block.AttachReserved {
+		a.Status = block.AttachAttaching
+	}
+	return keepOnly(v, a, host)
 }
 
 // Complete says that the volume is in use.
@@ -189,31 +199,30 @@ func (s *Service) Detaching(ctx context.Context, id string, begin bool) error {
 	})
 }
 
-// Release ends an attachment. Absent is fine.
+// Release ends an attachment. Absent is fine. Hosts that reach the volume by it do so
+// no more when it becomes free.
 func (s *Service) Release(ctx context.Context, id string) error {
+	if err := s.shut(ctx, id); err != nil {
+		return err
+	}
 	return s.DB.Txn(ctx, func(tx *store.Tx) error {
 		a, err := s.Attachments.TxGet(tx, id)
 		if err != nil {
 			return nil
 		}
-		if err := s.Attachments.TxDelete(tx, id); err != nil {
-			return err
-		}
 		if a.Status != block.AttachAttached && a.Status != block.AttachDetaching {
-			return s.rest(tx, a.VolumeID)
+			return s.end(tx, a)
 		}
 		// A volume that nobody has any more is available, whatever it was declared to be.
-		return s.rest(tx, a.VolumeID, block.Errored, block.ErrorExtending)
+		return s.end(tx, a, block.Errored, block.ErrorExtending)
 	})
 }
 
-// Source is how a node reaches the attachment's volume, and the limits to hold it to.
-func (s *Service) Source(a *block.Attachment) (*nodeapi.VolumeSource, *nodeapi.IOLimits, error) {
-	v, err := s.Volumes.Get(a.VolumeID)
-	if err != nil {
-		return nil, nil, wire.NotFound("Volume", a.VolumeID)
+func (s *Service) end(tx *store.Tx, a *block.Attachment, also ...block.Status) error {
+	if err := s.Attachments.TxDelete(tx, a.ID); err != nil {
+		return err
 	}
-	return &nodeapi.VolumeSource{VolumeRef: v.Ref(), Node: v.Node, Shared: v.Multiattach}, s.Types.QoSOf(v.TypeID).Limits(v.SizeGiB), nil
+	return s.rest(tx, a.VolumeID, also...)
 }
 
 // others lists the attachments of a volume, but for one.

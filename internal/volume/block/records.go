@@ -50,6 +50,7 @@ type Volume struct {
 	MigrationStatus string            `json:"migration_status,omitempty"`
 	AZ              string            `json:"az"`
 	Node            string            `json:"node,omitempty"` // that keeps it; "": not placed
+	Near            string            `json:"near,omitempty"` // node that was wished for
 	Driver          string            `json:"driver,omitempty"`
 	Pool            string            `json:"pool,omitempty"`
 	TypeID          string            `json:"type_id"`
@@ -122,6 +123,17 @@ type Attachment struct {
 	Compute    bool           `json:"compute,omitempty"` // made by the compute service, which alone may end it
 	AttachedAt time.Time      `json:"attached_at,omitzero"`
 	Created    time.Time      `json:"created"`
+	// Peers are the hosts that reach the volume at Keeper, the node that has its
+	// files; more than one only while the server moves.
+	Keeper string `json:"keeper,omitempty"`
+	Peers  []Peer `json:"peers,omitempty"`
+}
+
+// Peer is a host that reaches a volume over the network.
+type Peer struct {
+	Host string `json:"host"`
+	User string `json:"user"`
+	PSK  []byte `json:"psk"` // never shown, never logged
 }
 
 // Backup is the record of one backup.
@@ -197,6 +209,7 @@ func registerAttachments(db *store.DB) *store.Collection[Attachment] {
 			"project": func(a *Attachment) []string { return one(a.ProjectID) },
 			"volume":  func(a *Attachment) []string { return one(a.VolumeID) },
 			"server":  func(a *Attachment) []string { return one(a.Server) },
+			"keeper":  func(a *Attachment) []string { return one(a.Keeper) },
 		}})
 }
 

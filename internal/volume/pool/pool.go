@@ -81,6 +81,14 @@ func (s *Pools) Choose(ctx context.Context, t *voltype.Type, gib int) (*Place, e
 	return s.ChooseOn(ctx, "", t, gib)
 }
 
+// ChooseNear is Choose that prefers the pools of a node.
+func (s *Pools) ChooseNear(ctx context.Context, node string, t *voltype.Type, gib int) (*Place, error) {
+	if p, err := s.ChooseOn(ctx, node, t, gib); err == nil || node == "" {
+		return p, err
+	}
+	return s.Choose(ctx, t, gib)
+}
+
 // ChooseOn is Choose among the pools of one node, unless "".
 func (s *Pools) ChooseOn(ctx context.Context, node string, t *voltype.Type, gib int) (*Place, error) {
 	var fit []Place
