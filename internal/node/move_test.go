@@ -265,11 +265,6 @@ func TestMoveRefused(t *testing.T) {
 	for what, change := range map[string]func(*nodeapi.Instance){
 		"power": func(i *nodeapi.Instance) { i.Power = nodeapi.PowerStopped }, "resize": func(i *nodeapi.Instance) { i.Kept = []string{"old"} },
 		"copy": func(i *nodeapi.Instance) { i.Disks[0].CopyFrom = "old" }, "deleted": func(i *nodeapi.Instance) { i.Deleted = true },
-		"volume": func(i *nodeapi.Instance) {
-			v := &nodeapi.VolumeSource{Node: "other"}
-			v.ID, v.Driver = "v", "local"
-			i.Disks = append(i.Disks, nodeapi.Disk{Role: roleVolume, Volume: v})
-		},
 	} {
 		inst := movedInstance()
 		change(&inst)
