@@ -30,8 +30,8 @@ down: ## stop the cloud (servers keep running)
 reset: ## remove the cloud and every trace of it
 	@[ ! -x bin/strata ] || $(STRATA) reset --yes
 
-cluster: deps build ## a cloud of NODES=3 hosts, in namespaces of this machine, for development
-	@$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" go run ./test/cluster --dir $(CLUSTER) --nodes $(or $(NODES),3) up
+cluster: deps build ## a cloud of NODES=3 hosts, CONTROL=1 of them control members, in namespaces of this machine
+	@$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" go run ./test/cluster --dir $(CLUSTER) --nodes $(or $(NODES),3) --control $(or $(CONTROL),1) up
 
 cluster-down: ## remove it and every trace
 	@$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" go run ./test/cluster --dir $(CLUSTER) down

@@ -35,10 +35,16 @@ func (a *app) join() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			a.progress("this machine is node %s of the cloud at %s", m.Node, m.Control)
+			what := "node"
+			if m.Council != nil {
+				what = "control member"
+			}
+			a.progress("this machine is %s %s of the cloud at %s", what, m.Node, m.Control)
 			return a.runNode(cmd.Context(), cfg, detach, verbose)
 		}}
 	c.Flags().StringVar(&token, "token", "", "from strata token create")
+	c.Flags().StringVar(&cfg.Listen, "listen", region.DefaultListen, "as a control member: address of the APIs, HOST:PORT; default: port 5000 of the address that reaches the cloud")
+	c.Flags().StringVar(&cfg.Cluster, "cluster-listen", "", "as a control member: address for other machines, ADDRESS:PORT; default: port 5001 of that address")
 	c.Flags().StringVar(&cfg.Node, "name", "", "name of the node; default: this machine's host name")
 	providerFlag(c, &cfg)
 	c.Flags().BoolVarP(&detach, "detach", "d", false, "return when the node works and leave it running")

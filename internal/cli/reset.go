@@ -19,7 +19,7 @@ func (a *app) reset() *cobra.Command {
 			if os.Geteuid() != 0 {
 				return fmt.Errorf("removing a cloud needs root: try sudo strata reset")
 			}
-			if !yes && !a.confirm(cmd) {
+			if !yes && !a.confirm(cmd, fmt.Sprintf("Remove the cloud in %s with all its servers and data? Type yes: ", a.dataDir)) {
 				return usageError{fmt.Errorf("nothing was removed; --yes removes without asking")}
 			}
 			if pid, ok := a.running(); ok {
@@ -37,8 +37,8 @@ func (a *app) reset() *cobra.Command {
 	return c
 }
 
-func (a *app) confirm(cmd *cobra.Command) bool {
-	fmt.Fprintf(a.errs, "Remove the cloud in %s with all its servers and data? Type yes: ", a.dataDir)
+func (a *app) confirm(cmd *cobra.Command, question string) bool {
+	fmt.Fprint(a.errs, question)
 	line, err := bufio.NewReader(cmd.InOrStdin()).ReadString('\n')
 	return err == nil && strings.TrimSpace(line) == "yes"
 }

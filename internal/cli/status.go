@@ -36,8 +36,38 @@ func (a *app) status() *cobra.Command {
 				Running bool   `json:"running"`
 				DataDir string `json:"data_dir"`
 				*region.Status
-			}{true, a.dataDir, s}, a.aboutStatus(s), nodeTable(s), recordTable(s))
+			}{true, a.dataDir, s}, append(a.statusTables(s), controlTables(s)...)...)
 		}}
+}
+
+// statusTables is what a cloud that works is told of.
+func (a *app) statusTables(s *region.Status) []table {
+	if s.Problem != "" {
+		a.progress("%s", s.Problem)
+		return nil
+	}
+	return []table{a.aboutStatus(s), nodeTable(s), recordTable(s)}
+}
+
+// controlTables are the members of a control plane that can have several.
+func controlTables(s *region.Status) []table {
+	if len(s.Control) == 0 {
+		return nil
+	}
+	t := table{head: []string{"CONTROL MEMBER", "ROLE", "STATE", "CLUSTER PORT", "API", "VERSION", "IMAGES"}}
+	for _, m := range s.Control {
+		state := "answers"
+		if !m.Answers {
+			state = "does not answer"
+		}
+		t.add(m.Name, m.Role, state, m.Address, m.URL, m.Version, use(m.Images-m.Missing, m.Images))
+	}
+	if s.Advice == "" {
+		return []table{t}
+	}
+	note := table{}
+	note.add("note", s.Advice)
+	return []table{t, note}
 }
 
 func (a *app) aboutStatus(s *region.Status) table {
@@ -69,7 +99,7 @@ func acceleration(accel, why string) string {
 }
 
 func nodeTable(s *region.Status) table {
-	t := table{head: []string{"NODE", "STATE", "SERVERS", "VCPUS", "MEMORY MiB", "DISK GiB", "ACCEL", "HYPERVISOR"}}
+	t := table{head: []string{"NODE", "ROLE", "STATE", "SERVERS", "VCPUS", "MEMORY MiB", "DISK GiB", "ACCEL", "HYPERVISOR"}}
 	for _, n := range s.Nodes {
 		state := "connected"
 		switch {
@@ -78,7 +108,7 @@ func nodeTable(s *region.Status) table {
 		case !n.Connected:
 			state = "away"
 		}
-		t.add(n.Name, state, n.Servers, use(n.VCPUsUsed, n.VCPUs), use(n.MemoryUsed, n.Memory), use(n.DiskUsed, n.DiskGiB), n.Accel, n.Hypervisor)
+		t.add(n.Name, n.Role, state, n.Servers, use(n.VCPUsUsed, n.VCPUs), use(n.MemoryUsed, n.Memory), use(n.DiskUsed, n.DiskGiB), n.Accel, n.Hypervisor)
 	}
 	return t
 }

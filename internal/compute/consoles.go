@@ -37,7 +37,7 @@ func (s *Service) consoleRoutes() []rest.Route {
 
 // newConsoles makes the proxy. What it needs of the service is looked up when a client comes.
 func (s *Service) newConsoles() *console.Consoles {
-	return console.New(console.Options{DB: s.DB, URL: s.PublicURL, Log: s.Log,
+	return console.New(console.Options{DB: s.DB, Log: s.Log,
 		Lives: func(id, host string) bool {
 			v, err := s.servers.Get(id)
 			return err == nil && v.DeletedAt == nil && v.TaskState != Deleting && v.Host == host
@@ -98,7 +98,7 @@ func (s *Service) openConsole(ctx context.Context, r *rest.Request, protocol, ki
 	if !s.running(v) {
 		return "", errs.Conflictf("Instance %s is not ready", v.ID)
 	}
-	return s.consoles.Issue(ctx, v.ID, v.Host, protocol)
+	return s.consoles.Issue(ctx, r.Base(), v.ID, v.Host, protocol)
 }
 
 // running tells whether there is a machine of the server on its host now.

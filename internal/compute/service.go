@@ -162,8 +162,6 @@ type Options struct {
 	// Volumes may be nil: servers have no volumes then.
 	Volumes Volumes
 	Log     *slog.Logger
-	// PublicURL is where clients reach the consoles, scheme://host:port.
-	PublicURL string
 	// BootTimeout bounds the wait for a node to start a server. Default 5 min.
 	BootTimeout time.Duration
 	// ReclaimAfter is how long a deleted server can be restored; 0: a delete is

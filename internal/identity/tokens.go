@@ -3,6 +3,7 @@ package identity
 import (
 	"context"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/strata-cloud/strata/internal/errs"
@@ -27,7 +28,7 @@ func (m *mount) issueToken(ctx context.Context, r *request) (*rest.Response, err
 	if err != nil {
 		return nil, err
 	}
-	return m.tokenAnswer(http.StatusCreated, text, sub, wantsCatalog(r))
+	return m.tokenAnswer(r, http.StatusCreated, text, sub)
 }
 
 // subjectOf validates X-Subject-Token; what is wrong with it is a 404.
@@ -74,7 +75,7 @@ func (m *mount) showToken(_ context.Context, r *request) (*rest.Response, error)
 	if err != nil {
 		return nil, err
 	}
-	return m.tokenAnswer(http.StatusOK, text, sub, wantsCatalog(r))
+	return m.tokenAnswer(r, http.StatusOK, text, sub)
 }
 
 // revokeToken is DELETE /auth/tokens.
@@ -97,7 +98,16 @@ func (m *mount) authCatalog(_ context.Context, r *request) (*rest.Response, erro
 	if r.Creds.ProjectID == "" {
 		return nil, errs.Forbiddenf("A project-scoped token is required to produce a service catalog.")
 	}
-	return rest.JSON(http.StatusOK, object{"catalog": m.dir.Catalog(r.Creds.UserID, r.Creds.ProjectID),
+	list := m.dir.Catalog(r.Creds.UserID, r.Creds.ProjectID)
+	for i := range list {
+		for j := range list[i].Endpoints {
+			e := &list[i].Endpoints[j]
+			if rest, ok := strings.CutPrefix(e.URL, m.opt.PublicURL+"/"); ok && m.opt.PublicURL != "" {
+				e.URL = r.Base() + "/" + rest
+			}
+		}
+	}
+	return rest.JSON(http.StatusOK, object{"catalog": list,
 		"links": r.links("/auth/catalog")}), nil
 }
 

@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"bytes"
 	"encoding/json"
 	"net/http"
 	"strconv"
@@ -105,11 +106,12 @@ func (s *Service) tokenBody(sub *subject, catalog bool) ([]byte, error) {
 }
 
 // tokenAnswer is the response that carries a token.
-func (s *Service) tokenAnswer(status int, text string, sub *subject, catalog bool) (*rest.Response, error) {
-	body, err := s.tokenBody(sub, catalog)
+func (m *mount) tokenAnswer(r *request, status int, text string, sub *subject) (*rest.Response, error) {
+	body, err := m.tokenBody(sub, wantsCatalog(r))
 	if err != nil {
 		return nil, err
 	}
+	body = m.atBase(body, r.Base())
 	return &rest.Response{
 		Status: status,
 		Header: http.Header{"X-Subject-Token": {text}, "Vary": {"X-Auth-Token"},
@@ -119,4 +121,15 @@ func (s *Service) tokenAnswer(status int, text string, sub *subject, catalog boo
 			return err
 		},
 	}, nil
+}
+
+// atBase has endpoints at the region's own address show the one by which the client
+// came, so that a client of one control member is not sent to another: what keystone
+// does with its own links when public_endpoint is not set. Endpoints elsewhere stay.
+// The text is found in addresses only: quotes inside of strings are escaped.
+func (s *Service) atBase(body []byte, base string) []byte {
+	if own := s.opt.PublicURL; own != "" && own != base {
+		return bytes.ReplaceAll(body, []byte(`"url":"`+own+`/`), []byte(`"url":"`+base+`/`))
+	}
+	return body
 }

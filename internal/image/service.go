@@ -2,7 +2,9 @@ package image
 
 import (
 	"context"
+	"errors"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -91,7 +93,25 @@ func (s *Service) Path(id string) (string, error) {
 	if v.Status != Active && v.Status != Deactivated {
 		return "", errs.Conflictf("Image %s has no data: it is %s", id, v.Status)
 	}
-	return s.file(v.Blob), nil
+	path := s.file(v.Blob)
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		return "", errs.New(errs.Unavailable, "The data of image %s is not on this member of the control plane: it is there once another that has it answers", id)
+	}
+	return path, nil
+}
+
+// Files are the files that the records name, with their bytes.
+func (s *Service) Files() map[string]int64 {
+	out := map[string]int64{}
+	for _, v := range s.images.All() {
+		if v.Blob != "" && v.Size != nil {
+			out[v.Blob] = *v.Size
+		}
+		if v.Staged != nil {
+			out[v.Staged.Blob] = v.Staged.Result.Size
+		}
+	}
+	return out
 }
 
 // Open opens the data of an active image. The reader works even if the image is

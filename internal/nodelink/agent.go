@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"sync"
 	"time"
 
@@ -41,15 +42,19 @@ type Upstream interface {
 	// ImageFormat gives the disk format of an image, OpenImage its data.
 	ImageFormat(ctx context.Context, id string) (string, error)
 	OpenImage(ctx context.Context, id string) (io.ReadCloser, error)
+	// ImageFile names the file that control members have with an image's data.
+	ImageFile(ctx context.Context, id string) (string, error)
 	// Renew answers a certificate request for the same node with a certificate (both DER).
 	Renew(ctx context.Context, csr []byte) ([]byte, error)
+	// Members gives the addresses of all control members, host:port.
+	Members(ctx context.Context) ([]string, error)
 }
 
 // Client is the agent's end: the control plane, as node.Control has it.
 type Client struct {
 	stub   Stub
 	conn   *grpc.ClientConn
-	addr   string
+	known  *known
 	conf   *tls.Config
 	images string // directory of downloaded images
 	log    *slog.Logger
@@ -62,19 +67,31 @@ var (
 )
 
 // Dial makes the agent's end. conf presents the node's certificate and trusts the
-// cluster's authority; images is where downloaded images are kept.
+// cluster's authority; images is where downloaded images are kept. Where the control
+// plane has more members, Know says so.
 func Dial(addr string, conf *tls.Config, images string, log *slog.Logger) (*Client, error) {
 	if err := os.MkdirAll(images, 0o711); err != nil {
 		return nil, err
 	}
 	forward := conf.Clone()
 	forward.NextProtos = []string{Forward}
-	conn, err := grpc.NewClient("dns:///"+addr, grpc.WithTransportCredentials(credentials.NewTLS(forward)), grpc.WithKeepaliveParams(alive), grpc.WithIdleTimeout(0), callOptions(),
-		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 5 * time.Second}, MinConnectTimeout: 5 * time.Second}))
+	k := newKnown(addr)
+	conn, err := grpc.NewClient(k.Scheme()+":///control", grpc.WithResolvers(k), grpc.WithContextDialer(dialPlain),
+		grpc.WithTransportCredentials(credentials.NewTLS(forward)), grpc.WithKeepaliveParams(alive), grpc.WithIdleTimeout(0), callOptions(),
+		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: redial}, MinConnectTimeout: 5 * time.Second}))
 	if err != nil {
 		return nil, fmt.Errorf("control plane at %s: %w", addr, err)
 	}
-	return &Client{stub: Stub{conn}, conn: conn, addr: addr, conf: conf, images: images, log: log}, nil
+	return &Client{stub: Stub{conn}, conn: conn, known: k, conf: conf, images: images, log: log}, nil
+}
+
+// Know says where the control plane's members are. A connection to what is not among
+// them ends.
+func (c *Client) Know(addrs []string) { c.known.set(addrs) }
+
+// Members asks where the control plane's members are.
+func (c *Client) Members(ctx context.Context) ([]string, error) {
+	return ask[[]string](ctx, c.stub, "Members")
 }
 
 // Close ends the connection.
@@ -94,13 +111,33 @@ func (c *Client) Serve(ctx context.Context, impl any) {
 	conf := c.conf.Clone()
 	conf.NextProtos = []string{Reverse}
 	c.again(ctx, "being called by the control plane", func() error {
-		raw, err := (&tls.Dialer{Config: conf, NetDialer: &net.Dialer{Timeout: handshakeTimeout}}).DialContext(ctx, "tcp", c.addr)
+		addrs, _ := c.known.get()
+		raw, addr, err := dialAny(ctx, addrs, conf)
 		if err != nil {
 			return err
 		}
-		c.log.Info("the control plane can call this node", "addr", c.addr)
+		c.log.Info("the control plane can call this node", "addr", addr)
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		go c.until(ctx, cancel, addr)
 		return serveOne(ctx, raw, e)
 	})
+}
+
+// until calls end when the address is no control member's any more.
+func (c *Client) until(ctx context.Context, end func(), addr string) {
+	for {
+		addrs, changed := c.known.get()
+		if !slices.Contains(addrs, addr) {
+			end()
+			return
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // serveOne answers calls on a connection until it breaks or ctx ends.
@@ -121,10 +158,16 @@ func serveOne(ctx context.Context, raw net.Conn, e *Export) error {
 
 // again does something until ctx ends, with a pause after each time.
 func (c *Client) again(ctx context.Context, what string, fn func() error) {
+	told := ""
 	for pause := redial; ctx.Err() == nil; pause = min(2*pause, redialMax) {
 		begin := time.Now()
 		if err := fn(); err != nil && ctx.Err() == nil {
-			c.log.Warn(what+" is interrupted", "err", err)
+			level := slog.LevelWarn
+			if err.Error() == told { // and again, until there is a leader
+				level = slog.LevelDebug
+			}
+			told = err.Error()
+			c.log.Log(ctx, level, what+" is interrupted", "err", err)
 		}
 		if time.Since(begin) > redialMax {
 			pause = redial // it was well
@@ -246,6 +289,16 @@ func (c *Client) Lease(ctx context.Context) (nodeapi.Lease, error) {
 	return ask[nodeapi.Lease](ctx, c.stub, "Lease")
 }
 
+// ImageFormat gives the disk format of an image.
+func (c *Client) ImageFormat(ctx context.Context, id string) (string, error) {
+	return ask[string](ctx, c.stub, "ImageFormat", id)
+}
+
+// ImageFile names the file that control members have with an image's data.
+func (c *Client) ImageFile(ctx context.Context, id string) (string, error) {
+	return ask[string](ctx, c.stub, "ImageFile", id)
+}
+
 // Renew asks for a new certificate.
 func (c *Client) Renew(ctx context.Context, csr []byte) ([]byte, error) {
 	return ask[[]byte](ctx, c.stub, "Renew", csr)
@@ -259,7 +312,7 @@ func (c *Client) Image(ctx context.Context, id string) (path, format string, err
 	lock, _ := c.locks.LoadOrStore(id, &sync.Mutex{})
 	lock.(*sync.Mutex).Lock()
 	defer lock.(*sync.Mutex).Unlock()
-	if format, err = ask[string](ctx, c.stub, "ImageFormat", id); err != nil {
+	if format, err = c.ImageFormat(ctx, id); err != nil {
 		return "", "", err
 	}
 	path = filepath.Join(c.images, id)

@@ -8,6 +8,10 @@
 // name, with JSON for arguments and results, a stream of messages for a channel
 // and a stream of bytes for a reader or a connection. Stub is the other end.
 //
+// The port has more protocols, chosen in the handshake (ALPN): machines join by plain
+// HTTPS, and control members pass clients' requests on and ask each other. Only the
+// member that leads speaks those of agents, so that an agent finds it by trying.
+//
 // Invariants: the node that a caller speaks for is the common name of its
 // certificate, never what it says; errors keep their errs.Kind; a channel closes
 // when its connection breaks, and whoever reads it asks again.

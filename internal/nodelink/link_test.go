@@ -173,6 +173,10 @@ func (v view) Renew(_ context.Context, csr []byte) ([]byte, error) {
 	return append([]byte(v.node+" "), csr...), nil
 }
 
+func (v view) ImageFile(_ context.Context, id string) (string, error) { return "file of " + id, nil }
+
+func (v view) Members(context.Context) ([]string, error) { return []string{"one:1", "two:2"}, nil }
+
 // imageData takes several frames.
 func imageData(id string) []byte {
 	return bytes.Repeat([]byte(id), frameSize)

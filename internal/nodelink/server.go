@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"reflect"
+	"slices"
 	"sync"
 	"time"
 
@@ -23,9 +24,11 @@ import (
 
 // The protocols of the cluster's port, by ALPN.
 const (
-	Forward = "h2"           // the agent calls
-	Reverse = "strata-agent" // the agent is called
-	Join    = "http/1.1"     // for machines that have no certificate yet
+	Forward = "h2"             // the agent calls
+	Reverse = "strata-agent"   // the agent is called
+	Join    = "http/1.1"       // for machines that have no certificate yet
+	API     = "strata-api"     // another control member passes clients' requests on
+	Council = "strata-control" // control members speak to each other
 )
 
 // handshakeTimeout bounds what an unknown machine can hold open.
@@ -42,7 +45,8 @@ var (
 type Server struct {
 	// TLS has the member's certificate and the authority that clients' must be of.
 	TLS *tls.Config
-	// Control is what an agent may call, for its own node alone.
+	// Control is what an agent may call, for its own node alone. Without it agents are
+	// not let in, which sends them to another control member.
 	Control func(node string) Upstream
 	// Admit tells whether the node is still one of the pool.
 	Admit func(node string) error
@@ -50,7 +54,10 @@ type Server struct {
 	Connected func(node string, c nodes.Conn)
 	// Join answers machines that have no certificate yet.
 	Join http.Handler
-	Log  *slog.Logger
+	// API and Council answer other control members: requests of clients that they
+	// pass on, and their own. Without them the protocol is not spoken.
+	API, Council http.Handler
+	Log          *slog.Logger
 
 	mu      sync.Mutex
 	current map[string]*grpc.ClientConn // by node
@@ -59,33 +66,76 @@ type Server struct {
 // Serve answers until ctx ends.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	conf := s.TLS.Clone()
-	conf.NextProtos = []string{Forward, Reverse, Join}
 	conf.ClientAuth, conf.MinVersion = tls.VerifyClientCertIfGiven, tls.VersionTLS13
-	forward, join := newQueue(l.Addr()), newQueue(l.Addr())
+	p := s.protocols(l.Addr())
+	conf.NextProtos = p.names()
 	calls := newServer(s.caller, grpc.Creds(handshaken{}), grpc.KeepaliveParams(aliveServer), grpc.KeepaliveEnforcementPolicy(aliveAllowed))
-	web := &http.Server{Handler: s.Join, ReadTimeout: handshakeTimeout, WriteTimeout: time.Minute, MaxHeaderBytes: 16 << 10}
 	var group sync.WaitGroup
-	group.Go(func() { _ = calls.Serve(forward) }) // both end when their queue closes
-	group.Go(func() { _ = web.Serve(join) })
+	group.Go(func() { _ = calls.Serve(p.forward) }) // all end when their queue closes
+	for proto, w := range p.web {
+		group.Go(func() { _ = w.Serve(p.queues[proto]) })
+	}
+	end := func() error {
+		calls.Stop()
+		return p.close()
+	}
 	stop := context.AfterFunc(ctx, func() {
 		_ = l.Close()
-		calls.Stop()
-		_ = web.Close()
+		_ = end()
 	})
 	defer group.Wait()
 	defer stop()
 	for {
 		c, err := l.Accept()
 		if err != nil {
-			calls.Stop()
-			return errors.Join(web.Close(), ignoreClosed(err))
+			return errors.Join(end(), ignoreClosed(err))
 		}
-		group.Go(func() { s.greet(ctx, tls.Server(c, conf), forward, join) })
+		group.Go(func() { s.greet(ctx, tls.Server(c, conf), p) })
 	}
 }
 
+// protocols are what is spoken on the port.
+type protocols struct {
+	agents  bool
+	forward *queue                  // of agents' calls
+	queues  map[string]*queue       // of HTTP, by protocol
+	web     map[string]*http.Server // likewise
+}
+
+func (s *Server) protocols(at net.Addr) *protocols {
+	p := &protocols{agents: s.Control != nil, forward: newQueue(at), queues: map[string]*queue{}, web: map[string]*http.Server{}}
+	p.speak(Join, at, &http.Server{Handler: s.Join, ReadTimeout: handshakeTimeout, WriteTimeout: time.Minute, MaxHeaderBytes: 16 << 10})
+	for proto, h := range map[string]http.Handler{API: s.API, Council: s.Council} {
+		if h != nil {
+			p.speak(proto, at, &http.Server{Handler: h, ReadHeaderTimeout: handshakeTimeout, MaxHeaderBytes: 80 << 10})
+		}
+	}
+	return p
+}
+
+func (p *protocols) speak(proto string, at net.Addr, w *http.Server) {
+	p.queues[proto], p.web[proto] = newQueue(at), w
+}
+
+func (p *protocols) names() (out []string) {
+	if p.agents {
+		out = append(out, Forward, Reverse)
+	}
+	for proto := range p.web {
+		out = append(out, proto)
+	}
+	return out
+}
+
+func (p *protocols) close() (err error) {
+	for _, w := range p.web {
+		err = errors.Join(err, w.Close())
+	}
+	return err
+}
+
 // greet shakes hands and hands the connection to what its protocol says.
-func (s *Server) greet(ctx context.Context, c *tls.Conn, forward, join *queue) {
+func (s *Server) greet(ctx context.Context, c *tls.Conn, p *protocols) {
 	limit, cancel := context.WithTimeout(ctx, handshakeTimeout)
 	defer cancel()
 	if err := c.HandshakeContext(limit); err != nil {
@@ -93,17 +143,33 @@ func (s *Server) greet(ctx context.Context, c *tls.Conn, forward, join *queue) {
 		_ = c.Close()
 		return
 	}
-	node, err := nodeOf(c.ConnectionState())
-	switch proto := c.ConnectionState().NegotiatedProtocol; {
+	st := c.ConnectionState()
+	node, err := nodeOf(st)
+	switch proto := st.NegotiatedProtocol; {
 	case proto == Join || proto == "":
-		join.put(ctx, c)
-	case err != nil:
+		p.queues[Join].put(ctx, c)
+	case proto == API || proto == Council:
+		if !ofControl(st) {
+			s.Log.Warn("a machine that is no control member was not let in", "addr", c.RemoteAddr().String(), "protocol", proto)
+			_ = c.Close()
+			return
+		}
+		p.queues[proto].put(ctx, plain{c}) // net/http closes TLS with a protocol that it does not know
+	case err != nil || !p.agents:
 		_ = c.Close()
 	case proto == Forward:
-		forward.put(ctx, c)
+		p.forward.put(ctx, c)
 	case proto == Reverse:
 		s.reversed(ctx, node, c)
 	}
+}
+
+// plain hides that a connection is TLS.
+type plain struct{ net.Conn }
+
+// ofControl tells whether a certificate is a control member's.
+func ofControl(st tls.ConnectionState) bool {
+	return len(st.VerifiedChains) > 0 && slices.Equal(st.VerifiedChains[0][0].Subject.OrganizationalUnit, []string{ControlUnit})
 }
 
 // nodeOf is the node that a certificate is of.
@@ -118,8 +184,11 @@ func nodeOf(st tls.ConnectionState) (string, error) {
 	return leaf.Subject.CommonName, nil
 }
 
-// NodeUnit is the organizational unit in a node's certificate.
-const NodeUnit = "strata-node"
+// The organizational units in certificates: of nodes and of control members.
+const (
+	NodeUnit    = "strata-node"
+	ControlUnit = "strata-control"
+)
 
 // caller finds what the caller may call.
 func (s *Server) caller(ctx context.Context) (*Export, error) {

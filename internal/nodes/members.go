@@ -1,6 +1,7 @@
 package nodes
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -19,20 +20,37 @@ type Member struct {
 	ID     string    `json:"id"` // the node's name
 	Addr   string    `json:"addr"`
 	Joined time.Time `json:"joined"`
+	Role   string    `json:"role,omitempty"` // RoleControl, or a node only
+	Peer   uint64    `json:"peer,omitempty"` // of a control member: its id in the store
 }
+
+// What machines are to a cloud. Those of the control plane are nodes, too.
+const (
+	RoleNode    = "node"
+	RoleControl = "control"
+)
 
 // Token lets machines join until it expires. Only a hash of its secret is kept.
 type Token struct {
 	ID      string    `json:"id"`
 	Hash    []byte    `json:"hash"`
 	Expires time.Time `json:"expires"`
+	Role    string    `json:"role,omitempty"` // of who joins by it; "": RoleNode
 }
 
 // MaxTokenLife bounds how long a token can be good for.
 const MaxTokenLife = 30 * 24 * time.Hour
 
-// NewToken makes a token and gives its text, ID.SECRET, which is told once.
+// NewToken makes a token for nodes and gives its text, ID.SECRET, which is told once.
 func (r *Registry) NewToken(ctx context.Context, life time.Duration) (string, error) {
+	return r.NewTokenFor(ctx, RoleNode, life)
+}
+
+// NewTokenFor is NewToken for a role.
+func (r *Registry) NewTokenFor(ctx context.Context, role string, life time.Duration) (string, error) {
+	if role != RoleNode && role != RoleControl {
+		return "", errs.Invalidf("machines join as %s or as %s, not as %q", RoleNode, RoleControl, role)
+	}
 	if life <= 0 || life > MaxTokenLife {
 		return "", errs.Invalidf("a token is good for at least a second and at most %s", MaxTokenLife)
 	}
@@ -45,7 +63,7 @@ func (r *Registry) NewToken(ctx context.Context, life time.Duration) (string, er
 	if err := r.dropExpired(ctx); err != nil {
 		return "", err
 	}
-	return id + "." + secret, r.Tokens.Create(ctx, &Token{ID: id, Hash: sum[:], Expires: time.Now().Add(life).UTC()})
+	return id + "." + secret, r.Tokens.Create(ctx, &Token{ID: id, Hash: sum[:], Expires: time.Now().Add(life).UTC(), Role: role})
 }
 
 func (r *Registry) dropExpired(ctx context.Context) error {
@@ -61,16 +79,22 @@ func (r *Registry) dropExpired(ctx context.Context) error {
 
 // CheckToken tells whether the text is of a token that is still good.
 func (r *Registry) CheckToken(text string) error {
+	_, err := r.TokenRole(text)
+	return err
+}
+
+// TokenRole is what a machine with the token becomes.
+func (r *Registry) TokenRole(text string) (string, error) {
 	id, secret, _ := strings.Cut(text, ".")
 	sum := sha256.Sum256([]byte(secret))
 	t, err := r.Tokens.Get(id)
 	if err != nil || subtle.ConstantTimeCompare(t.Hash, sum[:]) != 1 {
-		return errs.New(errs.Unauthenticated, "the token is not known here: make one with strata token create")
+		return "", errs.New(errs.Unauthenticated, "the token is not known here: make one with strata token create")
 	}
 	if time.Now().After(t.Expires) {
-		return errs.New(errs.Unauthenticated, "the token expired at %s: make another with strata token create", t.Expires.Format(time.RFC3339))
+		return "", errs.New(errs.Unauthenticated, "the token expired at %s: make another with strata token create", t.Expires.Format(time.RFC3339))
 	}
-	return nil
+	return cmp.Or(t.Role, RoleNode), nil
 }
 
 // namePattern is a host name's label (RFC 1123), in lower case.

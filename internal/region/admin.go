@@ -77,14 +77,16 @@ func (r *Region) adminRoutes() http.Handler {
 		s, err := r.Status(q.Context())
 		answer(w, s, err)
 	})
-	mux.HandleFunc("GET /trace", traceRoute(r.host))
+	if r.host != nil {
+		mux.HandleFunc("GET /trace", traceRoute(r.host))
+	}
 	mux.HandleFunc("GET /profiles/{kind}", profileRoute)
 	mux.HandleFunc("POST /tokens", func(w http.ResponseWriter, q *http.Request) {
 		var in TokenRequest
 		err := decode(q, &in)
 		var out Token
 		if err == nil {
-			out, err = r.newToken(q.Context(), in.Life)
+			out, err = r.newToken(q.Context(), in)
 		}
 		answer(w, out, err)
 	})
@@ -122,6 +124,8 @@ func statusOf(k errs.Kind) int {
 		return http.StatusNotFound
 	case errs.Conflict:
 		return http.StatusConflict
+	case errs.Unavailable:
+		return http.StatusServiceUnavailable
 	}
 	return http.StatusInternalServerError
 }
@@ -163,9 +167,10 @@ func (a *Admin) Snapshot(ctx context.Context, w io.Writer) error {
 	return errors.Join(err, body.Close())
 }
 
-// NewToken asks for a token for machines that join, good for that long.
-func (a *Admin) NewToken(ctx context.Context, life time.Duration) (*Token, error) {
-	raw, err := json.Marshal(TokenRequest{life})
+// NewToken asks for a token for machines that join as nodes or as control members,
+// good for that long.
+func (a *Admin) NewToken(ctx context.Context, role string, life time.Duration) (*Token, error) {
+	raw, err := json.Marshal(TokenRequest{life, role})
 	if err != nil {
 		return nil, err
 	}

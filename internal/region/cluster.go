@@ -2,58 +2,18 @@ package region
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
-	"fmt"
+	"errors"
 	"net"
 	"net/http"
-	"sync"
+	"os"
 	"time"
 
 	"github.com/strata-cloud/strata/internal/errs"
-	"github.com/strata-cloud/strata/internal/nodelink"
 	"github.com/strata-cloud/strata/internal/nodes"
+	"github.com/strata-cloud/strata/internal/store"
+	"github.com/strata-cloud/strata/internal/wait"
 )
-
-// listenCluster opens the port where machines join and agents call.
-func (r *Region) listenCluster(ctx context.Context, group *sync.WaitGroup) error {
-	if r.cfg.Cluster == "" {
-		return nil
-	}
-	conf, err := r.clusterTLS()
-	if err != nil {
-		return fmt.Errorf("the cluster's certificate: %w", err)
-	}
-	l, err := net.Listen("tcp", r.cfg.Cluster)
-	if err != nil {
-		return fmt.Errorf("%w; choose another address with --cluster-listen", err)
-	}
-	mux := http.NewServeMux()
-	mux.HandleFunc("POST /join", r.joinRoute)
-	s := &nodelink.Server{TLS: conf, Log: r.cfg.Log, Join: mux, Admit: r.Nodes.Admit, Connected: r.connected,
-		Control: func(node string) nodelink.Upstream { return upstream{control{r, node}} }}
-	group.Go(func() {
-		if err := s.Serve(ctx, l); err != nil && ctx.Err() == nil {
-			r.cfg.Log.Error("the cluster's port", "err", err)
-		}
-	})
-	return nil
-}
-
-func (r *Region) clusterTLS() (*tls.Config, error) {
-	ca, key, err := ensureCA(&r.cfg)
-	if err != nil {
-		return nil, err
-	}
-	leaf, err := issue(ca, key, []string{r.cfg.addr(), r.cfg.Node})
-	if err != nil {
-		return nil, err
-	}
-	pool := x509.NewCertPool()
-	pool.AddCert(ca)
-	return &tls.Config{Certificates: []tls.Certificate{leaf}, ClientCAs: pool, MinVersion: tls.VersionTLS13}, nil
-}
 
 // connected keeps the registry true to which agents can be called.
 func (r *Region) connected(node string, c nodes.Conn) {
@@ -70,12 +30,28 @@ type joinRequest struct {
 	Token string `json:"token"` // ID.SECRET
 	Name  string `json:"name"`
 	CSR   []byte `json:"csr"` // DER
+	// Cluster is where others would reach it as a control member, ADDRESS:PORT.
+	Cluster string `json:"cluster"`
 }
 
 // joinAnswer is what a machine needs to be one.
 type joinAnswer struct {
-	Certificate []byte `json:"certificate"` // DER
-	PublicCIDR  string `json:"public_cidr"`
+	Role        string         `json:"role"`
+	Certificate []byte         `json:"certificate"` // DER
+	PublicCIDR  string         `json:"public_cidr"`
+	Members     []string       `json:"members"` // cluster ports of the control members
+	Control     *controlAnswer `json:"control,omitempty"`
+}
+
+// controlAnswer is what a control member needs besides. It can sign certificates and
+// read the whole store: it is trusted like the first.
+type controlAnswer struct {
+	CAKey        []byte        `json:"ca_key"` // PEM
+	Peers        []store.Peer  `json:"peers"`
+	Admin        string        `json:"admin"` // passwords that the first start made
+	Demo         string        `json:"demo"`
+	Policy       []byte        `json:"policy,omitempty"`
+	ReclaimAfter time.Duration `json:"reclaim_after"`
 }
 
 // maxJoin bounds the request of a machine that nobody knows, in bytes.
@@ -98,27 +74,74 @@ func (r *Region) joinRoute(w http.ResponseWriter, q *http.Request) {
 }
 
 func (r *Region) join(ctx context.Context, in *joinRequest, from string) (*joinAnswer, error) {
-	if err := r.Nodes.CheckToken(in.Token); err != nil {
+	role, err := r.Nodes.TokenRole(in.Token)
+	if err != nil {
 		return nil, err
-	}
-	if in.Name == r.cfg.Node {
-		return nil, errs.Conflictf("there is a node %s already: choose another with --name", in.Name)
 	}
 	cert, err := r.signNode(in.Name, in.CSR)
 	if err != nil {
 		return nil, err
 	}
 	host, _, _ := net.SplitHostPort(from)
-	if err := r.Nodes.Join(ctx, nodes.Member{ID: in.Name, Addr: host, Joined: time.Now().UTC()}); err != nil {
+	m := nodes.Member{ID: in.Name, Addr: host, Joined: time.Now().UTC(), Role: role}
+	if err := r.Nodes.Join(ctx, m); err != nil {
 		return nil, err
 	}
-	r.cfg.Log.Info("a machine joined", "node", in.Name, "addr", host)
-	return &joinAnswer{Certificate: cert, PublicCIDR: r.cfg.PublicCIDR}, nil
+	out := &joinAnswer{Role: role, Certificate: cert, PublicCIDR: r.cfg.PublicCIDR, Members: r.council.addrs()}
+	if role == nodes.RoleControl {
+		if out.Control, err = r.addControl(ctx, &m, in.Cluster); err != nil {
+			return nil, errors.Join(err, r.Nodes.Leave(context.WithoutCancel(ctx), m.ID))
+		}
+	}
+	r.cfg.Log.Info("a machine joined", "node", in.Name, "addr", host, "role", role)
+	return out, nil
+}
+
+// addControl makes room for a control member.
+func (r *Region) addControl(ctx context.Context, m *nodes.Member, cluster string) (*controlAnswer, error) {
+	if err := validCluster(cluster); err != nil || cluster == "" {
+		return nil, errs.Invalidf("a control member tells where others reach it: %q is no ADDRESS:PORT", cluster)
+	}
+	out := &controlAnswer{ReclaimAfter: r.cfg.ReclaimAfter}
+	pass, err := ensureClouds(&r.cfg)
+	if err != nil {
+		return nil, err
+	}
+	out.Admin, out.Demo = pass.admin, pass.demo
+	if out.CAKey, err = os.ReadFile(r.cfg.path(caKeyFile)); err != nil {
+		return nil, err
+	}
+	if c, err := r.copied(); err == nil {
+		out.Policy = c.Policy
+	}
+	added, peers, err := r.council.member.Add(ctx, "https://"+peerListen(cluster))
+	if err != nil {
+		return nil, err
+	}
+	out.Peers, m.Peer = peers, added.ID
+	return out, r.DB.Txn(ctx, func(tx *store.Tx) error { return r.Nodes.Members.TxPut(tx, m) })
+}
+
+// enrol has this member in the list of those who may have agents.
+func (r *Region) enrol(ctx context.Context) error {
+	self, ok := r.council.member.Self()
+	if !ok {
+		return errs.Forbiddenf("it was removed from the control plane")
+	}
+	want := nodes.Member{ID: r.cfg.Node, Addr: r.cfg.addr(), Joined: time.Now().UTC(), Role: nodes.RoleControl, Peer: self.ID}
+	if m, err := r.Nodes.Members.Get(want.ID); err == nil {
+		want.Joined = m.Joined
+		if *m == want {
+			return nil
+		}
+	}
+	return r.DB.Txn(ctx, func(tx *store.Tx) error { return r.Nodes.Members.TxPut(tx, &want) })
 }
 
 // TokenRequest asks for a token over the admin socket.
 type TokenRequest struct {
 	Life time.Duration `json:"life"` // ns
+	Role string        `json:"role"` // of machines that join by it: node or control
 }
 
 // Token is what strata join needs on another machine.
@@ -126,9 +149,10 @@ type Token struct {
 	Token   string    `json:"token"`
 	Address string    `json:"address"` // https://HOST:PORT
 	Expires time.Time `json:"expires"`
+	Role    string    `json:"role"`
 }
 
-func (r *Region) newToken(ctx context.Context, life time.Duration) (Token, error) {
+func (r *Region) newToken(ctx context.Context, in TokenRequest) (Token, error) {
 	if r.cfg.Cluster == "" {
 		return Token{}, errs.Conflictf("this cloud listens for no other machines: start it with --cluster-listen ADDRESS:%s", ClusterPort)
 	}
@@ -136,15 +160,18 @@ func (r *Region) newToken(ctx context.Context, life time.Duration) (Token, error
 	if err != nil {
 		return Token{}, err
 	}
-	secret, err := r.Nodes.NewToken(ctx, life)
+	secret, err := r.Nodes.NewTokenFor(ctx, in.Role, in.Life)
 	if err != nil {
 		return Token{}, err
 	}
-	return Token{Token: caHash(ca.Raw) + "." + secret, Address: "https://" + r.cfg.Cluster, Expires: time.Now().Add(life).UTC()}, nil
+	return Token{Token: caHash(ca.Raw) + "." + secret, Address: "https://" + r.cfg.Cluster, Expires: time.Now().Add(in.Life).UTC(), Role: in.Role}, nil
 }
 
 // removeNode takes a machine out of the pool.
 func (r *Region) removeNode(ctx context.Context, node string) error {
+	if err := r.removeControl(ctx, node); err != nil {
+		return err
+	}
 	err := r.Nodes.Leave(ctx, node)
 	if errs.Is(err, errs.NotFound) {
 		err = errs.NotFoundf("no node that joined is called %s", node)
@@ -154,4 +181,55 @@ func (r *Region) removeNode(ctx context.Context, node string) error {
 	}
 	r.Nodes.Connect(node, nil)
 	return r.Placement.RemoveProvider(ctx, node)
+}
+
+// removeControl takes a control member's part in decisions away, which has to come
+// first: what is left must be a majority.
+func (r *Region) removeControl(ctx context.Context, node string) error {
+	m, err := r.Nodes.Members.Get(node)
+	if err != nil || m.Role != nodes.RoleControl {
+		return nil
+	}
+	if n := len(r.Nodes.Instances.By("node", node)); n > 0 {
+		return errs.Conflictf("%d servers are on node %s: move or delete them first", n, node)
+	}
+	if node == r.cfg.Node {
+		if len(r.council.member.Peers()) < 2 {
+			return errs.Conflictf("%s is the only control member: strata reset there removes the cloud", node)
+		}
+		if err := r.council.member.HandOver(ctx); err != nil {
+			return err
+		}
+		return errs.Conflictf("%s led and has handed that over: remove it again on another control member", node)
+	}
+	return r.council.member.Remove(ctx, m.Peer)
+}
+
+// A new leader knows no agents. Nodes that have not called yet would look as if they
+// were down, so work on servers begins when all have, or when no more have come for
+// longer than an agent waits between two calls.
+const (
+	gatherPause = 1500 * time.Millisecond
+	gatherLimit = 5 * time.Second
+)
+
+func (r *Region) gather(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, gatherLimit)
+	defer cancel()
+	here, last := 0, time.Now()
+	err := wait.Until(ctx, "the nodes' agents", raftLook, func(context.Context) (bool, error) {
+		all, now := r.Nodes.Infos.All(), 0
+		for _, n := range all {
+			if _, err := r.Nodes.Conn(n.ID); err == nil {
+				now++
+			}
+		}
+		if now > here {
+			here, last = now, time.Now()
+		}
+		return now == len(all) || time.Since(last) > gatherPause, nil
+	})
+	if err != nil {
+		r.cfg.Log.Debug("agents are still coming", "here", here)
+	}
 }

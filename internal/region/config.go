@@ -23,6 +23,7 @@ const (
 	DefaultListen     = "127.0.0.1:5000"
 	DefaultPublicCIDR = "172.24.4.0/24"
 	ClusterPort       = "5001" // where machines join, unless another is chosen
+	apiPort           = "5000" // of a control member's APIs, likewise
 )
 
 // Config says where a region lives and what it shows to the world.
@@ -112,15 +113,21 @@ func validListen(addr string) error {
 
 // validCluster takes an address of this machine that others can be told of.
 func validCluster(addr string) error {
-	host, _, err := net.SplitHostPort(addr)
+	host, port, err := net.SplitHostPort(addr)
 	ip, perr := netip.ParseAddr(host)
 	switch {
 	case addr == "":
 		return nil
-	case err != nil || perr != nil || ip.IsUnspecified():
+	case err != nil || perr != nil || ip.IsUnspecified() || !validClusterPort(port):
 		return errs.Invalidf("--cluster-listen %s is not ADDRESS:PORT with an address of this machine that other machines reach, such as 192.0.2.10:%s", addr, ClusterPort)
 	}
 	return nil
+}
+
+// validClusterPort takes a port with another one after it.
+func validClusterPort(port string) bool {
+	n, err := strconv.ParseUint(port, 10, 16)
+	return err == nil && n > 0 && n < 65535
 }
 
 // addr is where other machines reach this one.
@@ -132,6 +139,17 @@ func (c *Config) addr() string {
 		return host
 	}
 	return "127.0.0.1"
+}
+
+// peerListen is where the control members' stores speak to each other: the port after the cluster's.
+func (c *Config) peerListen() string { return peerListen(c.Cluster) }
+
+func peerListen(cluster string) string {
+	a, err := netip.ParseAddrPort(cluster)
+	if err != nil {
+		return cluster // Validate has refused it
+	}
+	return netip.AddrPortFrom(a.Addr(), a.Port()+1).String()
 }
 
 // tunnel is where other machines send VXLAN to; zero for a machine that is alone.

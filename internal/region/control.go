@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"syscall"
 
 	"github.com/strata-cloud/strata/internal/errs"
@@ -131,6 +132,15 @@ func (u upstream) OpenImage(ctx context.Context, id string) (io.ReadCloser, erro
 	}
 	return os.Open(path)
 }
+
+// ImageFile names the file with an image's data, for control members, who have copies.
+func (u upstream) ImageFile(ctx context.Context, id string) (string, error) {
+	path, _, err := u.Image(ctx, id)
+	return filepath.Base(path), err
+}
+
+// Members implements nodelink.Upstream.
+func (u upstream) Members(context.Context) ([]string, error) { return u.r.council.addrs(), nil }
 
 func (u upstream) Renew(_ context.Context, csr []byte) ([]byte, error) {
 	return u.r.signNode(u.node, csr)

@@ -2,6 +2,9 @@
 // the only place where services meet: each declares the small interfaces that it
 // needs of others, and the adapters here satisfy them.
 //
+// With an address for other machines it is one of a council of control members, of
+// which one has the region; see council.
+//
 // The data directory has:
 //
 //	store/        the embedded etcd: every durable fact of the control plane
@@ -20,5 +23,7 @@
 //	snapshots/    hourly copies of the store, the last 24
 //	keys/         SSH keys and host keys of strata launch and strata ssh
 //	guest/        packages and images of strata image build
+//	control.crt   a control member's certificate for the others
+//	fetched/      images that its agent fetched before the copy was there
 //	admin.sock    where strata status, doctor and backup reach the process, mode 0600
 package region

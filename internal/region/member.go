@@ -2,6 +2,7 @@ package region
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -26,6 +27,7 @@ import (
 	"time"
 
 	"github.com/strata-cloud/strata/internal/errs"
+	"github.com/strata-cloud/strata/internal/store"
 )
 
 // The files of a machine that joined, in its data directory.
@@ -40,6 +42,18 @@ type Member struct {
 	Control    string `json:"control"` // host:port of the cluster's port
 	Addr       string `json:"addr"`    // of this machine, as it reaches the control plane
 	PublicCIDR string `json:"public_cidr"`
+	// Members are the cluster ports of all control members, as last told.
+	Members []string `json:"members,omitempty"`
+	// Council makes it a control member, too.
+	Council *CouncilMember `json:"council,omitempty"`
+}
+
+// CouncilMember is what a machine remembers that joined the control plane.
+type CouncilMember struct {
+	Listen       string        `json:"listen"`
+	Cluster      string        `json:"cluster_listen"`
+	ReclaimAfter time.Duration `json:"reclaim_after"`
+	Peers        []store.Peer  `json:"peers"` // the members that there were then
 }
 
 // ReadMember tells what a machine joined; fs.ErrNotExist: nothing.
@@ -85,35 +99,46 @@ func Join(ctx context.Context, cfg *Config, address, token string) (*Member, err
 	if err != nil {
 		return nil, err
 	}
-	j := &joining{hash: hash}
+	j := &joining{hash: hash, cluster: cfg.Cluster}
 	out, err := j.ask(ctx, u.Host, joinRequest{Token: secret, Name: cfg.Node, CSR: csr})
 	if err != nil {
 		return nil, err
 	}
-	m := &Member{Node: cfg.Node, Control: u.Host, Addr: j.addr, PublicCIDR: out.PublicCIDR}
-	return m, j.write(cfg, m, key, out.Certificate)
+	m := &Member{Node: cfg.Node, Control: u.Host, Addr: j.addr, PublicCIDR: out.PublicCIDR, Members: out.Members}
+	if out.Control != nil {
+		m.Council = &CouncilMember{Listen: cmp.Or(joinListen(cfg), net.JoinHostPort(j.addr, apiPort)), Cluster: j.cluster, ReclaimAfter: out.Control.ReclaimAfter, Peers: out.Control.Peers}
+	}
+	return m, j.write(cfg, m, key, out)
+}
+
+// joinListen is what the command line says of the APIs' address, if anything.
+func joinListen(cfg *Config) string {
+	if cfg.Listen == DefaultListen {
+		return "" // which others would not reach
+	}
+	return cfg.Listen
 }
 
 // joining is one machine's conversation with the control plane.
 type joining struct {
-	hash string
-	ca   []byte // DER
-	addr string
+	hash    string
+	ca      []byte // DER
+	addr    string
+	cluster string // where this machine would be reached as a control member
 }
 
 // ask sends the request once the other end has proved to be of the token's authority.
 func (j *joining) ask(ctx context.Context, host string, in joinRequest) (*joinAnswer, error) {
+	if err := j.reach(ctx, host); err != nil {
+		return nil, fmt.Errorf("asking %s: %w", host, err)
+	}
+	in.Cluster = j.cluster
 	body, err := json.Marshal(in)
 	if err != nil {
 		return nil, err
 	}
 	client := &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{DialTLSContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
-		conf := &tls.Config{MinVersion: tls.VersionTLS13, InsecureSkipVerify: true, VerifyConnection: j.verify, NextProtos: []string{"http/1.1"}}
-		c, err := (&tls.Dialer{Config: conf}).DialContext(ctx, network, addr)
-		if err == nil {
-			j.addr, _, _ = net.SplitHostPort(c.LocalAddr().String())
-		}
-		return c, err
+		return j.dial(ctx, network, addr)
 	}}}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://"+host+"/join", bytes.NewReader(body))
 	if err != nil {
@@ -133,6 +158,22 @@ func (j *joining) ask(ctx context.Context, host string, in joinRequest) (*joinAn
 	return &out, json.NewDecoder(io.LimitReader(resp.Body, maxJoin)).Decode(&out)
 }
 
+func (j *joining) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	conf := &tls.Config{MinVersion: tls.VersionTLS13, InsecureSkipVerify: true, VerifyConnection: j.verify, NextProtos: []string{"http/1.1"}}
+	return (&tls.Dialer{Config: conf}).DialContext(ctx, network, addr)
+}
+
+// reach finds out this machine's own address on the way to the control plane.
+func (j *joining) reach(ctx context.Context, host string) error {
+	c, err := j.dial(ctx, "tcp", host)
+	if err != nil {
+		return err
+	}
+	j.addr, _, _ = net.SplitHostPort(c.LocalAddr().String())
+	j.cluster = cmp.Or(j.cluster, net.JoinHostPort(j.addr, ClusterPort))
+	return c.Close()
+}
+
 // verify holds the other end's authority against the token, and its certificate against the authority.
 func (j *joining) verify(s tls.ConnectionState) error {
 	last := s.PeerCertificates[len(s.PeerCertificates)-1]
@@ -149,16 +190,41 @@ func (j *joining) verify(s tls.ConnectionState) error {
 }
 
 // write keeps what was given; node.json comes last.
-func (j *joining) write(cfg *Config, m *Member, key *ecdsa.PrivateKey, cert []byte) error {
+func (j *joining) write(cfg *Config, m *Member, key *ecdsa.PrivateKey, out *joinAnswer) error {
 	if err := os.MkdirAll(cfg.DataDir, 0o711); err != nil {
 		return fmt.Errorf("making the data directory: %w; choose another with --data-dir", err)
 	}
-	if err := writeNodeCert(cfg, key, cert); err != nil {
+	if err := writeNodeCert(cfg, key, out.Certificate); err != nil {
 		return err
 	}
 	if err := os.WriteFile(cfg.path(caCertFile), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: j.ca}), 0o644); err != nil {
 		return err
 	}
+	if out.Control != nil {
+		if err := writeControl(cfg, m, out.Control); err != nil {
+			return err
+		}
+	}
+	return m.write(cfg)
+}
+
+// writeControl keeps what a control member has besides.
+func writeControl(cfg *Config, m *Member, out *controlAnswer) error {
+	if err := replaceFile(cfg.path(caKeyFile), out.CAKey, 0o600); err != nil {
+		return err
+	}
+	if len(out.Policy) > 0 {
+		if err := replaceFile(cfg.path(policyFile), out.Policy, 0o644); err != nil {
+			return err
+		}
+	}
+	at := *cfg
+	at.Listen = m.Council.Listen
+	return writeClouds(&at, cfg.path(CloudsFile), passwords{out.Admin, out.Demo})
+}
+
+// write keeps what is remembered, in one step.
+func (m *Member) write(cfg *Config) error {
 	raw, err := json.MarshalIndent(m, "", "  ")
 	if err != nil {
 		return err

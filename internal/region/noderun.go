@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -30,7 +31,7 @@ type Node struct {
 	cert   certificate
 }
 
-// RunNode runs the agent of a machine that joined, calls ready when it works, and
+// RunNode runs what a machine that joined is, calls ready when it works, and
 // goes on until ctx ends. Servers keep running when it returns.
 func RunNode(ctx context.Context, cfg Config, ready func(*Node)) (err error) {
 	n := &Node{cfg: cfg, begun: time.Now()}
@@ -38,8 +39,14 @@ func RunNode(ctx context.Context, cfg Config, ready func(*Node)) (err error) {
 		return err
 	}
 	n.cfg.Node, n.cfg.PublicCIDR, n.cfg.joined = n.member.Node, n.member.PublicCIDR, n.member.Addr
+	if v := n.member.Council; v != nil {
+		n.cfg.Listen, n.cfg.Cluster, n.cfg.ReclaimAfter = v.Listen, v.Cluster, v.ReclaimAfter
+	}
 	if err := n.cfg.Validate(); err != nil {
 		return err
+	}
+	if v := n.member.Council; v != nil {
+		return runCouncil(ctx, n.cfg, v.Peers, func(*Region) { ready(n) })
 	}
 	lock, err := store.LockDir(n.cfg.path("store"))
 	if err != nil {
@@ -54,6 +61,7 @@ func RunNode(ctx context.Context, cfg Config, ready func(*Node)) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, n.client.Close()) }()
+	n.client.Know(n.member.Members)
 	ctx, stop := context.WithCancel(ctx)
 	var group sync.WaitGroup
 	defer group.Wait()
@@ -61,8 +69,7 @@ func RunNode(ctx context.Context, cfg Config, ready func(*Node)) (err error) {
 	if n.host, err = newHost(ctx, &n.cfg, n.client); err != nil {
 		return fmt.Errorf("this machine as a node: %w", err)
 	}
-	for _, run := range []func(context.Context){n.introduce, n.host.run, n.renew, func(ctx context.Context) { n.client.Serve(ctx, conn{n.host.agent, n.host.storage}) },
-		func(ctx context.Context) { serveAdmin(ctx, &n.cfg, n.adminRoutes()) }} {
+	for _, run := range []func(context.Context){n.run, n.renew, n.followMembers, func(ctx context.Context) { serveAdmin(ctx, &n.cfg, n.adminRoutes()) }} {
 		group.Go(func() { run(ctx) })
 	}
 	ready(n)
@@ -70,12 +77,43 @@ func RunNode(ctx context.Context, cfg Config, ready func(*Node)) (err error) {
 	return nil
 }
 
+// run is the agent's work until ctx ends.
+func (n *Node) run(ctx context.Context) {
+	var group sync.WaitGroup
+	group.Go(func() { n.introduce(ctx) })
+	group.Go(func() { n.client.Serve(ctx, conn{n.host.agent, n.host.storage}) })
+	n.host.run(ctx)
+	group.Wait()
+}
+
+// membersEvery is how often an agent asks where the control members are.
+const membersEvery = 10 * time.Second
+
+// followMembers keeps the list of the control members, so that the machine finds them
+// when those that it joined by are gone.
+func (n *Node) followMembers(ctx context.Context) {
+	m := *n.member
+	for ctx.Err() == nil {
+		limit, cancel := context.WithTimeout(ctx, membersEvery)
+		list, err := n.client.Members(limit)
+		cancel()
+		if err == nil && len(list) > 0 && !slices.Equal(list, m.Members) {
+			n.client.Know(list)
+			m.Members = list
+			if err := m.write(&n.cfg); err != nil {
+				n.cfg.Log.Warn("the list of control members is not kept", "err", err)
+			}
+		}
+		pauseFor(ctx, membersEvery)
+	}
+}
+
 // Name is the node's name, and Control where its control plane is.
 func (n *Node) Name() string    { return n.member.Node }
 func (n *Node) Control() string { return n.member.Control }
 
 // introduceAgain is how long the agent waits before it tells again what this machine is.
-const introduceAgain = 2 * time.Second
+const introduceAgain = 500 * time.Millisecond
 
 // introduce tells the control plane what this machine is, until it knows.
 func (n *Node) introduce(ctx context.Context) {

@@ -43,7 +43,8 @@ type Region struct {
 	Compute   *compute.Service
 	Policy    *policy.Engine
 	handler   http.Handler
-	host      *host // this machine as a node of the pool
+	host      *host    // this machine as a node of the pool; nil among several members
+	council   *council // nil: no other machine can take part
 }
 
 // Run builds a region, calls ready when it serves, and works until ctx ends.
@@ -52,10 +53,13 @@ func Run(ctx context.Context, cfg Config, ready func(*Region)) (err error) {
 	if err := Check(&cfg); err != nil {
 		return err
 	}
-	r := &Region{cfg: cfg, begun: time.Now()}
 	if err := os.MkdirAll(cfg.DataDir, 0o711); err != nil {
 		return fmt.Errorf("making the data directory: %w; choose another with --data-dir", err)
 	}
+	if cfg.Cluster != "" {
+		return runCouncil(ctx, cfg, nil, ready)
+	}
+	r := &Region{cfg: cfg, begun: time.Now()}
 	listener, err := listen(&r.cfg)
 	if err != nil {
 		return err
@@ -84,11 +88,15 @@ func Run(ctx context.Context, cfg Config, ready func(*Region)) (err error) {
 
 // open builds every part over the store and loads what is in it.
 func (r *Region) open(ctx context.Context) error {
-	backend, err := store.NewEtcd(ctx, store.EtcdOptions{Dir: r.cfg.path("store"), Log: r.cfg.Log})
+	backend, err := r.backend(ctx)
 	if err != nil {
 		return err
 	}
-	if r.DB, err = store.Open(ctx, store.Options{Backend: backend, Log: r.cfg.Log}); err != nil {
+	opt := store.Options{Backend: backend, Log: r.cfg.Log}
+	if r.council != nil {
+		opt.Member, opt.Fenced = r.cfg.Node, true
+	}
+	if r.DB, err = store.Open(ctx, opt); err != nil {
 		return errors.Join(err, backend.Close())
 	}
 	if err := r.build(); err != nil {
@@ -98,6 +106,14 @@ func (r *Region) open(ctx context.Context) error {
 		return errors.Join(fmt.Errorf("loading the store: %w", err), r.DB.Close())
 	}
 	return nil
+}
+
+// backend is the store's: this process's own, or that of the member that it is.
+func (r *Region) backend(ctx context.Context) (store.Backend, error) {
+	if r.council != nil {
+		return r.council.member.Backend(), nil
+	}
+	return store.NewEtcd(ctx, store.EtcdOptions{Dir: r.cfg.path("store"), Log: r.cfg.Log})
 }
 
 func (r *Region) build() (err error) {
@@ -114,7 +130,7 @@ func (r *Region) build() (err error) {
 	r.Volume = volume.New(volume.Options{DB: db, Sagas: r.Sagas, Nodes: r.Nodes, Log: log, Images: imagesForVolume{r.Image}, Servers: serversForVolume{r}})
 	r.Compute = compute.New(compute.Options{DB: db, Sagas: r.Sagas, Nodes: r.Nodes, Log: log,
 		Images: imagesForCompute{r.Image}, Networks: networksForCompute{r.Network}, Placement: placementForCompute{r.Placement}, ProviderID: placement.ProviderID,
-		SecurityGroups: groupsForCompute{r.Network}, ImageProxy: imageProxy{r.Image}, AddressProxy: addressProxy{r.Network}, VolumeProxy: volumeProxy{r.Volume}, Volumes: volumesForCompute{r.Volume}, HasProject: r.hasProject, Self: r.Identity.ServiceCredentials, PublicURL: r.cfg.url(), ReclaimAfter: r.cfg.ReclaimAfter})
+		SecurityGroups: groupsForCompute{r.Network}, ImageProxy: imageProxy{r.Image}, AddressProxy: addressProxy{r.Network}, VolumeProxy: volumeProxy{r.Volume}, Volumes: volumesForCompute{r.Volume}, HasProject: r.hasProject, Self: r.Identity.ServiceCredentials, ReclaimAfter: r.cfg.ReclaimAfter})
 	if r.Policy, err = policy.New(r.cfg.path(policyFile), identity.Policies(), image.Policies(), placement.Policies(), network.Policies(), compute.Policies(), volume.Policies()); err != nil {
 		return err
 	}
@@ -143,21 +159,33 @@ func (r *Region) start(ctx context.Context, group *sync.WaitGroup) error {
 	if err := r.Image.Start(ctx); err != nil {
 		return fmt.Errorf("image service: %w", err)
 	}
-	var err error
-	if r.host, err = newHost(ctx, &r.cfg, control{r, r.cfg.Node}); err != nil {
-		return fmt.Errorf("this machine as a node: %w", err)
+	runs := []func(context.Context){r.Identity.Run, r.Network.Run, r.Compute.Run, r.runSagas, r.runSnapshots}
+	if r.council != nil { // which has the agent and the operator's socket, whoever leads
+		if err := r.enrol(ctx); err != nil {
+			return fmt.Errorf("this machine as a member: %w", err)
+		}
+	} else {
+		if err := r.startHost(ctx); err != nil {
+			return fmt.Errorf("this machine as a node: %w", err)
+		}
+		runs = append(runs, r.runHost, r.runAdmin)
 	}
-	if err := r.host.control.ReportNode(ctx, r.host.info); err != nil {
-		return fmt.Errorf("this machine as a node: %w", err)
-	}
-	r.Nodes.Connect(r.cfg.Node, conn{r.host.agent, r.host.storage})
 	r.Nodes.BeginLeases()
-	if err := r.listenCluster(ctx, group); err != nil {
-		return err
-	}
-	for _, run := range []func(context.Context){r.Identity.Run, r.Network.Run, r.Compute.Run, r.runHost, r.runSagas, r.runAdmin, r.runSnapshots} {
+	for _, run := range runs {
 		group.Go(func() { run(ctx) })
 	}
+	return nil
+}
+
+// startHost makes this machine a node of the pool.
+func (r *Region) startHost(ctx context.Context) (err error) {
+	if r.host, err = newHost(ctx, &r.cfg, control{r, r.cfg.Node}); err != nil {
+		return err
+	}
+	if err := r.host.control.ReportNode(ctx, r.host.info); err != nil {
+		return err
+	}
+	r.Nodes.Connect(r.cfg.Node, conn{r.host.agent, r.host.storage})
 	return nil
 }
 
@@ -167,6 +195,9 @@ func (r *Region) runHost(ctx context.Context) {
 }
 
 func (r *Region) runSagas(ctx context.Context) {
+	if r.council != nil {
+		r.gather(ctx)
+	}
 	if err := r.Sagas.Run(ctx); err != nil && ctx.Err() == nil {
 		r.cfg.Log.Error("sagas stand still", "err", err)
 	}

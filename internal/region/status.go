@@ -2,12 +2,15 @@ package region
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"fmt"
 	"os"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/strata-cloud/strata/internal/nodes"
 )
 
 // Status is the state of a running region, for the operator.
@@ -25,6 +28,10 @@ type Status struct {
 	Store   StoreStatus    `json:"store"`
 	Nodes   []NodeStatus   `json:"nodes"`
 	Records map[string]int `json:"records"` // how many there are, by service/kind
+	// Control are the members of a control plane that can have several.
+	Control []ControlStatus `json:"control,omitempty"`
+	Problem string          `json:"problem,omitempty"` // why the control plane does not work
+	Advice  string          `json:"advice,omitempty"`  // on what could be better
 }
 
 // StoreStatus is the state of the store. Sizes are in bytes.
@@ -40,6 +47,7 @@ type StoreStatus struct {
 // NodeStatus is a node and what is placed on it. Memory is in MiB.
 type NodeStatus struct {
 	Name       string `json:"name"`
+	Role       string `json:"role"` // node, control, control leader or learner
 	Accel      string `json:"accel"`
 	Hypervisor string `json:"hypervisor"`
 	Connected  bool   `json:"connected"`
@@ -66,11 +74,17 @@ func (r *Region) Status(ctx context.Context) (*Status, error) {
 		return nil, fmt.Errorf("measuring memory: %w", err)
 	}
 	s := &Status{Version: r.cfg.Version, PID: os.Getpid(), URL: r.URL(), Begun: r.begun, TookMS: r.Took().Milliseconds(), PSS: pss,
-		Accel: r.host.info.Accelerator, Why: r.host.why, Sagas: r.Sagas.Open(), Records: r.DB.Counts(),
+		Sagas: r.Sagas.Open(), Records: r.DB.Counts(),
 		Store: StoreStatus{Revision: st.Revision, Size: st.Size, InUse: st.InUse, Quota: st.Quota, Members: st.Members, Alarms: st.Alarms}}
+	roles := map[string]string{}
+	if r.host != nil {
+		s.Accel, s.Why, roles[r.cfg.Node] = r.host.info.Accelerator, r.host.why, nodes.RoleControl
+	} else {
+		roles = r.council.roleNames()
+	}
 	for _, n := range r.Nodes.Infos.All() {
 		_, err := r.Nodes.Conn(n.ID)
-		row := NodeStatus{Name: n.Host, Accel: n.Accelerator, Hypervisor: n.Hypervisor + " " + n.Version, Connected: err == nil, VCPUs: n.VCPUs, Memory: n.MemoryMiB, DiskGiB: n.DiskGiB}
+		row := NodeStatus{Name: n.Host, Role: cmp.Or(roles[n.ID], nodes.RoleNode), Accel: n.Accelerator, Hypervisor: n.Hypervisor + " " + n.Version, Connected: err == nil, VCPUs: n.VCPUs, Memory: n.MemoryMiB, DiskGiB: n.DiskGiB}
 		row.Dead, row.Waiting = r.Nodes.Dead(n.ID), r.Compute.Waiting(n.ID)
 		for _, i := range r.Nodes.Instances.By("node", n.ID) {
 			if i.Deleted {

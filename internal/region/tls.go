@@ -112,11 +112,14 @@ func newCA(cfg *Config) (*x509.Certificate, *ecdsa.PrivateKey, error) {
 }
 
 func issue(ca *x509.Certificate, caKey *ecdsa.PrivateKey, names []string) (tls.Certificate, error) {
+	return issueAs(ca, caKey, names, &x509.Certificate{Subject: pkix.Name{CommonName: "Strata API"}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}})
+}
+
+func issueAs(ca *x509.Certificate, caKey *ecdsa.PrivateKey, names []string, t *x509.Certificate) (tls.Certificate, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return tls.Certificate{}, err
 	}
-	t := &x509.Certificate{Subject: pkix.Name{CommonName: "Strata API"}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}
 	for _, n := range names {
 		if ip := net.ParseIP(n); ip != nil {
 			t.IPAddresses = append(t.IPAddresses, ip)
@@ -128,7 +131,8 @@ func issue(ca *x509.Certificate, caKey *ecdsa.PrivateKey, names []string) (tls.C
 	if err != nil {
 		return tls.Certificate{}, err
 	}
-	return tls.Certificate{Certificate: [][]byte{der, ca.Raw}, PrivateKey: key}, nil
+	leaf, err := x509.ParseCertificate(der)
+	return tls.Certificate{Certificate: [][]byte{der, ca.Raw}, PrivateKey: key, Leaf: leaf}, err
 }
 
 // sign completes a certificate that is not an authority's.

@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/google/uuid"
+
 	"github.com/strata-cloud/strata/internal/errs"
 )
 
@@ -168,4 +170,21 @@ func webob(f Fault) ([]byte, string) {
 	}
 	return fmt.Appendf(nil, "<html>\n <head>\n  <title>%s</title>\n </head>\n <body>\n  <h1>%s</h1>\n  %s<br /><br />\n\n\n\n </body>\n</html>",
 		title, title, html.EscapeString(f.Message)), "text/html; charset=UTF-8"
+}
+
+// Refuse answers a request that reaches no API, in the words of the family.
+func (f Family) Refuse(w http.ResponseWriter, r *http.Request, err error) {
+	id := "req-" + uuid.NewString()
+	status := f.status(errs.KindOf(err))
+	body, contentType := f.Encode(Fault{Status: status, Code: errs.CodeOf(err), Message: err.Error(), RequestID: id, Accept: r.Header.Get("Accept")})
+	h := w.Header()
+	h.Set("X-Openstack-Request-Id", id)
+	h.Set("Content-Type", contentType)
+	if status == http.StatusServiceUnavailable {
+		h.Set("Retry-After", "1")
+	}
+	w.WriteHeader(status)
+	if r.Method != http.MethodHead {
+		_, _ = w.Write(body) // the client may have gone
+	}
 }

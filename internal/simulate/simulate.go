@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/strata-cloud/strata/internal/errs"
+	"github.com/strata-cloud/strata/internal/nodes"
 )
 
 // Options say what is simulated.
@@ -130,7 +131,7 @@ func (r *run) begin(ctx context.Context) (err error) {
 
 // join lets the nodes join, which run until the second context ends.
 func (r *run) join(ctx, agents context.Context) error {
-	token, err := r.region.admin.NewToken(ctx, time.Hour)
+	token, err := r.region.admin.NewToken(ctx, nodes.RoleNode, time.Hour)
 	if err != nil {
 		return err
 	}

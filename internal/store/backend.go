@@ -96,4 +96,5 @@ type Status struct {
 	Members   int
 	Alarms    []string // names such as NOSPACE, CORRUPT
 	LeaderEra uint64   // the consensus term; 0 when there is none
+	Leads     bool     // this member leads the others
 }

@@ -21,6 +21,9 @@ type Options struct {
 	Member  string       // this member's name, for leadership; default "local"
 	// Follower leaves leadership alone: ledgers answer Unavailable.
 	Follower bool
+	// Fenced has every transaction fail once somebody else leads, not only those of
+	// ledgers: for one of several members, whose work must end when it is deposed.
+	Fenced bool
 	// CompactEvery is how often history older than that is forgotten; default 5
 	// minutes, negative for never.
 	CompactEvery time.Duration

@@ -25,6 +25,22 @@ type EtcdOptions struct {
 	Name  string       // member name; default "strata"
 	Log   *slog.Logger // default: slog.Default()
 	Quota int64        // bytes at which etcd refuses writes; default 8 GiB
+	// Force makes this the only member of the cluster, whoever was one before.
+	Force bool
+
+	peer *PeerOptions // nil: the only member, which nobody reaches
+}
+
+func (opt *EtcdOptions) defaults() {
+	if opt.Log == nil {
+		opt.Log = slog.Default()
+	}
+	if opt.Name == "" {
+		opt.Name = etcdName
+	}
+	if opt.Quota == 0 {
+		opt.Quota = defaultQuota
+	}
 }
 
 const (
@@ -49,15 +65,7 @@ type etcd struct {
 // NewEtcd starts the embedded etcd and returns when it serves. Only one process
 // can have a directory open; the error for a second one names the first one's pid.
 func NewEtcd(ctx context.Context, opt EtcdOptions) (Backend, error) {
-	if opt.Log == nil {
-		opt.Log = slog.Default()
-	}
-	if opt.Name == "" {
-		opt.Name = etcdName
-	}
-	if opt.Quota == 0 {
-		opt.Quota = defaultQuota
-	}
+	opt.defaults()
 	lock, err := LockDir(opt.Dir)
 	if err != nil {
 		return nil, err
@@ -70,30 +78,49 @@ func NewEtcd(ctx context.Context, opt EtcdOptions) (Backend, error) {
 }
 
 func (e *etcd) start(ctx context.Context, opt EtcdOptions) error {
-	if err := e.space.check(minFree); err != nil {
+	first, err := e.launch(opt)
+	if err != nil {
 		return err
+	}
+	if n := len(e.server.Server.Cluster().Members()); n > 1 && !opt.Force {
+		return errs.Conflictf("the store in %s is one of %d members' and is not opened alone: start the cloud with --cluster-listen, or make this its only member with strata cluster-reset", opt.Dir, n)
+	}
+	return e.ready(ctx, first)
+}
+
+// launch starts the server; whether there is a leader shows later. first tells
+// that the store is new.
+func (e *etcd) launch(opt EtcdOptions) (first bool, err error) {
+	if err := e.space.check(minFree); err != nil {
+		return false, err
 	}
 	cfg, err := etcdConfig(opt)
 	if err != nil {
-		return err
+		return false, err
 	}
-	first, err := beginFirst(opt.Dir)
-	if err != nil {
-		return err
+	if first, err = beginFirst(opt.Dir); err != nil {
+		return false, err
 	}
 	if e.server, err = embed.StartEtcd(cfg); err != nil {
-		return fmt.Errorf("starting etcd in %s: %w", opt.Dir, err)
+		return false, fmt.Errorf("starting etcd in %s: %w", opt.Dir, err)
 	}
+	e.client = v3client.New(e.server.Server)
+	return first, nil
+}
+
+// ready waits until the server has had a majority once.
+func (e *etcd) ready(ctx context.Context, first bool) error {
 	select {
 	case <-e.server.Server.ReadyNotify():
 	case err := <-e.server.Err():
-		return fmt.Errorf("starting etcd in %s: %w", opt.Dir, err)
+		return fmt.Errorf("starting etcd in %s: %w", e.dir, err)
+	case <-e.server.Server.StopNotify():
+		return fmt.Errorf("starting etcd in %s: it has stopped", e.dir)
 	case <-ctx.Done():
-		return fmt.Errorf("starting etcd in %s: %w", opt.Dir, context.Cause(ctx))
+		return fmt.Errorf("starting etcd in %s: %w", e.dir, context.Cause(ctx))
 	}
-	e.client = v3client.New(e.server.Server)
 	if first {
-		return endFirst(opt.Dir)
+		return endFirst(e.dir)
 	}
 	return nil
 }
@@ -122,6 +149,10 @@ func etcdConfig(opt EtcdOptions) (*embed.Config, error) {
 	cfg.WarningApplyDuration = time.Second
 	cfg.WarningUnaryRequestDuration = time.Second
 	cfg.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zapTo(opt.Log))
+	cfg.ForceNewCluster = opt.Force
+	if opt.peer != nil {
+		return cfg, opt.peer.configure(cfg)
+	}
 	return cfg, nil
 }
 
@@ -254,6 +285,7 @@ func (e *etcd) Status(context.Context) (Status, error) {
 		Quota:     e.quota,
 		Members:   len(s.Cluster().Members()),
 		LeaderEra: s.Term(),
+		Leads:     s.Leader() == s.MemberID(),
 	}
 	for _, a := range s.Alarms() {
 		st.Alarms = append(st.Alarms, a.Alarm.String())

@@ -30,18 +30,19 @@ type leadership struct {
 
 // Lead takes leadership with a new epoch. A member takes over its own old
 // leadership at once, and so does the only member of a cluster whoever led before
-// (it may have been restored from a backup of another). Otherwise a foreign
-// leader is an error of kind Unavailable. Elections among several members differ
-// only here: they put the key under a lease and wait for its deletion.
+// (it may have been restored from a backup of another). Among several members the one
+// that the others elected takes it from whoever led before. Otherwise a foreign
+// leader is an error of kind Unavailable.
 func (db *DB) Lead(ctx context.Context) error {
-	status, err := db.backend.Status(ctx)
-	if err != nil {
-		return unavailable("asking for the members", err)
-	}
 	db.lead.mu.Lock()
 	defer db.lead.mu.Unlock()
 	return db.take(ctx, func(cur leaderRecord) bool {
-		return cur.Member == "" || cur.Member == db.opt.Member || status.Members <= 1
+		if cur.Member == "" || cur.Member == db.opt.Member {
+			return true
+		}
+		// The record was read with the consent of a majority just now.
+		status, err := db.backend.Status(ctx)
+		return err == nil && (status.Members <= 1 || status.Leads)
 	})
 }
 

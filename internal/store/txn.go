@@ -22,7 +22,7 @@ func (db *DB) Txn(ctx context.Context, fn func(tx *Tx) error) error {
 	return db.txn(ctx, fn, false)
 }
 
-// txn runs fn until it commits. In a ledger every commit is fenced.
+// txn runs fn until it commits. In a ledger, and among several members, every commit is fenced.
 func (db *DB) txn(ctx context.Context, fn func(tx *Tx) error, ledger bool) error {
 	if !db.started() {
 		return errs.New(errs.Unavailable, "store: not started")
@@ -32,7 +32,7 @@ func (db *DB) txn(ctx context.Context, fn func(tx *Tx) error, ledger bool) error
 			return err
 		}
 		var fence []Compare
-		if ledger {
+		if ledger || db.opt.Fenced {
 			var err error
 			if fence, err = db.fence(ctx); err != nil {
 				return err
@@ -49,7 +49,7 @@ func (db *DB) txn(ctx context.Context, fn func(tx *Tx) error, ledger bool) error
 		if ok || err != nil {
 			return err
 		}
-		if ledger {
+		if fence != nil {
 			if err := db.stillLeads(ctx); err != nil {
 				return err
 			}

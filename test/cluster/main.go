@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/strata-cloud/strata/internal/nodes"
 	"github.com/strata-cloud/strata/internal/region"
 	"github.com/strata-cloud/strata/test/hosts"
 )
@@ -33,8 +34,12 @@ func run(ctx context.Context) error {
 	dir := flag.String("dir", "", "where the hosts' data is")
 	program := flag.String("strata", "bin/strata", "the program")
 	n := flag.Int("nodes", 3, "how many hosts to make")
+	control := flag.Int("control", 1, "how many of them are control members")
 	flag.Parse()
-	c := &cluster{ctx: ctx, dir: *dir, program: *program, state: filepath.Join(*dir, "cluster.json")}
+	if *control < 1 || *control > *n {
+		return fmt.Errorf("of %d hosts %d cannot be control members: choose 1 to %d", *n, *control, *n)
+	}
+	c := &cluster{ctx: ctx, dir: *dir, program: *program, control: *control, state: filepath.Join(*dir, "cluster.json")}
 	switch flag.Arg(0) {
 	case "up":
 		return c.up(*n)
@@ -47,6 +52,7 @@ func run(ctx context.Context) error {
 type cluster struct {
 	ctx                 context.Context
 	dir, program, state string
+	control             int
 }
 
 // remembered is what cluster-down must know.
@@ -84,8 +90,12 @@ func (c *cluster) up(n int) error {
 	if err := c.strata(first, "up", "--detach", "--listen", first.Addr+":5000", "--cluster-listen", first.Addr+":5001", "--name", first.Name, "--public-cidr", publicCIDR); err != nil {
 		return err
 	}
-	for _, x := range h.All[1:] {
-		if err := c.join(first, x); err != nil {
+	for i, x := range h.All[1:] {
+		role := nodes.RoleNode
+		if i+1 < c.control {
+			role = nodes.RoleControl
+		}
+		if err := c.join(first, x, role); err != nil {
 			return err
 		}
 	}
@@ -100,8 +110,8 @@ func (c *cluster) up(n int) error {
 	return nil
 }
 
-func (c *cluster) join(first, x *hosts.Host) error {
-	out, err := first.Command(c.ctx, c.program, "--data-dir", first.DataDir, "token", "create", "--output", "json").Output()
+func (c *cluster) join(first, x *hosts.Host, role string) error {
+	out, err := first.Command(c.ctx, c.program, "--data-dir", first.DataDir, "token", "create", "--role", role, "--output", "json").Output()
 	if err != nil {
 		return fmt.Errorf("making a token: %w", err)
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/gophercloud/gophercloud/v2"
 	"github.com/gophercloud/gophercloud/v2/openstack"
 
+	"github.com/strata-cloud/strata/internal/nodes"
 	"github.com/strata-cloud/strata/internal/region"
 	"github.com/strata-cloud/strata/internal/wait"
 	"github.com/strata-cloud/strata/test/cloud"
@@ -41,6 +42,12 @@ func newPool(t *testing.T, n int) *pool {
 
 // newPoolOn is newPool with a disk of so many MiB for the last host; 0: the machine's.
 func newPoolOn(t *testing.T, n, size int) *pool {
+	t.Helper()
+	return newPoolOf(t, n, 1, size)
+}
+
+// newPoolOf makes n hosts, the first of them control members.
+func newPoolOf(t *testing.T, n, control, size int) *pool {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Fatal("hosts need root")
@@ -85,8 +92,12 @@ func newPoolOn(t *testing.T, n, size int) *pool {
 	}
 	first := p.All[0]
 	p.strata(first, "up", "--detach", "--listen", first.Addr+":5000", "--cluster-listen", first.Addr+":5001", "--name", first.Name, "--public-cidr", p.public)
-	for _, h := range p.All[1:] {
-		p.join(h)
+	for i, h := range p.All[1:] {
+		role := nodes.RoleNode
+		if i+1 < control {
+			role = nodes.RoleControl
+		}
+		p.joinAs(h, role)
 	}
 	p.awaitNodes(n)
 	return p
@@ -129,19 +140,24 @@ func (p *pool) logs() {
 	}
 }
 
-// token makes a token for machines that join.
+// token makes a token for nodes.
 func (p *pool) token() region.Token {
 	p.Helper()
+	return p.tokenFor(nodes.RoleNode)
+}
+
+func (p *pool) tokenFor(role string) region.Token {
+	p.Helper()
 	var t region.Token
-	if err := json.Unmarshal([]byte(p.strata(p.All[0], "token", "create", "--output", "json")), &t); err != nil {
+	if err := json.Unmarshal([]byte(p.strata(p.All[0], "token", "create", "--role", role, "--output", "json")), &t); err != nil {
 		p.Fatal(err)
 	}
 	return t
 }
 
-func (p *pool) join(h *hosts.Host) {
+func (p *pool) joinAs(h *hosts.Host, role string) {
 	p.Helper()
-	t := p.token()
+	t := p.tokenFor(role)
 	p.strata(h, "join", t.Address, "--token", t.Token, "--name", h.Name, "--detach")
 }
 
@@ -168,10 +184,16 @@ func (p *pool) awaitNodes(n int) {
 	}
 }
 
-// clients logs in to an entry of the cloud's clouds.yaml.
+// clients logs in to an entry of the first host's clouds.yaml.
 func (p *pool) clients(name string) clients {
 	p.Helper()
-	all := must[*region.Clouds](p)(region.ReadClouds(filepath.Join(p.All[0].DataDir, region.CloudsFile)))
+	return p.clientsAt(p.All[0], name)
+}
+
+// clientsAt logs in to an entry of a control member's clouds.yaml.
+func (p *pool) clientsAt(h *hosts.Host, name string) clients {
+	p.Helper()
+	all := must[*region.Clouds](p)(region.ReadClouds(filepath.Join(h.DataDir, region.CloudsFile)))
 	entry := all.Clouds[name]
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(must[[]byte](p)(os.ReadFile(entry.CACert)))

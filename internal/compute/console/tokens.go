@@ -33,8 +33,6 @@ type Token struct {
 // Options configure the consoles.
 type Options struct {
 	DB *store.DB
-	// URL is where clients reach the proxy, scheme://host:port.
-	URL string
 	// Lives tells whether the server still is on the host.
 	Lives func(server, host string) bool
 	// Open reaches a console of a server on a host.
@@ -68,9 +66,9 @@ func hash(secret string) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// Issue gives the address of a console: a page with a viewer for vnc, as
+// Issue gives the address of a console at the base by which the client came, scheme://host:port: a page with a viewer for vnc, as
 // upstream's base URL of noVNC is, and a WebSocket for serial.
-func (c *Consoles) Issue(ctx context.Context, server, host, kind string) (string, error) {
+func (c *Consoles) Issue(ctx context.Context, at, server, host, kind string) (string, error) {
 	secret := rand.Text()
 	t := &Token{ID: hash(secret), Server: server, Host: host, Kind: kind, Expires: c.Now().Add(TTL).UTC()}
 	err := c.DB.Txn(ctx, func(tx *store.Tx) error {
@@ -90,7 +88,7 @@ func (c *Consoles) Issue(ctx context.Context, server, host, kind string) (string
 	if err != nil {
 		return "", err
 	}
-	base, err := url.Parse(c.URL)
+	base, err := url.Parse(at)
 	if err != nil {
 		return "", err
 	}
