@@ -258,7 +258,7 @@ func (s *Server) unset(node string, c *grpc.ClientConn) {
 func clientOver(c net.Conn) (*grpc.ClientConn, error) {
 	var once sync.Once
 	return grpc.NewClient("passthrough:///agent", grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithKeepaliveParams(alive),
-		grpc.WithIdleTimeout(0), callOptions(), grpc.WithReadBufferSize(readBuffer), grpc.WithSharedWriteBuffer(true), grpc.WithContextDialer(func(context.Context, string) (net.Conn, error) {
+		grpc.WithIdleTimeout(0), callOptions(), grpc.WithReadBufferSize(readBuffer), grpc.WithContextDialer(func(context.Context, string) (net.Conn, error) {
 			err := net.ErrClosed // of every connection but the first
 			once.Do(func() { err = nil })
 			return c, err
