@@ -146,7 +146,7 @@ func (c *council) health(ctx context.Context) error {
 
 // roles leads whenever the members want this one to.
 func (c *council) roles(ctx context.Context) error {
-	for {
+	for ctx.Err() == nil {
 		_, changed := c.state()
 		if c.member.Leads() {
 			err := c.takeLead(ctx)
@@ -169,6 +169,7 @@ func (c *council) roles(ctx context.Context) error {
 			return nil
 		}
 	}
+	return nil
 }
 
 func pauseFor(ctx context.Context, d time.Duration) {

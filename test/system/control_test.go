@@ -332,6 +332,20 @@ func (p *pool) rolling(load *load) {
 	p.Logf("while all were restarted the slowest request took %v; %d had to be repeated", slowest.Round(time.Millisecond), failed)
 }
 
+// awaitProblem waits until a member has noticed that the others are gone.
+func (p *pool) awaitProblem(h *hosts.Host) {
+	p.Helper()
+	ctx, cancel := context.WithTimeout(p.Context(), 20*time.Second)
+	defer cancel()
+	err := wait.Until(ctx, "the loss of the majority to be told", 50*time.Millisecond, func(context.Context) (bool, error) {
+		s, err := p.status(h)
+		return strings.Contains(s.Problem, "no majority"), err
+	})
+	if err != nil {
+		p.Fatal(err)
+	}
+}
+
 // majorityLost stops two of three: the third says so, and can be made the only one.
 func (p *pool) majorityLost() {
 	p.Helper()
@@ -339,6 +353,7 @@ func (p *pool) majorityLost() {
 		p.strata(h, "down")
 	}
 	first := p.All[0]
+	p.awaitProblem(first)
 	status, body := p.curlInside(first, "/network/v2.0/networks")
 	if status != "503" || !strings.Contains(body, "beta and gamma do not") {
 		p.Errorf("without a majority: %s %s", status, body)
