@@ -85,7 +85,7 @@ func (v *nodeView) run(ctx context.Context, tell func(nodeapi.NetChange)) {
 			return
 		case <-v.wake:
 		}
-		if !v.settle(ctx, last.Add(v.Spacing)) {
+		if !v.settle(ctx, last.Add(v.spacing())) {
 			return
 		}
 		if change := v.refresh(); !change.Empty() {
@@ -94,6 +94,14 @@ func (v *nodeView) run(ctx context.Context, tell func(nodeapi.NetChange)) {
 		}
 	}
 }
+
+// spacing is in proportion to the pool: few nodes cost little to tell at once.
+func (v *nodeView) spacing() time.Duration {
+	return v.Spacing * time.Duration(min(len(v.recent().hosts), fullSpacing)) / fullSpacing
+}
+
+// fullSpacing is of how many nodes on changes are as far apart as Spacing says.
+const fullSpacing = 100
 
 // settle waits until the time, or until something is urgent. False: ctx has ended.
 func (v *nodeView) settle(ctx context.Context, until time.Time) bool {
