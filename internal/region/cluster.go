@@ -206,11 +206,11 @@ func (r *Region) removeControl(ctx context.Context, node string) error {
 }
 
 // A new leader knows no agents. Nodes that have not called yet would look as if they
-// were down, so work on servers begins when all have, or when no more have come for
-// longer than an agent waits between two calls.
+// were down, so work on servers begins when all have, or when some have and no more came
+// for longer than an agent takes to notice that the old leader is gone.
 const (
-	gatherPause = 1500 * time.Millisecond
-	gatherLimit = 5 * time.Second
+	gatherPause = 5 * time.Second
+	gatherLimit = 20 * time.Second
 )
 
 func (r *Region) gather(ctx context.Context) {
@@ -227,7 +227,7 @@ func (r *Region) gather(ctx context.Context) {
 		if now > here {
 			here, last = now, time.Now()
 		}
-		return now == len(all) || time.Since(last) > gatherPause, nil
+		return now == len(all) || here > 0 && time.Since(last) > gatherPause, nil
 	})
 	if err != nil {
 		r.cfg.Log.Debug("agents are still coming", "here", here)
