@@ -42,12 +42,13 @@ build: ## compile bin/strata
 check: ## formatting, vet and static analysis
 	@out=$$(gofmt -l cmd internal test); [ -z "$$out" ] || { echo "gofmt these:"; echo "$$out"; exit 1; }
 	go vet ./...
+	go vet -tags ceph ./internal/blockdev/rbd
 	go tool staticcheck ./...
 
 test: deps-test check unit system conformance ## everything that must pass
 
 unit: ## tests beside the code; those of the node need root
-	$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" CGO_ENABLED=0 go test -timeout 15m ./cmd/... ./internal/...
+	$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" CGO_ENABLED=0 STRATA_NEEDS=all go test -timeout 15m ./cmd/... ./internal/...
 
 system: build ## a real cloud: QEMU, namespaces, kill -9, reset
 	$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" CGO_ENABLED=0 go test -count=1 -timeout 40m -v ./test/system/...
@@ -60,7 +61,7 @@ integrity: ## no flushed byte of a volume is lost: SEQUENCES=1000 random ones, w
 
 ceph-test: ## install Ceph and test the driver rbd against a cluster of one node on loopback
 	@$(MAKE) --no-print-directory deps RUN_PACKAGES='$(CEPH_PACKAGES)'
-	$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" CGO_ENABLED=0 STRATA_CEPH=1 go test -count=1 -timeout 15m -v ./internal/blockdev/rbd
+	$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" CGO_ENABLED=0 STRATA_NEEDS=all go test -tags ceph -count=1 -timeout 15m -v ./internal/blockdev/rbd
 
 bench: build ## Go benchmarks, then a whole cloud measured from outside
 	go test -run '^$$' -bench . -benchtime 1s ./internal/...

@@ -8,13 +8,13 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/strata-cloud/strata/internal/needs"
 )
 
 // TestRealGroup uses the host's own hierarchy, whatever its version.
 func TestRealGroup(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("cgroups need root")
-	}
+	needs.Root(t, "cgroups")
 	m, err := New("strata-test-" + strconv.Itoa(os.Getpid()))
 	if err != nil {
 		t.Fatalf("this host's cgroups cannot be used, and servers would run without limits: %v", err)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/strata-cloud/strata/internal/hypervisor"
+	"github.com/strata-cloud/strata/internal/needs"
 )
 
 // TestMain lets the doctor try hardware virtualisation: that runs this program
@@ -86,9 +87,7 @@ func TestStatusOfNothing(t *testing.T) {
 }
 
 func TestDoctorOfNothing(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("trying kernel features needs root")
-	}
+	needs.Root(t, "trying kernel features")
 	temp := t.TempDir()
 	t.Setenv("TMPDIR", temp)
 	dir := filepath.Join(t.TempDir(), "not", "yet")

@@ -18,6 +18,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/strata-cloud/strata/internal/needs"
 	"github.com/strata-cloud/strata/internal/netns"
 	"github.com/strata-cloud/strata/internal/nodeapi"
 	"github.com/strata-cloud/strata/internal/wait"
@@ -36,9 +37,7 @@ type cluster struct {
 }
 
 func newCluster(t testing.TB, hosts int) *cluster {
-	if os.Geteuid() != 0 {
-		t.Skip("needs root")
-	}
+	needs.Root(t, "this test")
 	c := &cluster{TB: t, at: map[string]int{}, away: map[int]bool{}}
 	root, err := netns.Current()
 	c.must(err)

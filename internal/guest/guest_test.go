@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/strata-cloud/strata/internal/needs"
 )
 
 func TestDependenciesFollowLibrariesOnly(t *testing.T) {
@@ -120,7 +122,7 @@ func readCPIO(t *testing.T, r io.Reader) map[string]string {
 func TestScriptsParse(t *testing.T) {
 	sh, err := exec.LookPath("sh")
 	if err != nil {
-		t.Skip("no shell on this host")
+		needs.Missing(t, "no shell on this host")
 	}
 	for _, name := range []string{"initrd-init", "root/etc/init.d/rcS", "root/usr/bin/nc", "root/usr/share/udhcpc/default.script",
 		"root/usr/lib/strata/net", "root/usr/lib/strata/personalise", "root/usr/lib/strata/metadata", "root/usr/lib/strata/user-data", "root/usr/lib/strata/disks",
@@ -145,7 +147,7 @@ func TestUnknownKindIsRefused(t *testing.T) {
 func TestAddLibrariesNamesWhatIsMissing(t *testing.T) {
 	sh, err := exec.LookPath("sh")
 	if err != nil {
-		t.Skip("no shell on this host")
+		needs.Missing(t, "no shell on this host")
 	}
 	err = addLibraries(t.TempDir(), sh, map[string]bool{})
 	if err == nil || !strings.Contains(err.Error(), "libc.so") {

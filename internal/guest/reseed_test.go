@@ -5,12 +5,12 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
+
+	"github.com/strata-cloud/strata/internal/needs"
 )
 
 func TestReseedProgramRuns(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("reseeding the kernel's random numbers needs root")
-	}
+	needs.Root(t, "reseeding the kernel's random numbers")
 	path := filepath.Join(t.TempDir(), "reseed")
 	if err := os.WriteFile(path, reseedProgram(), 0o755); err != nil {
 		t.Fatal(err)

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/strata-cloud/strata/internal/needs"
 	"github.com/strata-cloud/strata/internal/wait"
 )
 
@@ -25,9 +26,7 @@ type keptMachines struct {
 
 func newKept(t *testing.T) *keptMachines {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("tracing needs root")
-	}
+	needs.Root(t, "tracing")
 	k := &keptMachines{T: t, dir: filepath.Join(t.TempDir(), "leases"), machines: t.TempDir()}
 	k.open()
 	t.Cleanup(func() {

@@ -12,6 +12,7 @@ import (
 	"github.com/strata-cloud/strata/internal/cgroup"
 	"github.com/strata-cloud/strata/internal/hypervisor"
 	"github.com/strata-cloud/strata/internal/hypervisor/hypervisortest"
+	"github.com/strata-cloud/strata/internal/needs"
 )
 
 func TestMain(m *testing.M) {
@@ -24,9 +25,7 @@ func TestMain(m *testing.M) {
 const testUID = 64399
 
 func TestQEMU(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("dropping privileges needs root")
-	}
+	needs.Root(t, "dropping privileges")
 	if _, err := exec.LookPath("qemu-system-x86_64"); err != nil {
 		t.Fatal("QEMU is missing: install the package qemu-system-x86")
 	}
@@ -81,9 +80,7 @@ func TestProbeRemembers(t *testing.T) {
 }
 
 func TestQEMUMove(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("dropping privileges needs root")
-	}
+	needs.Root(t, "dropping privileges")
 	dir := t.TempDir()
 	if err := os.Chmod(dir, 0o711); err != nil {
 		t.Fatal(err)

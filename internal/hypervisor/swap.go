@@ -67,7 +67,9 @@ func (d *QEMU) Swapping(id string) string {
 	return m.swapped
 }
 
-func (d *Disk) placeholder() string { return qemuID("swap", d.Name()) }
+// blank names the node that is the device's while its disk is closed: zeroes alone,
+// which nobody reads, for the guest stands still.
+func (d *Disk) blank() string { return qemuID("swap", d.Name()) }
 
 // park stops the guest and closes its disk. It may be repeated.
 func (m *machine) park(ctx context.Context, st *machineState, d *Disk) error {
@@ -89,19 +91,19 @@ func (m *machine) park(ctx context.Context, st *machineState, d *Disk) error {
 	if err := m.command(ctx, "stop", nil, nil); err != nil {
 		return err
 	}
-	if _, err := m.blockInfo(ctx, d.placeholder()); errs.Is(err, errs.NotFound) {
+	if _, err := m.blockInfo(ctx, d.blank()); errs.Is(err, errs.NotFound) {
 		info, err := m.blockInfo(ctx, d.node())
 		if err != nil {
 			return err
 		}
-		err = m.command(ctx, "blockdev-add", map[string]any{"driver": "null-co", "node-name": d.placeholder(), "size": info.Image.VirtualSize, "read-zeroes": true}, nil)
+		err = m.command(ctx, "blockdev-add", map[string]any{"driver": "null-co", "node-name": d.blank(), "size": info.Image.VirtualSize, "read-zeroes": true}, nil)
 		if err != nil {
 			return err
 		}
 	} else if err != nil {
 		return err
 	}
-	if err := m.replaceRoot(ctx, d, d.node(), d.placeholder()); err != nil {
+	if err := m.replaceRoot(ctx, d, d.node(), d.blank()); err != nil {
 		return err
 	}
 	return m.dropBlocks(ctx, d.node(), d.protocol())
@@ -118,11 +120,11 @@ func (m *machine) unpark(ctx context.Context, old, next Disk) error {
 		if err := m.open(ctx, &next); err != nil {
 			return fmt.Errorf("opening it: %w", err)
 		}
-		if err := m.replaceRoot(ctx, &next, next.placeholder(), next.node()); err != nil {
+		if err := m.replaceRoot(ctx, &next, next.blank(), next.node()); err != nil {
 			return errors.Join(err, m.dropBlocks(ctx, next.node(), next.protocol()))
 		}
 	}
-	if err := m.dropBlocks(ctx, next.placeholder()); err != nil {
+	if err := m.dropBlocks(ctx, next.blank()); err != nil {
 		return err
 	}
 	for _, o := range old.objects() {

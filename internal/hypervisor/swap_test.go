@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"testing"
@@ -13,15 +12,14 @@ import (
 
 	"github.com/strata-cloud/strata/internal/errs"
 	"github.com/strata-cloud/strata/internal/hypervisor"
+	"github.com/strata-cloud/strata/internal/needs"
 	"github.com/strata-cloud/strata/internal/nodeapi"
 )
 
 // TestSwapDisk changes the file that a running machine has as a disk: with success,
 // without, and with a driver that ends in between.
 func TestSwapDisk(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("dropping privileges needs root")
-	}
+	needs.Root(t, "dropping privileges")
 	ctx, id := t.Context(), uuid.NewString()
 	at := filepath.Join(t.TempDir(), "instances")
 	open := func() *hypervisor.QEMU {

@@ -3,7 +3,6 @@ package hypervisor_test
 import (
 	"context"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"runtime"
 	"testing"
@@ -14,21 +13,20 @@ import (
 
 	"github.com/strata-cloud/strata/internal/hypervisor"
 	"github.com/strata-cloud/strata/internal/hypervisor/hypervisortest"
+	"github.com/strata-cloud/strata/internal/needs"
 	"github.com/strata-cloud/strata/internal/wait"
 )
 
 // TestTapByDescriptor boots a guest on a tap of a network namespace that QEMU
 // could not open itself, and waits for the guest's first packets on it.
 func TestTapByDescriptor(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("making taps needs root")
-	}
+	needs.Root(t, "making taps")
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	runtime.LockOSThread() // never unlocked: the thread ends with the test, and the namespace with it
 	ns, err := netns.New()
 	if err != nil {
-		t.Skipf("no network namespaces here: %v", err)
+		needs.Missing(t, "no network namespaces here: %v", err)
 	}
 	defer ns.Close()
 	tap := &netlink.Tuntap{LinkAttrs: netlink.LinkAttrs{Name: "tap-test"}, Mode: netlink.TUNTAP_MODE_TAP, Flags: netlink.TUNTAP_NO_PI | netlink.TUNTAP_VNET_HDR, Queues: 1}

@@ -3,23 +3,21 @@ package hypervisor_test
 import (
 	"context"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/strata-cloud/strata/internal/hypervisor"
 	"github.com/strata-cloud/strata/internal/hypervisor/hypervisortest"
+	"github.com/strata-cloud/strata/internal/needs"
 	"github.com/strata-cloud/strata/internal/nodeapi"
 )
 
 // TestUEFI boots a guest through the UEFI firmware, as its kernel confirms.
 func TestUEFI(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("dropping privileges needs root")
-	}
+	needs.Root(t, "dropping privileges")
 	if found, err := filepath.Glob("/usr/share/OVMF/OVMF_CODE*.fd"); err != nil || len(found) == 0 {
-		t.Skip("the package ovmf is not installed")
+		needs.Missing(t, "the package ovmf is not installed")
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()

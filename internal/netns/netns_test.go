@@ -7,12 +7,12 @@ import (
 	"os"
 	"slices"
 	"testing"
+
+	"github.com/strata-cloud/strata/internal/needs"
 )
 
 func TestLifecycle(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("needs root")
-	}
+	needs.Root(t, "this test")
 	name := fmt.Sprintf("t%d-ns", os.Getpid())
 	t.Cleanup(func() { Remove(name) })
 	if _, err := Open(name); !errors.Is(err, os.ErrNotExist) {

@@ -20,6 +20,7 @@ import (
 	"github.com/strata-cloud/strata/internal/guest/guesttest"
 	"github.com/strata-cloud/strata/internal/hypervisor"
 	"github.com/strata-cloud/strata/internal/hypervisor/hypervisortest"
+	"github.com/strata-cloud/strata/internal/needs"
 	"github.com/strata-cloud/strata/internal/nodeapi"
 	"github.com/strata-cloud/strata/internal/nodes"
 	"github.com/strata-cloud/strata/internal/wait"
@@ -120,7 +121,7 @@ func makeTaps(t *testing.T, names ...string) (map[string]*os.File, *netlink.Hand
 		done <- err
 	}()
 	if err := <-done; err != nil {
-		t.Skipf("no taps here: %v", err)
+		needs.Missing(t, "no taps here: %v", err)
 	}
 	t.Cleanup(func() {
 		handle.Close()
@@ -140,9 +141,7 @@ func movedInstance() nodeapi.Instance {
 
 // TestMove moves a server from one agent to another and back.
 func TestMove(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("dropping privileges needs root")
-	}
+	needs.Root(t, "dropping privileges")
 	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	defer cancel()
 	taps, links := makeTaps(t, "p-a", "q-a", "p-b", "q-b")

@@ -11,15 +11,14 @@ import (
 	"github.com/strata-cloud/strata/internal/errs"
 	"github.com/strata-cloud/strata/internal/hypervisor"
 	"github.com/strata-cloud/strata/internal/hypervisor/hypervisortest"
+	"github.com/strata-cloud/strata/internal/needs"
 	"github.com/strata-cloud/strata/internal/nodeapi"
 )
 
 // TestReadDisk reads the disk of a running, a paused and a stopped machine, also
 // after a crash in the middle of a read.
 func TestReadDisk(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("dropping privileges needs root")
-	}
+	needs.Root(t, "dropping privileges")
 	h := newHands(t)
 	d, err := hypervisor.New(t.Context(), hypervisor.Config{Dir: h.dir, UID: 64399, GID: 64399, Accel: hypervisor.TCG, Log: slog.New(slog.NewTextHandler(t.Output(), nil))})
 	if err != nil {

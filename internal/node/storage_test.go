@@ -23,6 +23,7 @@ import (
 	"github.com/strata-cloud/strata/internal/blockdev/volumes"
 	"github.com/strata-cloud/strata/internal/errs"
 	"github.com/strata-cloud/strata/internal/hypervisor"
+	"github.com/strata-cloud/strata/internal/needs"
 	"github.com/strata-cloud/strata/internal/nodeapi"
 )
 
@@ -37,9 +38,7 @@ type storageWorld struct {
 const storageUID = 64398
 
 func newStorageWorld(t *testing.T) *storageWorld {
-	if os.Geteuid() != 0 {
-		t.Skip("needs root: QEMU runs as another user")
-	}
+	needs.Root(t, "QEMU runs as another user")
 	w := &storageWorld{T: t, dir: t.TempDir()}
 	var err error
 	w.machines, err = hypervisor.New(t.Context(), hypervisor.Config{Dir: filepath.Join(w.dir, "instances"), UID: storageUID, GID: storageUID,

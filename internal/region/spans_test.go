@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/strata-cloud/strata/internal/dataplane"
+	"github.com/strata-cloud/strata/internal/needs"
 	"github.com/strata-cloud/strata/internal/netns"
 	"github.com/strata-cloud/strata/internal/network"
 	"github.com/strata-cloud/strata/internal/policy"
@@ -84,9 +85,7 @@ func (m *machines) in(ns *netns.NS, line string) string {
 }
 
 func newMachines(t *testing.T) *machines {
-	if os.Geteuid() != 0 {
-		t.Skip("needs root")
-	}
+	needs.Root(t, "this test")
 	m := &machines{TB: t, lost: map[int]bool{}, now: time.Unix(1e9, 0)}
 	log := slog.New(slog.DiscardHandler)
 	db, err := store.Open(t.Context(), store.Options{Backend: store.NewMemory(), Log: log})

@@ -243,10 +243,10 @@ func (c *cloud) send(ctx context.Context, st step) (*exchange, error) {
 	return read(st.key, resp)
 }
 
-var placeholder = regexp.MustCompile(`\{[a-z][a-z0-9]*\}`)
+var variable = regexp.MustCompile(`\{[a-z][a-z0-9]*\}`)
 
 func (c *cloud) expand(s string) string {
-	return placeholder.ReplaceAllStringFunc(s, func(m string) string {
+	return variable.ReplaceAllStringFunc(s, func(m string) string {
 		if v, ok := c.vars[m[1:len(m)-1]]; ok {
 			return v
 		}

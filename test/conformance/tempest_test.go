@@ -185,7 +185,8 @@ func newSuite(t *testing.T, dataDir string, nodes int) *suite {
 func TestTempest(t *testing.T) {
 	set := cmp.Or(os.Getenv("SET"), "smoke")
 	if set == poolSet {
-		t.Skip("that set wants a pool: TestTempestPool runs it")
+		tempestPool(t)
+		return
 	}
 	c := cloud.Plan(t)
 	c.Flags = []string{"--volume-pool", "second=" + filepath.Dir(c.Dir)}
@@ -194,11 +195,9 @@ func TestTempest(t *testing.T) {
 	newSuite(t, c.Dir, 1).run(set)
 }
 
-// TestTempestPool runs the tests that want several nodes on a cloud of two hosts.
-func TestTempestPool(t *testing.T) {
-	if os.Getenv("SET") != poolSet {
-		t.Skip("make conformance SET=" + poolSet)
-	}
+// tempestPool runs the tests that want several nodes on a cloud of two hosts.
+func tempestPool(t *testing.T) {
+	t.Helper()
 	dir, err := os.MkdirTemp("", "strata-tempest-")
 	if err != nil {
 		t.Fatal(err)

@@ -20,6 +20,7 @@ import (
 	"github.com/strata-cloud/strata/internal/blockdev/qemu"
 	"github.com/strata-cloud/strata/internal/blockdev/volumes"
 	"github.com/strata-cloud/strata/internal/cgroup"
+	"github.com/strata-cloud/strata/internal/needs"
 	"github.com/strata-cloud/strata/internal/nodeapi"
 	"github.com/strata-cloud/strata/internal/wait"
 )
@@ -36,9 +37,7 @@ type world struct {
 }
 
 func newWorld(t testing.TB, key string) *world {
-	if os.Geteuid() != 0 {
-		t.Skip("needs root: the daemon runs as another user")
-	}
+	needs.Root(t, "the daemon runs as another user")
 	w := &world{TB: t, at: t.TempDir(), ref: nodeapi.VolumeRef{ID: uuid.NewString(), Key: []byte(key)}}
 	tools := qemu.Tools{UID: testUID, GID: testUID}
 	d, err := local.New(t.Context(), filepath.Join(t.TempDir(), "volumes"), tools)

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/strata-cloud/strata/internal/blockdev/volumes"
+	"github.com/strata-cloud/strata/internal/needs"
 	"github.com/strata-cloud/strata/internal/nodeapi"
 	"github.com/strata-cloud/strata/internal/wait"
 )
@@ -41,9 +42,7 @@ func fromEnvironment(t *testing.T, name string, otherwise int) int {
 }
 
 func TestNoFlushedByteIsLost(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("needs root: QEMU's programs run as another user")
-	}
+	needs.Root(t, "QEMU's programs run as another user")
 	n, first := fromEnvironment(t, "STRATA_INTEGRITY", sequences), fromEnvironment(t, "STRATA_INTEGRITY_SEED", 1)
 	total := map[string]int{}
 	for seed := first; seed < first+n; seed++ {

@@ -16,6 +16,7 @@ import (
 	"github.com/strata-cloud/strata/internal/blockdev/qemu"
 	"github.com/strata-cloud/strata/internal/blockdev/volumes"
 	"github.com/strata-cloud/strata/internal/errs"
+	"github.com/strata-cloud/strata/internal/needs"
 	"github.com/strata-cloud/strata/internal/nodeapi"
 )
 
@@ -30,9 +31,7 @@ type foreigners struct {
 }
 
 func newForeigners(t *testing.T) *foreigners {
-	if os.Geteuid() != 0 {
-		t.Skip("needs root: QEMU's programs run as another user")
-	}
+	needs.Root(t, "QEMU's programs run as another user")
 	root := t.TempDir()
 	return &foreigners{t, newDriver(t, root), root, filepath.Join(root, foreignDir)}
 }

@@ -1,12 +1,12 @@
 package local
 
 import (
-	"os"
 	"testing"
 
 	"github.com/strata-cloud/strata/internal/blockdev/blockdevtest"
 	"github.com/strata-cloud/strata/internal/blockdev/qemu"
 	"github.com/strata-cloud/strata/internal/blockdev/volumes"
+	"github.com/strata-cloud/strata/internal/needs"
 )
 
 // nobody is the user that QEMU's programs run as in tests.
@@ -22,9 +22,7 @@ func newDriver(t testing.TB, dir string) *Driver {
 }
 
 func TestConformance(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("needs root: QEMU's programs run as another user")
-	}
+	needs.Root(t, "QEMU's programs run as another user")
 	blockdevtest.Run(t, func(t *testing.T) *blockdevtest.Kit {
 		dir := t.TempDir()
 		return &blockdevtest.Kit{Driver: newDriver(t, dir), Again: func() volumes.Driver { return newDriver(t, dir) }, Dir: dir, Encryption: true}

@@ -1,3 +1,5 @@
+//go:build ceph
+
 package rbd
 
 import (
@@ -17,6 +19,7 @@ import (
 	"github.com/strata-cloud/strata/internal/blockdev/blockdevtest"
 	"github.com/strata-cloud/strata/internal/blockdev/qemu"
 	"github.com/strata-cloud/strata/internal/blockdev/volumes"
+	"github.com/strata-cloud/strata/internal/needs"
 	"github.com/strata-cloud/strata/internal/wait"
 )
 
@@ -30,17 +33,12 @@ type cluster struct {
 }
 
 func newCluster(t *testing.T) *cluster {
-	if os.Getenv("STRATA_CEPH") == "" {
-		t.Skip("takes minutes and needs Ceph: run make ceph-test")
-	}
 	for _, p := range []string{"ceph-mon", "ceph-osd", "ceph", "rbd"} {
 		if _, err := exec.LookPath(p); err != nil {
-			t.Skipf("%s is missing: make ceph-test installs Ceph", p)
+			t.Fatalf("%s is missing: make ceph-test installs Ceph", p)
 		}
 	}
-	if os.Geteuid() != 0 {
-		t.Skip("needs root: QEMU's programs run as another user")
-	}
+	needs.Root(t, "QEMU's programs run as another user")
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
 	c := &cluster{T: t, dir: t.TempDir(), fsid: uuid.NewString(), addr: l.Addr().String()}

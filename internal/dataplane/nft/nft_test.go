@@ -12,6 +12,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/strata-cloud/strata/internal/needs"
 	"github.com/strata-cloud/strata/internal/netns"
 )
 
@@ -44,9 +45,7 @@ delete chain inet x a
 // TestDiffReachesTheKernel walks through random tables: after each difference
 // the kernel must list the same as after writing the table anew.
 func TestDiffReachesTheKernel(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("needs root")
-	}
+	needs.Root(t, "this test")
 	name := fmt.Sprintf("t%d-nft", os.Getpid())
 	ns, _, err := netns.Ensure(name)
 	if err != nil {

@@ -6,14 +6,14 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
+
+	"github.com/strata-cloud/strata/internal/needs"
 )
 
 // TestTinyImage checks the finished image from outside; that it boots is
 // tested where QEMU is driven.
 func TestTinyImage(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("building images needs root")
-	}
+	needs.Root(t, "building images")
 	img := Tiny(t)
 	for _, f := range []string{img.Disk, img.Kernel, img.Initrd} {
 		if st, err := os.Stat(f); err != nil || st.Size() == 0 {
