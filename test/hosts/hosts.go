@@ -4,12 +4,12 @@
 package hosts
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"net"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -53,16 +53,12 @@ func Of(dir string, n int, network string) (*Hosts, error) {
 // FreeNetwork finds a /24 for tests (RFC 2544) that this machine does not use, as
 // its first three bytes with a dot.
 func FreeNetwork() (string, error) {
-	addrs, err := net.InterfaceAddrs()
+	routes, err := exec.Command("ip", "-4", "route").Output()
 	if err != nil {
 		return "", err
 	}
-	for i := range 256 {
-		network, taken := fmt.Sprintf("198.19.%d.", i), false
-		for _, a := range addrs {
-			taken = taken || strings.HasPrefix(a.String(), network)
-		}
-		if !taken {
+	for i := range 256 { // the network of the same number is for what is outside of the hosts' cloud
+		if network := fmt.Sprintf("198.19.%d.", i); !bytes.Contains(routes, []byte(network)) && !bytes.Contains(routes, []byte("198.18"+network[len("198.19"):])) {
 			return network, nil
 		}
 	}
