@@ -2,9 +2,7 @@ package compute
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 
 	"github.com/strata-cloud/strata/internal/compute/migration"
 	"github.com/strata-cloud/strata/internal/compute/wire"
@@ -37,14 +35,7 @@ type evacuateArgs struct {
 
 func (s *Service) evacuationOf(j *job) (*Server, *migration.Migration, evacuateArgs, error) {
 	var args evacuateArgs
-	if err := json.Unmarshal(j.Args, &args); err != nil {
-		return nil, nil, args, fmt.Errorf("evacuation of %s: %w", j.Server, err)
-	}
-	v, err := s.servers.Get(j.Server)
-	if err != nil {
-		return nil, nil, args, err
-	}
-	m, err := s.moves.Get(args.Migration)
+	v, m, err := s.moveOfJob(j, &args, &args.Migration)
 	return v, m, args, err
 }
 

@@ -40,15 +40,22 @@ type liveArgs struct {
 
 func (s *Service) liveOfJob(j *job) (*Server, *migration.Migration, liveArgs, error) {
 	var args liveArgs
-	if err := json.Unmarshal(j.Args, &args); err != nil {
-		return nil, nil, args, fmt.Errorf("live migration of %s: %w", j.Server, err)
+	v, m, err := s.moveOfJob(j, &args, &args.Migration)
+	return v, m, args, err
+}
+
+// moveOfJob reads a saga's arguments, which have the id of a migration, and gives the
+// server and the migration.
+func (s *Service) moveOfJob(j *job, args any, id *string) (*Server, *migration.Migration, error) {
+	if err := json.Unmarshal(j.Args, args); err != nil {
+		return nil, nil, fmt.Errorf("move of %s: %w", j.Server, err)
 	}
 	v, err := s.servers.Get(j.Server)
 	if err != nil {
-		return nil, nil, args, err
+		return nil, nil, err
 	}
-	m, err := s.moves.Get(args.Migration)
-	return v, m, args, err
+	m, err := s.moves.Get(*id)
+	return v, m, err
 }
 
 // liveClaim chooses the host and claims it; what the server has goes by the

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/strata-cloud/strata/internal/nodeapi"
+	"github.com/strata-cloud/strata/internal/wait"
 )
 
 // migration is what QEMU tells of the sending of memory.
@@ -68,7 +69,7 @@ func (s *sender) migrate(ctx context.Context) error {
 			if info.Status != "setup" && info.Status != "none" && info.Status != "" {
 				break
 			}
-			if err := pause(ctx, 2*time.Millisecond); err != nil {
+			if err := wait.Pause(ctx, 2*time.Millisecond); err != nil {
 				return err
 			}
 		}
@@ -81,21 +82,9 @@ func (s *sender) migrate(ctx context.Context) error {
 		if err := s.watchDisks(ctx); err != nil {
 			return err
 		}
-		if err := pause(ctx, 20*time.Millisecond); err != nil {
+		if err := wait.Pause(ctx, 20*time.Millisecond); err != nil {
 			return fmt.Errorf("the other node does not take the memory: %w", err)
 		}
-	}
-}
-
-// pause waits for a while, or for the end of ctx.
-func pause(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
 	}
 }
 
@@ -178,7 +167,7 @@ func (m *machine) giveWord(ctx context.Context, run qmpRunner) error {
 func (m *machine) repeatWord(ctx context.Context, run qmpRunner, err error) error {
 	ctx, cancel := context.WithTimeout(ctx, wordTimeout)
 	defer cancel()
-	for err != nil && m.d.life.Err() == nil && !errors.Is(err, errMonitorClosed) && pause(ctx, 100*time.Millisecond) == nil {
+	for err != nil && m.d.life.Err() == nil && !errors.Is(err, errMonitorClosed) && wait.Pause(ctx, 100*time.Millisecond) == nil {
 		err = m.giveWord(ctx, run)
 	}
 	return err
@@ -227,7 +216,7 @@ func (m *machine) undoSend(ctx context.Context, mv *moveState) error {
 		if info.Status == "" || info.Status == "none" || info.Status == "failed" || info.Status == "cancelled" || info.Status == "completed" {
 			break
 		}
-		if err := pause(ctx, 5*time.Millisecond); err != nil {
+		if err := wait.Pause(ctx, 5*time.Millisecond); err != nil {
 			return err
 		}
 	}

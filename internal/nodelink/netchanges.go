@@ -13,21 +13,7 @@ import (
 // NetChanges follows the networks of this node: what each new connection says first
 // is whole.
 func (c *Client) NetChanges(ctx context.Context) <-chan nodeapi.NetChange {
-	out := make(chan nodeapi.NetChange)
-	go func() {
-		defer close(out)
-		c.again(ctx, "following the state of networks", func() error {
-			return follow(ctx, c.stub, "NetChanges", func(s nodeapi.NetChange) bool {
-				select {
-				case out <- s:
-					return true
-				case <-ctx.Done():
-					return false
-				}
-			})
-		})
-	}()
-	return out
+	return states[nodeapi.NetChange](ctx, c, "following the state of networks", "NetChanges")
 }
 
 // Networks implements node.Control. A reader that is slow gets the newest state.

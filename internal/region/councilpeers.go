@@ -53,10 +53,8 @@ func (c *council) councilRoutes() http.Handler {
 	mux.HandleFunc("GET /self", func(w http.ResponseWriter, q *http.Request) { answer(w, c.self(), nil) })
 	mux.HandleFunc("GET /images/{file}", func(w http.ResponseWriter, q *http.Request) { c.images.serve(w, q) })
 	mux.HandleFunc("/leader/", func(w http.ResponseWriter, q *http.Request) {
-		r, done := c.begin()
+		r, done := c.leading(w)
 		if r == nil {
-			w.Header().Set(againHeader, "1")
-			w.WriteHeader(http.StatusServiceUnavailable)
 			return
 		}
 		defer done()

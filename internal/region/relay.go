@@ -203,12 +203,20 @@ func (c *council) ServeHTTP(w http.ResponseWriter, q *http.Request) {
 	c.refuse(w, q, c.api.answer(w, q, func(r *Region) http.Handler { return r.handler }))
 }
 
-// passed answers a client of another member.
-func (c *council) passed(w http.ResponseWriter, q *http.Request) {
+// leading is begin for what another member passed on; nil: it has been told to look again who leads.
+func (c *council) leading(w http.ResponseWriter) (*Region, func()) {
 	r, done := c.begin()
 	if r == nil {
 		w.Header().Set(againHeader, "1")
 		w.WriteHeader(http.StatusServiceUnavailable)
+	}
+	return r, done
+}
+
+// passed answers a client of another member.
+func (c *council) passed(w http.ResponseWriter, q *http.Request) {
+	r, done := c.leading(w)
+	if r == nil {
 		return
 	}
 	defer done()

@@ -13,6 +13,7 @@ import (
 	"github.com/strata-cloud/strata/internal/nodeapi"
 	"github.com/strata-cloud/strata/internal/nodelink"
 	"github.com/strata-cloud/strata/internal/nodes"
+	"github.com/strata-cloud/strata/internal/wait"
 )
 
 // What each simulated node has.
@@ -71,7 +72,7 @@ func (a *agent) introduce(ctx context.Context) error {
 		if err == nil || ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		if err := pause(ctx, again); err != nil {
+		if err := wait.Pause(ctx, again); err != nil {
 			return err
 		}
 	}
@@ -103,7 +104,7 @@ func (a *agent) carryOut(ctx context.Context, inst *nodeapi.Instance) {
 	a.mu.Lock()
 	done := a.gens[inst.ID] == inst.Gen
 	a.mu.Unlock()
-	if !done && pause(ctx, a.delay) != nil {
+	if !done && wait.Pause(ctx, a.delay) != nil {
 		return
 	}
 	s := nodeapi.InstanceStatus{ID: inst.ID, Node: a.info.ID, Gen: inst.Gen, Power: inst.Power, RebootSeq: inst.Reboot.Seq, Gone: inst.Deleted, Since: time.Now().UTC()}
@@ -118,7 +119,7 @@ func (a *agent) carryOut(ctx context.Context, inst *nodeapi.Instance) {
 			a.pool.isDone(inst)
 			return
 		}
-		if pause(ctx, again) != nil {
+		if wait.Pause(ctx, again) != nil {
 			return
 		}
 	}
@@ -190,15 +191,3 @@ func (a *agent) ReadDisk(context.Context, string, string) (io.ReadCloser, error)
 
 // Pools is the part of nodes.Storage that the control plane asks of every node.
 func (a *agent) Pools(context.Context) ([]nodeapi.Pool, error) { return nil, nil }
-
-// pause waits, or gives the reason for which ctx has ended.
-func pause(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/strata-cloud/strata/internal/errs"
 	"github.com/strata-cloud/strata/internal/nodes"
+	"github.com/strata-cloud/strata/internal/wait"
 )
 
 // Options say what is simulated.
@@ -140,7 +141,7 @@ func (r *run) join(ctx, agents context.Context) error {
 	watch, stop := context.WithCancel(ctx)
 	go func() {
 		defer close(told)
-		for pause(watch, progressEvery) == nil {
+		for wait.Pause(watch, progressEvery) == nil {
 			r.Progress("nodes: %d of %d", r.pool.present(), r.Nodes)
 		}
 	}()

@@ -24,3 +24,15 @@ func Until(ctx context.Context, what string, interval time.Duration, cond func(c
 		}
 	}
 }
+
+// Pause waits for a while; the error is why ctx ended before.
+func Pause(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
