@@ -220,7 +220,8 @@ func (w *world) listen(addr string) (stop func()) {
 		w.Fatal(err)
 	}
 	w.addr = l.Addr().String()
-	s := &Server{TLS: w.ca.conf(w.T, "control", "control"), Log: slog.New(slog.DiscardHandler),
+	pot := http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) { rw.WriteHeader(http.StatusTeapot) })
+	s := &Server{TLS: w.ca.conf(w.T, "control", "control"), Log: slog.New(slog.DiscardHandler), API: pot, Council: pot,
 		Control: func(node string) Upstream { return view{w.plane, node} },
 		Admit: func(node string) error {
 			w.mu.Lock()
