@@ -160,7 +160,7 @@ func (c *council) roles(ctx context.Context) error {
 			if err := c.member.HandOver(ctx); err != nil {
 				c.cfg.Log.Warn("leadership", "err", err)
 			}
-			pauseFor(ctx, time.Second)
+			wait.Pause(ctx, time.Second)
 			continue
 		}
 		select {
@@ -170,15 +170,6 @@ func (c *council) roles(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-func pauseFor(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
-	}
 }
 
 // takeLead builds the region and has it answer until this member leads no more.

@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"github.com/strata-cloud/strata/internal/wait"
 )
 
 // watchRaft notices who leads.
@@ -40,7 +42,7 @@ func (c *council) followLeader(ctx context.Context) {
 			c.api.forget()
 			c.peers.forget()
 		} else if lead != 0 { // it has not told where it is yet
-			pauseFor(ctx, 5*raftLook)
+			wait.Pause(ctx, 5*raftLook)
 			if ctx.Err() == nil {
 				continue
 			}
@@ -93,6 +95,6 @@ func (c *council) beMember(ctx context.Context) {
 		} else {
 			c.cfg.Log.Info("this member takes part in decisions")
 		}
-		pauseFor(ctx, 500*time.Millisecond)
+		wait.Pause(ctx, 500*time.Millisecond)
 	}
 }

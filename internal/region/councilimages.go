@@ -21,6 +21,7 @@ import (
 
 	"github.com/strata-cloud/strata/internal/errs"
 	"github.com/strata-cloud/strata/internal/nodelink"
+	"github.com/strata-cloud/strata/internal/wait"
 )
 
 // imageCopies keeps a copy of all images' data on this member: what the leader has
@@ -108,7 +109,7 @@ func (i *imageCopies) run(ctx context.Context) {
 			}
 		}
 		if err != nil || have == "" {
-			pauseFor(ctx, copyAgain)
+			wait.Pause(ctx, copyAgain)
 		}
 	}
 }

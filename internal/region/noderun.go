@@ -19,6 +19,7 @@ import (
 
 	"github.com/strata-cloud/strata/internal/nodelink"
 	"github.com/strata-cloud/strata/internal/store"
+	"github.com/strata-cloud/strata/internal/wait"
 )
 
 // Node is a machine that joined: an agent without a control plane.
@@ -104,7 +105,7 @@ func (n *Node) followMembers(ctx context.Context) {
 				n.cfg.Log.Warn("the list of control members is not kept", "err", err)
 			}
 		}
-		pauseFor(ctx, membersEvery)
+		wait.Pause(ctx, membersEvery)
 	}
 }
 

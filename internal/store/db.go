@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/strata-cloud/strata/internal/errs"
+	"github.com/strata-cloud/strata/internal/wait"
 )
 
 // Options configure a DB.
@@ -173,16 +174,7 @@ func (db *DB) follow(from int64) {
 			err = lerr
 		}
 		db.log.Error("store: watch ended, trying again", "rev", from, "err", err)
-		db.pause(200 * time.Millisecond)
-	}
-}
-
-func (db *DB) pause(d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-db.ctx.Done():
+		wait.Pause(db.ctx, 200*time.Millisecond)
 	}
 }
 

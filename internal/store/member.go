@@ -16,6 +16,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/strata-cloud/strata/internal/errs"
+	"github.com/strata-cloud/strata/internal/wait"
 )
 
 // PeerOptions make an etcd one that others are members of, or can become.
@@ -138,7 +139,7 @@ func (m *Member) settle(ctx context.Context, first bool) {
 		_, err := m.etcd.client.MemberUpdate(limit, self.ID, []string{m.peer.url()})
 		cancel()
 		if err != nil {
-			pause(ctx, time.Second)
+			wait.Pause(ctx, time.Second)
 		}
 	}
 	close(m.joined)
@@ -150,7 +151,7 @@ func (m *Member) settle(ctx context.Context, first bool) {
 func (m *Member) hurry(ctx context.Context) {
 	s := m.etcd.server.Server
 	id, rest := uint64(s.MemberID()), time.Now()
-	for end := rest.Add(2 * peerElectionMs * time.Millisecond); time.Now().Before(end) && ctx.Err() == nil && !m.Leads(); pause(ctx, 10*time.Millisecond) {
+	for end := rest.Add(2 * peerElectionMs * time.Millisecond); time.Now().Before(end) && ctx.Err() == nil && !m.Leads(); wait.Pause(ctx, 10*time.Millisecond) {
 		if voters := m.voters(); len(voters) > 1 || len(voters) == 1 && voters[0].ID != id {
 			return
 		}
@@ -159,15 +160,6 @@ func (m *Member) hurry(ctx context.Context) {
 		} else if time.Since(rest) > peerTickMs*time.Millisecond {
 			_ = s.Process(ctx, &raftpb.Message{Type: raftpb.MsgTimeoutNow.Enum(), From: &id, To: &id}) // or it waits for its turn
 		}
-	}
-}
-
-func pause(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
 	}
 }
 
@@ -254,7 +246,7 @@ func (m *Member) Add(ctx context.Context, url string) (added Peer, others []Peer
 	defer cancel()
 	res, err := m.etcd.client.MemberAddAsLearner(ctx, []string{url})
 	for errors.Is(err, rpctypes.ErrUnhealthy) && ctx.Err() == nil {
-		pause(ctx, 10*peerTickMs*time.Millisecond) // the one before it has just come
+		wait.Pause(ctx, 10*peerTickMs*time.Millisecond) // the one before it has just come
 		res, err = m.etcd.client.MemberAddAsLearner(ctx, []string{url})
 	}
 	if err != nil {
