@@ -117,12 +117,14 @@ func (m *Manager) want(id string) (*export, error) {
 
 // ensure starts the daemon unless it runs, and renews the links of its socket.
 func (m *Manager) ensure(ctx context.Context, e *export) error {
-	if len(qemu.Workers(e.dir)) == 0 {
+	there, err := e.serves(ctx)
+	if err != nil {
+		return err
+	}
+	if !there {
 		if err := m.start(ctx, e); err != nil {
 			return err
 		}
-	} else if err := serve(ctx, e.dir); err != nil { // a crash may have come while it grew
-		return err
 	}
 	for dir := range e.links {
 		if err := e.link(dir); errors.Is(err, os.ErrNotExist) {
@@ -132,6 +134,28 @@ func (m *Manager) ensure(ctx context.Context, e *export) error {
 		}
 	}
 	return nil
+}
+
+// dying is how long a daemon that does not answer may take to be gone.
+const dying = time.Second
+
+// serves tells whether the volume's daemon is there, and has it serve: a crash may
+// have come while the volume grew. One that is just dying is not there.
+func (e *export) serves(ctx context.Context) (bool, error) {
+	if len(qemu.Workers(e.dir)) == 0 {
+		return false, nil
+	}
+	err := serve(ctx, e.dir)
+	if err == nil {
+		return true, nil
+	}
+	limit, cancel := context.WithTimeout(ctx, dying)
+	defer cancel()
+	gone := func(context.Context) (bool, error) { return len(qemu.Workers(e.dir)) == 0, nil }
+	if wait.Until(limit, "the storage daemon to end", 5*time.Millisecond, gone) != nil {
+		return true, err
+	}
+	return false, nil
 }
 
 // link gives a machine the daemon's socket of now.
@@ -266,10 +290,8 @@ func (m *Manager) Adopt(ctx context.Context, d volumes.Driver, v nodeapi.VolumeR
 			e.links[dir] = true
 		}
 	}
-	if len(qemu.Workers(e.dir)) == 0 {
-		return nil // Run starts it
-	}
-	return serve(ctx, e.dir) // a crash may have come while it grew
+	_, err = e.serves(ctx) // Run starts one that is not there
+	return err
 }
 
 // List names the volumes that have an export, running or not.

@@ -162,3 +162,18 @@ func TestSharedVolume(t *testing.T) {
 		})
 	}
 }
+
+// TestAdoptDying takes over from a manager in the moment in which the daemon dies.
+func TestAdoptDying(t *testing.T) {
+	w := newWorld(t, "0123456789")
+	for range 10 {
+		w.ensure()
+		w.must(syscall.Kill(w.pid(), syscall.SIGKILL))
+		m, err := New(w.m.Config)
+		w.must(err)
+		w.m = m
+		w.must(w.m.Adopt(t.Context(), w.driver, w.ref, w.at))
+	}
+	w.ensure()
+	w.dial()
+}
