@@ -84,6 +84,12 @@ func (f *failing) logIn(address string) *cloud.Guest {
 	f.Helper()
 	ctx, cancel := context.WithTimeout(f.Context(), 2*time.Minute)
 	defer cancel()
+	defer func() {
+		if f.Failed() {
+			log, err := servers.ShowConsoleOutput(context.WithoutCancel(ctx), f.compute, f.server, servers.ShowConsoleOutputOpts{}).Extract()
+			f.Logf("its console (%v):\n%s", err, log)
+		}
+	}()
 	return cloud.SSH(f.T, ctx, address, f.key)
 }
 

@@ -81,7 +81,7 @@ func RunMove(t *testing.T, one, two Open) {
 	for _, part := range []struct {
 		name string
 		run  func(context.Context)
-	}{{"Live", m.live}, {"Refused", m.refused}, {"Abort", m.abort}, {"Force", m.force}, {"Crash", m.crashes}, {"Paused", m.paused}, {"Suspended", m.suspended}, {"Stopped", m.stopped}, {"Cloned", m.cloned}} {
+	}{{"Live", m.live}, {"Refused", m.refused}, {"Abort", m.abort}, {"Force", m.force}, {"Crash", m.crashes}, {"Paused", m.paused}, {"Suspended", m.suspended}, {"Stopped", m.stopped}, {"Cloned", m.cloned}, {"Booting", m.booting}} {
 		ok := t.Run(part.name, func(t *testing.T) {
 			m.T = t
 			part.run(ctx)

@@ -147,3 +147,18 @@ func (m *movers) crashAt(ctx context.Context, at moment, sender bool) {
 	m.arrived(ctx, nodeapi.PowerRunning)
 	m.goesOn(ctx)
 }
+
+// booting moves a guest at moments of its boot.
+func (m *movers) booting(ctx context.Context) {
+	for _, after := range []time.Duration{0, 200 * time.Millisecond, 500 * time.Millisecond, time.Second, 2 * time.Second} {
+		must(m.T, m.here.Remove(ctx, serverID))
+		must(m.T, m.there.Remove(ctx, serverID))
+		m.spec = m.files(m.here)
+		m.count, m.up = 0, 0
+		must(m.T, m.here.Start(ctx, m.spec, nil))
+		sleep(ctx, after)
+		m.move(ctx, nodeapi.PowerRunning)
+		AwaitConsole(ctx, m.T, m.here, serverID, "login:")
+		m.Logf("moved %v after its start", after)
+	}
+}
