@@ -87,10 +87,25 @@ func (s *Service) follow(ctx context.Context, id string) error {
 		return nil
 	}
 	// With a task under way its saga decides; its end is a change of the server.
-	if v.VMState != Active || v.TaskState != "" || st.Gen < v.Gen || st.Power != nodeapi.PowerStopped && st.Power != nodeapi.PowerCrashed {
+	if v.VMState != Active || v.TaskState != "" || st.Gen < v.Gen {
 		return nil
 	}
+	if st.Power != nodeapi.PowerStopped && st.Power != nodeapi.PowerCrashed {
+		return s.halted(ctx, v, st.Power == nodeapi.PowerPaused)
+	}
 	return s.stopped(ctx, id, st.Gen)
+}
+
+// halted writes whether the guest stands still though nobody paused it.
+func (s *Service) halted(ctx context.Context, v *Server, halted bool) error {
+	if v.Halted == halted {
+		return nil
+	}
+	err := s.update(ctx, v.ID, func(v *Server) error { v.Halted = halted; return nil })
+	if errs.Is(err, errs.NotFound) {
+		return nil
+	}
+	return err
 }
 
 // stopped writes that the server stopped by itself, wanted from now on.

@@ -105,8 +105,9 @@ type Server struct {
 	Rescue        *Rescue           `json:"rescue,omitempty"`     // while it is rescued
 	Shelf         *Image            `json:"shelf,omitempty"`      // what a shelved server comes back from
 	SoftDelete    *SoftDelete       `json:"soft_delete,omitempty"`
-	Gen           int64             `json:"gen"`        // of the Instance last written
-	RebootSeq     int64             `json:"reboot_seq"` // of the last reboot asked
+	Halted        bool              `json:"halted,omitempty"` // active, but its guest stands still: its disk is full
+	Gen           int64             `json:"gen"`              // of the Instance last written
+	RebootSeq     int64             `json:"reboot_seq"`       // of the last reboot asked
 }
 
 // Resize is what a server goes back to unless its resize is confirmed.

@@ -56,6 +56,9 @@ func powerState(v *Server) int {
 		}
 		return 1
 	case Active, Rescued:
+		if v.Halted {
+			return 3
+		}
 		return 1
 	case Paused:
 		return 3

@@ -45,6 +45,10 @@ type Driver interface {
 	// Pause and Resume stop and continue the processors.
 	Pause(ctx context.Context, id string) error
 	Resume(ctx context.Context, id string) error
+	// Retry continues a guest that stands still since its disk had no room for what it
+	// wrote, and tells whether it did; others it leaves alone. The guest writes again,
+	// and stands still again when there still is none.
+	Retry(ctx context.Context, id string) (bool, error)
 	// Suspend saves memory to disk and ends the process; Restore undoes it.
 	Suspend(ctx context.Context, id string) error
 	// disks give anew the keys of encrypted disks, which are kept nowhere.

@@ -236,6 +236,25 @@ func (d *QEMU) Resume(ctx context.Context, id string) error {
 	})
 }
 
+// Retry implements Driver. QEMU stops a guest for an I/O error in this case alone: its
+// disks have the default werror=enospc, by which all other errors are the guest's.
+func (d *QEMU) Retry(ctx context.Context, id string) (starved bool, err error) {
+	err = d.locked(ctx, id, "continuing", func(m *machine) error {
+		if m.stays() != nil || !m.running() || m.power() != nodeapi.PowerPaused {
+			return nil
+		}
+		var status struct {
+			Status string `json:"status"`
+		}
+		if err := m.command(ctx, "query-status", nil, &status); err != nil || status.Status != "io-error" {
+			return err
+		}
+		starved = true
+		return m.command(ctx, "cont", nil, nil)
+	})
+	return starved, err
+}
+
 // Suspend implements Driver. The memory goes through a descriptor, because the
 // sandbox lets QEMU start no program and open no file of ours.
 func (d *QEMU) Suspend(ctx context.Context, id string) error {

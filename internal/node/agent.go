@@ -84,6 +84,7 @@ type Agent struct {
 	wanted    map[string]*nodeapi.Instance
 	synced    bool
 	waits     map[string]func() // ends a wait for a guest, by instance
+	starved   map[string]bool   // instances that may write to a full disk again
 	arriving  map[string]bool   // instances that room is being made for
 	cache     imageCache
 	templates *templates
@@ -103,7 +104,7 @@ func New(o Options) (*Agent, error) {
 	if err := os.MkdirAll(o.CacheDir, 0o711); err != nil {
 		return nil, err
 	}
-	a := &Agent{Options: o, bootID: string(boot), wanted: map[string]*nodeapi.Instance{}, waits: map[string]func(){}, arriving: map[string]bool{}, ports: portReports{wake: make(chan struct{}, 1)}, leasing: newLeasing()}
+	a := &Agent{Options: o, bootID: string(boot), wanted: map[string]*nodeapi.Instance{}, waits: map[string]func(){}, starved: map[string]bool{}, arriving: map[string]bool{}, ports: portReports{wake: make(chan struct{}, 1)}, leasing: newLeasing()}
 	a.cache = imageCache{dir: o.CacheDir, control: o.Control}
 	var host unix.Sysinfo_t
 	if err := unix.Sysinfo(&host); err != nil {
@@ -121,7 +122,7 @@ func New(o Options) (*Agent, error) {
 // Run works until ctx ends.
 func (a *Agent) Run(ctx context.Context) {
 	var group sync.WaitGroup
-	for _, part := range []func(context.Context){a.followNetworks, a.followInstances, a.followMachines, a.makeTemplates, a.sendPorts, a.askLeases, a.cutLeases, a.loop.Run} {
+	for _, part := range []func(context.Context){a.followNetworks, a.followInstances, a.followMachines, a.makeTemplates, a.sendPorts, a.askLeases, a.cutLeases, a.feed, a.loop.Run} {
 		group.Go(func() { part(ctx) })
 	}
 	group.Wait()
@@ -143,6 +144,7 @@ func (a *Agent) followInstances(ctx context.Context) {
 			a.synced = true
 		case e.Instance == nil:
 			delete(a.wanted, e.ID)
+			delete(a.starved, e.ID)
 		default:
 			a.wanted[e.ID] = e.Instance
 		}

@@ -109,6 +109,8 @@ func (h *hands) Reboot(_ context.Context, id string, hard bool, _ time.Duration)
 func (h *hands) Pause(_ context.Context, id string) error {
 	return h.set(id, nodeapi.PowerPaused, "pause")
 }
+func (h *hands) Retry(context.Context, string) (bool, error) { return false, nil }
+
 func (h *hands) Resume(_ context.Context, id string) error {
 	return h.set(id, nodeapi.PowerRunning, "resume")
 }

@@ -84,6 +84,9 @@ func (a *Agent) converge(ctx context.Context, inst *nodeapi.Instance) error {
 		return err
 	}
 	if mem.Gen == inst.Gen && mem.BootID == a.bootID && !lost {
+		if err := a.retry(ctx, inst); err != nil {
+			return err
+		}
 		return a.report(ctx, inst, mem, nil)
 	}
 	failure := a.ensure(ctx, inst, mem)

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"github.com/strata-cloud/strata/internal/blockdev/export"
 	"github.com/strata-cloud/strata/internal/blockdev/qemu"
@@ -104,8 +105,8 @@ func removeFiles(dir string) error {
 			return err
 		}
 	}
-	err := os.Remove(dir) // only if nothing of the operator's is in it
-	if left, e := os.ReadDir(dir); e == nil && len(left) > 0 || errors.Is(err, fs.ErrNotExist) {
+	err := os.Remove(dir) // only if nothing of the operator's is in it, and it is no mount point (EBUSY)
+	if left, e := os.ReadDir(dir); e == nil && len(left) > 0 || errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.EBUSY) {
 		return nil
 	}
 	return err

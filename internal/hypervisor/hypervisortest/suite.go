@@ -97,6 +97,9 @@ func life(t *testing.T, open Open) {
 
 	must(t, d.Pause(ctx, serverID))
 	must(t, d.Pause(ctx, serverID))
+	if starved, err := d.Retry(ctx, serverID); starved || err != nil {
+		t.Errorf("a paused guest starves: %v, %v", starved, err)
+	}
 	expect(t, d, nodeapi.PowerPaused)
 	must(t, d.Resume(ctx, serverID))
 	expect(t, d, nodeapi.PowerRunning)
