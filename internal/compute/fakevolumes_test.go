@@ -11,10 +11,12 @@ import (
 	"github.com/strata-cloud/strata/internal/errs"
 	"github.com/strata-cloud/strata/internal/nodeapi"
 	"github.com/strata-cloud/strata/internal/policy"
+	"github.com/strata-cloud/strata/internal/store"
 )
 
 // fakeVolumes is a volume service that keeps its books and no data.
 type fakeVolumes struct {
+	db        *store.DB
 	mu        sync.Mutex
 	volumes   map[string]*Volume
 	snapshots map[string]NewSnapshot
@@ -27,8 +29,8 @@ type fakeClaim struct {
 	hosts []string // that reach the volume
 }
 
-func newVolumes() *fakeVolumes {
-	return &fakeVolumes{volumes: map[string]*Volume{}, snapshots: map[string]NewSnapshot{}, claims: map[string]*fakeClaim{}}
+func newVolumes(db *store.DB) *fakeVolumes {
+	return &fakeVolumes{db: db, volumes: map[string]*Volume{}, snapshots: map[string]NewSnapshot{}, claims: map[string]*fakeClaim{}}
 }
 
 // add makes a volume as a user would.
@@ -190,7 +192,15 @@ func (f *fakeVolumes) Keep(_ context.Context, id string) error {
 	return f.set(id, "attached", "in-use")
 }
 
-func (f *fakeVolumes) Release(_ context.Context, id string) error {
+func (f *fakeVolumes) Release(ctx context.Context, id string, also func(*store.Tx) error) error {
+	f.free(id)
+	if also == nil {
+		return nil
+	}
+	return f.db.Txn(ctx, also)
+}
+
+func (f *fakeVolumes) free(id string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if c := f.claims[id]; c != nil {
@@ -199,5 +209,4 @@ func (f *fakeVolumes) Release(_ context.Context, id string) error {
 			v.Status = "available"
 		}
 	}
-	return nil
 }

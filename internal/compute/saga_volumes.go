@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/strata-cloud/strata/internal/compute/wire"
 	"github.com/strata-cloud/strata/internal/errs"
 	"github.com/strata-cloud/strata/internal/nodeapi"
 	"github.com/strata-cloud/strata/internal/policy"
@@ -152,7 +153,7 @@ func (s *Service) unmapVolumes(ctx context.Context, j *job) error {
 		if d.VolumeID == "" || s.Volumes == nil {
 			continue
 		}
-		if err := s.Volumes.Release(ctx, d.ID); err != nil {
+		if err := s.Volumes.Release(ctx, d.ID, nil); err != nil {
 			return err
 		}
 		if d.DeleteToo {
@@ -243,16 +244,18 @@ func (s *Service) attachWithdraw(ctx context.Context, j *job) error {
 	if err != nil || d == nil {
 		return err
 	}
-	if err := s.Volumes.Release(ctx, d.ID); err != nil {
-		return err
-	}
 	return s.dropDevice(ctx, v.ID, d.ID)
 }
 
+// dropDevice frees the device's volume and forgets the device at once: whoever reads
+// that the volume is available can attach it to the server again.
 func (s *Service) dropDevice(ctx context.Context, server, id string) error {
-	return s.update(ctx, server, func(v *Server) error {
-		v.Devices = slices.DeleteFunc(v.Devices, func(d Device) bool { return d.ID == id })
-		return nil
+	return s.Volumes.Release(ctx, id, func(tx *store.Tx) error {
+		_, err := s.servers.TxUpdate(tx, server, func(v *Server) error {
+			v.Devices, v.Updated = slices.DeleteFunc(v.Devices, func(d Device) bool { return d.ID == id }), wire.Now()
+			return nil
+		})
+		return err
 	})
 }
 
@@ -360,9 +363,6 @@ func (s *Service) detachReorder(ctx context.Context, j *job) error {
 func (s *Service) detachRelease(ctx context.Context, j *job) error {
 	v, d, err := s.deviceOf(j)
 	if err != nil || d == nil {
-		return err
-	}
-	if err := s.Volumes.Release(ctx, d.ID); err != nil {
 		return err
 	}
 	return s.dropDevice(ctx, v.ID, d.ID)

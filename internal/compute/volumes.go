@@ -5,6 +5,7 @@ import (
 
 	"github.com/strata-cloud/strata/internal/nodeapi"
 	"github.com/strata-cloud/strata/internal/policy"
+	"github.com/strata-cloud/strata/internal/store"
 )
 
 // Volumes is what compute needs of the volume service; without it (nil) servers
@@ -37,8 +38,9 @@ type Volumes interface {
 	// Detaching marks the volume as on its way out; Keep undoes that.
 	Detaching(ctx context.Context, c *policy.Credentials, attachment string) error
 	Keep(ctx context.Context, attachment string) error
-	// Release ends the attachment. Absent is fine.
-	Release(ctx context.Context, attachment string) error
+	// Release ends the attachment. Absent is fine. also, unless nil, happens in the same
+	// transaction.
+	Release(ctx context.Context, attachment string, also func(*store.Tx) error) error
 }
 
 // Volume is what compute sees of a volume.

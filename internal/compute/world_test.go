@@ -53,7 +53,7 @@ func newWorld(t testing.TB, opt saga.Options, hosts ...string) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { db.Close() })
-	w := &world{t: t, db: db, engine: saga.New(db, opt), nodes: nodes.New(db), images: newImages(), vols: newVolumes(), nets: newNetworks(), agents: map[string]*nodestest.Agent{}}
+	w := &world{t: t, db: db, engine: saga.New(db, opt), nodes: nodes.New(db), images: newImages(), vols: newVolumes(db), nets: newNetworks(), agents: map[string]*nodestest.Agent{}}
 	w.place = &fakePlacement{free: map[string]Resources{}, held: map[string]claim{}}
 	w.svc = New(Options{DB: db, Sagas: w.engine, Nodes: w.nodes, Images: w.images, Volumes: w.vols, Networks: w.nets, SecurityGroups: newGroups(), Placement: w.place, ProviderID: providerOf, Log: log,
 		HasProject:  func(_ context.Context, id string) bool { return id != "nowhere" },

@@ -143,6 +143,6 @@ func (s volumesForCompute) Keep(ctx context.Context, id string) error {
 	return s.Attach().Detaching(ctx, id, false)
 }
 
-func (s volumesForCompute) Release(ctx context.Context, id string) error {
-	return s.Attach().Release(ctx, id)
+func (s volumesForCompute) Release(ctx context.Context, id string, also func(*store.Tx) error) error {
+	return s.Attach().Release(ctx, id, also)
 }

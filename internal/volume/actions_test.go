@@ -186,7 +186,7 @@ func TestAttachedByCompute(t *testing.T) {
 		t.Errorf("it is %s", s)
 	}
 	for range 2 {
-		if err := a.Release(ctx, "at-1"); err != nil {
+		if err := a.Release(ctx, "at-1", nil); err != nil {
 			t.Fatal(err)
 		}
 	}

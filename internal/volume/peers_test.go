@@ -136,7 +136,7 @@ func TestPeers(t *testing.T) {
 		t.Errorf("on its own node: %+v, and %v reach it", src, w.users())
 	}
 	w.connect(a, "node-2")
-	if err := a.Release(ctx, "at-1"); err != nil {
+	if err := a.Release(ctx, "at-1", nil); err != nil {
 		t.Fatal(err)
 	}
 	if r, err := w.svc.Nodes.Exports.Get("node-1"); err != nil || len(r.Exports) > 0 || len(w.users()) > 0 {
@@ -170,7 +170,7 @@ func TestKeeperAway(t *testing.T) {
 		t.Fatal(err)
 	}
 	ended := make(chan error, 1)
-	go func() { ended <- a.Release(t.Context(), "at-1") }()
+	go func() { ended <- a.Release(t.Context(), "at-1", nil) }()
 	if err := wait.Until(t.Context(), "the end of the export to be wanted", time.Millisecond, func(context.Context) (bool, error) { return len(w.users()) == 0, nil }); err != nil {
 		t.Fatal(err)
 	}

@@ -144,7 +144,7 @@ func (s *Service) detach(key string, force bool) rest.Handler {
 					return nil, err
 				}
 			}
-			return rest.Empty(202), s.Release(ctx, a.ID)
+			return rest.Empty(202), s.Release(ctx, a.ID, nil)
 		}
 		if id != "" {
 			return nil, errs.Invalidf("Error detaching volume - VolumeAttachmentNotFound: Volume attachment could not be found with filter: attachment_id = %s.", id)

@@ -190,7 +190,7 @@ func (s *Service) remove(ctx context.Context, r *rest.Request) (*rest.Response, 
 	if err := ours(a); err != nil {
 		return nil, err
 	}
-	if err := s.Release(ctx, a.ID); err != nil {
+	if err := s.Release(ctx, a.ID, nil); err != nil {
 		return nil, err
 	}
 	out := []any{}

@@ -200,22 +200,29 @@ func (s *Service) Detaching(ctx context.Context, id string, begin bool) error {
 }
 
 // Release ends an attachment. Absent is fine. Hosts that reach the volume by it do so
-// no more when it becomes free.
-func (s *Service) Release(ctx context.Context, id string) error {
+// no more when it becomes free. also, unless nil, happens in the same transaction.
+func (s *Service) Release(ctx context.Context, id string, also func(*store.Tx) error) error {
 	if err := s.shut(ctx, id); err != nil {
 		return err
 	}
 	return s.DB.Txn(ctx, func(tx *store.Tx) error {
-		a, err := s.Attachments.TxGet(tx, id)
-		if err != nil {
-			return nil
+		if err := s.freeTx(tx, id); err != nil || also == nil {
+			return err
 		}
-		if a.Status != block.AttachAttached && a.Status != block.AttachDetaching {
-			return s.end(tx, a)
-		}
-		// A volume that nobody has any more is available, whatever it was declared to be.
-		return s.end(tx, a, block.Errored, block.ErrorExtending)
+		return also(tx)
 	})
+}
+
+func (s *Service) freeTx(tx *store.Tx, id string) error {
+	a, err := s.Attachments.TxGet(tx, id)
+	if err != nil {
+		return nil
+	}
+	if a.Status != block.AttachAttached && a.Status != block.AttachDetaching {
+		return s.end(tx, a)
+	}
+	// A volume that nobody has any more is available, whatever it was declared to be.
+	return s.end(tx, a, block.Errored, block.ErrorExtending)
 }
 
 func (s *Service) end(tx *store.Tx, a *block.Attachment, also ...block.Status) error {
