@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -36,4 +37,23 @@ func TestAgainBacksOff(t *testing.T) {
 			t.Errorf("after a good connection the pause is %s", pause)
 		}
 	})
+}
+
+// TestAgainRefused: who is turned away since nobody leads asks again soon, for ever.
+func TestAgainRefused(t *testing.T) {
+	for _, err := range []error{
+		syscall.ECONNREFUSED, noProtocol, errors.New("connection error: desc = \"transport: authentication handshake failed: remote error: tls: no application protocol\""),
+		errors.New("dial tcp 127.0.0.1:1: connect: connection refused"),
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			c, ctx := &Client{log: slog.New(slog.DiscardHandler)}, t.Context()
+			ctx, cancel := context.WithTimeout(ctx, time.Minute)
+			defer cancel()
+			n := 0
+			c.again(ctx, "a test", func() error { n++; return err })
+			if n < 40 {
+				t.Errorf("%v: %d tries in a minute", err, n)
+			}
+		})
+	}
 }

@@ -3,6 +3,7 @@ package nodelink
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -12,7 +13,9 @@ import (
 	"path/filepath"
 	"reflect"
 	"slices"
+	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"google.golang.org/grpc"
@@ -78,7 +81,7 @@ func Dial(addr string, conf *tls.Config, images string, log *slog.Logger) (*Clie
 	k := newKnown(addr)
 	conn, err := grpc.NewClient(k.Scheme()+":///control", grpc.WithResolvers(k), grpc.WithContextDialer(dialPlain),
 		grpc.WithTransportCredentials(credentials.NewTLS(forward)), grpc.WithKeepaliveParams(alive), grpc.WithIdleTimeout(0), callOptions(),
-		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: redial}, MinConnectTimeout: 5 * time.Second}))
+		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: redial}, MinConnectTimeout: handshakeTimeout}))
 	if err != nil {
 		return nil, fmt.Errorf("control plane at %s: %w", addr, err)
 	}
@@ -160,8 +163,9 @@ func serveOne(ctx context.Context, raw net.Conn, e *Export) error {
 func (c *Client) again(ctx context.Context, what string, fn func() error) {
 	told := ""
 	for pause := redial; ctx.Err() == nil; pause = min(2*pause, redialMax) {
-		begin := time.Now()
+		begin, refused := time.Now(), false
 		if err := fn(); err != nil && ctx.Err() == nil {
+			refused = isRefused(err)
 			level := slog.LevelWarn
 			if err.Error() == told { // and again, until there is a leader
 				level = slog.LevelDebug
@@ -169,8 +173,8 @@ func (c *Client) again(ctx context.Context, what string, fn func() error) {
 			told = err.Error()
 			c.log.Log(ctx, level, what+" is interrupted", "err", err)
 		}
-		if time.Since(begin) > redialMax {
-			pause = redial // it was well
+		if refused || time.Since(begin) > redialMax { // nobody was there to be burdened, or it was well
+			pause = redial
 		}
 		select {
 		case <-time.After(pause/2 + rand.N(pause)):
@@ -178,6 +182,21 @@ func (c *Client) again(ctx context.Context, what string, fn func() error) {
 		}
 	}
 }
+
+// isRefused tells whether nobody serves nodes where it was tried: nothing listens, or a
+// member that does not lead, or not yet, turned it away before any cryptography.
+// A leader is there a moment later, so that it is worth to ask again soon.
+func isRefused(err error) bool {
+	var alert tls.AlertError
+	if errors.As(err, &alert) && alert == noProtocol || errors.Is(err, syscall.ECONNREFUSED) {
+		return true
+	}
+	// gRPC keeps no more than the text.
+	return strings.Contains(err.Error(), noProtocol.Error()) || strings.Contains(err.Error(), syscall.ECONNREFUSED.Error())
+}
+
+// noProtocol is TLS's alert no_application_protocol (RFC 7301, section 3.2).
+const noProtocol tls.AlertError = 120
 
 // Instances implements node.Control. What a new connection does not name any more
 // is wanted no more.

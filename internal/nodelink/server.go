@@ -69,6 +69,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	conf.ClientAuth, conf.MinVersion = tls.VerifyClientCertIfGiven, tls.VersionTLS13
 	p := s.protocols(l.Addr())
 	conf.NextProtos = p.names()
+	conf.GetConfigForClient = newHandshakes().turn
 	calls := newServer(s.caller, grpc.Creds(handshaken{}), grpc.KeepaliveParams(aliveServer), grpc.KeepaliveEnforcementPolicy(aliveAllowed))
 	var group sync.WaitGroup
 	group.Go(func() { _ = calls.Serve(p.forward) }) // all end when their queue closes

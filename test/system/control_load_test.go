@@ -46,7 +46,7 @@ type span struct{ begun, ended time.Time }
 func (p *pool) load(image string) *load {
 	p.Helper()
 	l := &load{pool: p, image: image, ended: make(chan struct{})}
-	for _, h := range p.All {
+	for _, h := range p.members() {
 		c := p.clientsAt(h, "strata")
 		c.compute.ProviderClient.HTTPClient.Timeout = 15 * time.Second
 		l.at = append(l.at, c)
@@ -173,10 +173,10 @@ func repeatable(err error) bool {
 func (l *load) next(n int) clients {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.All[n%len(l.All)] == l.away {
+	if l.members()[n%len(l.at)] == l.away {
 		n++
 	}
-	return l.at[n%len(l.All)]
+	return l.at[n%len(l.at)]
 }
 
 // avoid has requests go to other members than the host's; nil: to all.

@@ -108,7 +108,7 @@ func (p *pool) awaitMembers(by *hosts.Host, n int) {
 				here++
 			}
 		}
-		return good == n && leaders == 1 && here == n, nil
+		return good == n && leaders == 1 && here == len(p.All), nil
 	})
 	if err != nil {
 		p.Fatalf("%v: %+v %+v %s", err, last.Control, last.Nodes, last.Problem)
@@ -233,7 +233,7 @@ func (p *pool) leaderKilled(load *load) {
 	}
 	p.agentsBack(other, lead, begun)
 	load.settle()
-	p.strata(lead, "up", "--detach", "--listen", lead.Addr+":5000", "--cluster-listen", lead.Addr+":5001", "--name", lead.Name, "--public-cidr", p.public)
+	p.up(lead)
 	p.awaitMembers(lead, 3)
 	load.avoid(nil)
 	load.settle()
@@ -320,10 +320,10 @@ func (p *pool) rolling(load *load) {
 	load.count()
 	for _, h := range p.All {
 		load.avoid(h) // a client's balancer does not send requests where nothing listens
-		begun, lead := time.Now(), p.leader(h) == h
+		begun, lead := time.Now(), p.leader(p.All[0]) == h
 		p.strata(h, "down")
-		p.strata(h, "up", "--detach", "--listen", h.Addr+":5000", "--cluster-listen", h.Addr+":5001", "--name", h.Name, "--public-cidr", p.public)
-		p.awaitMembers(h, 3)
+		p.up(h)
+		p.awaitMembers(p.All[0], 3)
 		load.avoid(nil)
 		p.Logf("%s (leader: %v) was restarted in %v", h.Name, lead, time.Since(begun).Round(time.Millisecond))
 	}
@@ -363,7 +363,7 @@ func (p *pool) majorityLost() {
 		p.Errorf("cluster-reset without --yes: %v", err)
 	}
 	p.strata(first, "cluster-reset", "--yes")
-	p.strata(first, "up", "--detach", "--listen", first.Addr+":5000", "--cluster-listen", first.Addr+":5001", "--name", first.Name, "--public-cidr", p.public)
+	p.up(first)
 	c := p.clientsAt(first, "strata")
 	p.named(c, "by-alpha")
 	if _, err := networks.Create(p.Context(), c.network, networks.CreateOpts{Name: "after"}).Extract(); err != nil {

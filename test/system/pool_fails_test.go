@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -147,7 +148,7 @@ type sight struct {
 }
 
 // watch samples on which hosts the server has processes until the function returned
-// is called, and demands that it never has them on two.
+// is called, and demands that no server ever has them on two.
 func (f *failing) watch() (stop func() []sight) {
 	done, out := make(chan struct{}), make(chan []sight)
 	go func() {
@@ -155,16 +156,13 @@ func (f *failing) watch() (stop func() []sight) {
 		tick := time.NewTicker(50 * time.Millisecond)
 		defer tick.Stop()
 		for {
-			var on []string
-			for _, h := range f.All {
-				if len(f.pids(h, f.server)) > 0 {
-					on = append(on, h.Name)
+			all := f.everywhere()
+			for id, on := range all {
+				if len(on) > 1 {
+					f.Errorf("server %s has processes on %v at one time", id, on)
 				}
 			}
-			if len(on) > 1 {
-				f.Errorf("the server has processes on %v at one time", on)
-			}
-			if now := strings.Join(on, " "); len(list) == 0 || list[len(list)-1].hosts != now {
+			if now := strings.Join(all[f.server], " "); len(list) == 0 || list[len(list)-1].hosts != now {
 				list = append(list, sight{time.Now(), now})
 			}
 			select {
@@ -176,6 +174,20 @@ func (f *failing) watch() (stop func() []sight) {
 		}
 	}()
 	return func() []sight { close(done); return <-out }
+}
+
+// everywhere names the hosts on which each server has processes.
+func (f *failing) everywhere() map[string][]string {
+	out := map[string][]string{}
+	for _, h := range f.All {
+		for _, line := range f.machines(h.DataDir) {
+			_, id, _ := strings.Cut(line, " ")
+			if !slices.Contains(out[id], h.Name) {
+				out[id] = append(out[id], h.Name)
+			}
+		}
+	}
+	return out
 }
 
 // tell logs what was seen since the fault.
@@ -190,10 +202,10 @@ func tell(t *testing.T, since time.Time, seen []sight) {
 	}
 }
 
-// elsewhere waits until the server is active on another host than beta, and answers.
-func (f *failing) elsewhere(t *testing.T, since time.Time) {
+// elsewhere waits until the server is active on another host, and answers.
+func (f *failing) elsewhere(t *testing.T, than *hosts.Host, since time.Time) {
 	t.Helper()
-	f.arrived(f.beta(), "ACTIVE")
+	f.arrived(than, "ACTIVE")
 	active := time.Since(since)
 	f.logIn(f.address)
 	t.Logf("ACTIVE on %s after %.1f s, SSH at the same address after %.1f s", f.host().Name, active.Seconds(), time.Since(since).Seconds())
@@ -215,17 +227,17 @@ func (f *failing) keeper(h *hosts.Host) (pid int) {
 	return pid
 }
 
-// back starts beta's agent again and waits until nothing of the server is left there.
-func (f *failing) back(t *testing.T) {
+// back starts a host's agent again and waits until nothing of the server is left there.
+func (f *failing) back(t *testing.T, h *hosts.Host) {
 	t.Helper()
-	if err := f.Join(f.beta()); err != nil {
+	if err := f.Join(h); err != nil {
 		t.Fatal(err)
 	}
-	f.strata(f.beta(), "up", "--detach")
-	f.awaitNodes(3)
+	f.up(h)
+	f.awaitNodes(len(f.All))
 	await(t, "what the server left to be removed", func() bool {
-		_, err := os.Stat(filepath.Join(f.beta().DataDir, "instances", f.server))
-		_, lease := os.Stat(filepath.Join(f.beta().DataDir, "leases", f.server))
+		_, err := os.Stat(filepath.Join(h.DataDir, "instances", f.server))
+		_, lease := os.Stat(filepath.Join(h.DataDir, "leases", f.server))
 		return os.IsNotExist(err) && os.IsNotExist(lease)
 	})
 }
@@ -254,7 +266,7 @@ func (f *failing) killed(t *testing.T) {
 	for _, pid := range append(append([]int{f.pid(beta), f.keeper(beta)}, f.pids(beta, f.server)...), f.pids(beta, f.plain)...) {
 		f.kill(pid)
 	}
-	f.elsewhere(t, begin)
+	f.elsewhere(t, f.beta(), begin)
 	tell(t, begin, stop())
 	if n := f.node("beta"); !n.Dead || n.Connected {
 		t.Errorf("strata node list says %+v", n)
@@ -272,7 +284,7 @@ func (f *failing) killed(t *testing.T) {
 	if s := must[*servers.Server](t)(servers.Get(t.Context(), f.compute, f.plain).Extract()); s.Host != "beta" || s.Status != "ACTIVE" {
 		t.Errorf("without high availability it is %s on %s", s.Status, s.Host)
 	}
-	f.back(t)
+	f.back(t, f.beta())
 	f.awaitServer(t, f.plain, "SHUTOFF") // its process was killed, and the machine did not restart
 	if err := servers.Start(t.Context(), f.compute, f.plain).ExtractErr(); err != nil {
 		t.Fatal(err)
@@ -296,12 +308,12 @@ func (f *failing) cutOff(t *testing.T) {
 	if now := f.pids(beta, f.server); len(now) != 1 || now[0] != before[0] {
 		t.Errorf("cut off for a moment: it was %v and is %v", before, now)
 	}
-	f.awaitNodes(3)
+	f.awaitNodes(len(f.All))
 	stop, begin := f.watch(), time.Now()
 	if err := f.Cut(beta); err != nil {
 		t.Fatal(err)
 	}
-	f.elsewhere(t, begin)
+	f.elsewhere(t, f.beta(), begin)
 	seen := stop()
 	tell(t, begin, seen)
 	if len(seen) != 3 || seen[0].hosts != "beta" || seen[1].hosts != "" {
@@ -310,7 +322,7 @@ func (f *failing) cutOff(t *testing.T) {
 	if now := f.pids(beta, f.plain); len(now) != 1 || now[0] != plain[0] {
 		t.Errorf("without high availability it was %v and is %v", plain, now)
 	}
-	f.back(t)
+	f.back(t, f.beta())
 	f.logIn(f.plainAddress)
 	if now := f.pids(beta, f.plain); len(now) != 1 || now[0] != plain[0] {
 		t.Errorf("without high availability it was %v and is %v", plain, now)
@@ -324,8 +336,8 @@ func (f *failing) agentDies(t *testing.T) {
 	before := f.pids(beta, f.server)
 	f.kill(f.pid(beta))
 	<-time.After(3 * time.Second)
-	f.strata(beta, "up", "--detach")
-	f.awaitNodes(3)
+	f.up(beta)
+	f.awaitNodes(len(f.All))
 	<-time.After(nodes.LeaseTTL + 2*time.Second)
 	if now := f.pids(beta, f.server); len(before) != 1 || len(now) != 1 || now[0] != before[0] {
 		t.Errorf("the agent was away for a moment: the server was %v and is %v", before, now)
@@ -336,7 +348,7 @@ func (f *failing) agentDies(t *testing.T) {
 	f.kill(f.keeper(beta))
 	await(t, "the server to end with its keeper", func() bool { return len(f.pids(beta, f.server)) == 0 })
 	t.Logf("agent and keeper killed: the server ended %s later", time.Since(begin).Round(time.Millisecond))
-	f.strata(beta, "up", "--detach")
+	f.up(beta)
 	await(t, "the server to be started again", func() bool { return len(f.pids(beta, f.server)) == 1 })
 	t.Logf("started again on its host after %.1f s", time.Since(begin).Seconds())
 	f.logIn(f.address)
@@ -345,12 +357,12 @@ func (f *failing) agentDies(t *testing.T) {
 	plain := f.pids(beta, f.plain)
 	stop, begin := f.watch(), time.Now()
 	f.kill(f.pid(beta))
-	f.elsewhere(t, begin)
+	f.elsewhere(t, f.beta(), begin)
 	tell(t, begin, stop())
 	if now := f.pids(beta, f.plain); len(now) != 1 || now[0] != plain[0] {
 		t.Errorf("without high availability it was %v and is %v", plain, now)
 	}
-	f.back(t)
+	f.back(t, f.beta())
 	f.logIn(f.plainAddress)
 }
 
@@ -364,7 +376,7 @@ func (f *failing) controlAway(t *testing.T) {
 	await(t, "the server to end without leases", func() bool { return len(f.pids(f.beta(), f.server)) == 0 })
 	<-time.After(5 * time.Second)
 	up := time.Now()
-	f.strata(first, "up", "--detach", "--listen", first.Addr+":5000", "--cluster-listen", first.Addr+":5001", "--name", first.Name, "--public-cidr", f.public)
+	f.up(first)
 	await(t, "the server to be started again", func() bool { return len(f.pids(f.beta(), f.server)) == 1 })
 	t.Logf("started again %.1f s after the control plane", time.Since(up).Seconds())
 	if own := f.logIn(f.address).Must("cat /home/strata/own"); own != "here" {
@@ -376,7 +388,7 @@ func (f *failing) controlAway(t *testing.T) {
 	if now := f.pids(f.beta(), f.plain); len(now) != 1 || now[0] != plain[0] {
 		t.Errorf("without high availability it was %v and is %v", plain, now)
 	}
-	f.awaitNodes(3)
+	f.awaitNodes(len(f.All))
 }
 
 // drained empties beta of a server that runs, one that is off and one that is paused.

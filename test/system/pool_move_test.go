@@ -111,8 +111,8 @@ func (m *mover) live() {
 	}
 	close(stop)
 	m.Logf("live migration: %s, longest wait of a command over SSH meanwhile %s", took.Round(time.Millisecond), (<-gap).Round(time.Millisecond))
-	if left := m.machines(from.DataDir); len(left) > 0 {
-		m.Errorf("machines are left on %s: %v", from.Name, left)
+	if slices.ContainsFunc(m.machines(from.DataDir), func(line string) bool { return strings.HasSuffix(line, " "+m.server) }) {
+		m.Errorf("the server has processes on %s too", from.Name)
 	}
 }
 
@@ -200,7 +200,7 @@ func (m *mover) evacuate() {
 	if err := m.Join(lost); err != nil {
 		m.Fatal(err)
 	}
-	m.strata(lost, "up", "--detach")
+	m.up(lost)
 	wctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	if err := wait.Until(wctx, "the host that was lost to be rid of the server", 100*time.Millisecond, func(context.Context) (bool, error) {

@@ -123,7 +123,7 @@ func (p *pool) agentDies(c clients) {
 	if now := p.machines(beta.DataDir); len(before) != 1 || !slices.Equal(now, before) {
 		p.Errorf("machines before the agent died: %v, after: %v", before, now)
 	}
-	p.strata(beta, "up", "--detach")
+	p.up(beta)
 	p.awaitNodes(3)
 	if now := p.machines(beta.DataDir); !slices.Equal(now, before) {
 		p.Errorf("machines after the agent came back: %v, want %v", now, before)
@@ -159,7 +159,7 @@ func (p *pool) memberLeaves(c clients, ids []string) {
 	}
 	p.strata(p.All[0], "node", "remove", gamma.Name)
 	p.strata(gamma, "down")
-	p.strata(gamma, "up", "--detach")
+	p.up(gamma)
 	p.awaitNodes(2)
 	for _, h := range p.All {
 		if left := p.machines(h.DataDir); len(left) > 0 {

@@ -227,7 +227,7 @@ func (a *across) crash() {
 		}
 	}
 	first := a.All[0]
-	a.strata(first, "up", "--detach", "--listen", first.Addr+":5000", "--cluster-listen", first.Addr+":5001", "--name", first.Name, "--public-cidr", a.public)
+	a.up(first)
 	a.awaitNodes(2)
 	a.writes(g)
 	a.Logf("the guest writes %s after agent and daemon were killed and the agent was started again", time.Since(start).Round(time.Millisecond))

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -30,8 +31,9 @@ import (
 type pool struct {
 	*testing.T
 	*hosts.Hosts
-	public string
-	disks  []string // mounted for data directories
+	public  string
+	control int      // how many of the hosts, the first ones, are control members
+	disks   []string // mounted for data directories
 }
 
 // newPool makes n hosts and starts a cloud on them, the first with the control plane.
@@ -54,7 +56,7 @@ func newPoolOf(t *testing.T, n, control, size int) *pool {
 	}
 	dir := must[string](t)(os.MkdirTemp("", "strata-pool-"))
 	network := must[string](t)(hosts.FreeNetwork())
-	p := &pool{T: t, Hosts: must[*hosts.Hosts](t)(hosts.Of(dir, n, network)), public: "198.18." + strings.Split(network, ".")[2] + ".0/24"}
+	p := &pool{T: t, Hosts: must[*hosts.Hosts](t)(hosts.Of(dir, n, network)), control: control, public: "198.18." + strings.Split(network, ".")[2] + ".0/24"}
 	if err := os.Chmod(dir, 0o711); err != nil {
 		t.Fatal(err)
 	}
@@ -91,7 +93,7 @@ func newPoolOf(t *testing.T, n, control, size int) *pool {
 		p.disks = append(p.disks, disk)
 	}
 	first := p.All[0]
-	p.strata(first, "up", "--detach", "--listen", first.Addr+":5000", "--cluster-listen", first.Addr+":5001", "--name", first.Name, "--public-cidr", p.public)
+	p.up(first)
 	for i, h := range p.All[1:] {
 		role := nodes.RoleNode
 		if i+1 < control {
@@ -102,6 +104,19 @@ func newPoolOf(t *testing.T, n, control, size int) *pool {
 	p.awaitNodes(n)
 	return p
 }
+
+// up starts the program on a host that is or becomes a control member, or has joined.
+func (p *pool) up(h *hosts.Host) {
+	p.Helper()
+	if !slices.Contains(p.members(), h) {
+		p.strata(h, "up", "--detach")
+		return
+	}
+	p.strata(h, "up", "--detach", "--listen", h.Addr+":5000", "--cluster-listen", h.Addr+":5001", "--name", h.Name, "--public-cidr", p.public)
+}
+
+// members are the hosts of control members.
+func (p *pool) members() []*hosts.Host { return p.All[:p.control] }
 
 // strata runs a command of the program on a host and gives what it printed.
 func (p *pool) strata(h *hosts.Host, args ...string) string {

@@ -98,8 +98,8 @@ func newUser(t *testing.T, c *cloud.Cloud, admin clients) (clients, string) {
 
 const userData = "#!/bin/sh\necho told-by-user-data > /tmp/told\necho user-data was here\n"
 
-// create builds everything in the order of dependencies, as OpenTofu would.
-func (s *stack) create(t *testing.T) {
+// ground builds what a server stands on in the order of dependencies, as OpenTofu would.
+func (s *stack) ground(t *testing.T) {
 	t.Helper()
 	ctx, tiny := t.Context(), tinyImage(t)
 	s.kernel = s.upload(t, "tiny-kernel", guest.KernelPath(tiny), "aki", nil)
@@ -114,13 +114,19 @@ func (s *stack) create(t *testing.T) {
 	must[*rules.SecGroupRule](t)(rules.Create(ctx, s.clients.network, rules.CreateOpts{SecGroupID: s.group, Direction: rules.DirIngress, EtherType: rules.EtherType4,
 		Protocol: rules.ProtocolTCP, PortRangeMin: 22, PortRangeMax: 22}).Extract())
 	must[*keypairs.KeyPair](t)(keypairs.Create(ctx, s.compute, keypairs.CreateOpts{Name: "key", PublicKey: s.key.Public}).Extract())
-	start := time.Now()
+}
+
+// create makes all that a server needs, and one with a floating IP.
+func (s *stack) create(t *testing.T) {
+	t.Helper()
+	s.ground(t)
+	ctx, start := t.Context(), time.Now()
 	s.server = must[*servers.Server](t)(servers.Create(ctx, s.compute, keypairs.CreateOptsExt{KeyName: "key", CreateOptsBuilder: servers.CreateOpts{Name: "hero", ImageRef: s.image, FlavorRef: "42",
 		Networks: []servers.Network{{UUID: s.network}}, SecurityGroups: []string{"ssh"}, UserData: []byte(userData), Metadata: map[string]string{"role": "hero"}}}, nil).Extract()).ID
 	s.awaitServer(t, s.server, "ACTIVE")
 	t.Logf("request to ACTIVE: %s", time.Since(start).Round(time.Millisecond))
 	port := s.portOf(t)
-	f := must[*floatingips.FloatingIP](t)(floatingips.Create(ctx, s.clients.network, floatingips.CreateOpts{FloatingNetworkID: external, PortID: port}).Extract())
+	f := must[*floatingips.FloatingIP](t)(floatingips.Create(ctx, s.clients.network, floatingips.CreateOpts{FloatingNetworkID: publicNetwork(t, s.clients), PortID: port}).Extract())
 	s.fip, s.address = f.ID, f.FloatingIP
 }
 
