@@ -38,6 +38,9 @@ func (a *app) simulate() *cobra.Command {
 				if o.Profiles, err = filepath.Abs(o.Profiles); err != nil {
 					return err
 				}
+				if err := os.MkdirAll(o.Profiles, 0o755); err != nil {
+					return err
+				}
 			}
 			r, err := simulate.Run(cmd.Context(), o)
 			if err != nil {

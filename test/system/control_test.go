@@ -322,10 +322,13 @@ func (p *pool) rolling(load *load) {
 		load.avoid(h) // a client's balancer does not send requests where nothing listens
 		begun, lead := time.Now(), p.leader(p.All[0]) == h
 		p.strata(h, "down")
+		down := time.Since(begun)
 		p.up(h)
+		up := time.Since(begun)
 		p.awaitMembers(p.All[0], 3)
 		load.avoid(nil)
-		p.Logf("%s (leader: %v) was restarted in %v", h.Name, lead, time.Since(begun).Round(time.Millisecond))
+		p.Logf("%s (leader: %v) was down after %v, up after %v, and all had noticed after %v", h.Name, lead,
+			down.Round(time.Millisecond), up.Round(time.Millisecond), time.Since(begun).Round(time.Millisecond))
 	}
 	load.settle()
 	slowest, failed := load.counted()
