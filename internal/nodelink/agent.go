@@ -105,7 +105,7 @@ func (c *Client) Close() error { return c.conn.Close() }
 // plane to death that has just come back.
 const (
 	redial    = time.Second
-	redialMax = 15 * time.Second
+	redialMax = 5 * time.Second
 )
 
 // Serve lets the control plane call impl, the agent, until ctx ends.
@@ -113,17 +113,22 @@ func (c *Client) Serve(ctx context.Context, impl any) {
 	e := NewExport(impl, reflect.TypeFor[nodes.Conn](), reflect.TypeFor[nodes.Storage](), reflect.TypeFor[nodes.Mover]())
 	conf := c.conf.Clone()
 	conf.NextProtos = []string{Reverse}
-	c.again(ctx, "being called by the control plane", func() error {
+	c.again(ctx, "being called by the control plane", func(reached func()) error {
 		addrs, _ := c.known.get()
 		raw, addr, err := dialAny(ctx, addrs, conf)
 		if err != nil {
 			return err
 		}
 		c.log.Info("the control plane can call this node", "addr", addr)
+		begin := time.Now()
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
 		go c.until(ctx, cancel, addr)
-		return serveOne(ctx, raw, e)
+		err = serveOne(ctx, raw, e)
+		if time.Since(begin) > redial { // it was let in
+			reached()
+		}
+		return err
 	})
 }
 
@@ -159,13 +164,14 @@ func serveOne(ctx context.Context, raw net.Conn, e *Export) error {
 	return context.Cause(ctx)
 }
 
-// again does something until ctx ends, with a pause after each time.
-func (c *Client) again(ctx context.Context, what string, fn func() error) {
+// again does something until ctx ends, with a pause after each time. fn says when it
+// has reached the control plane.
+func (c *Client) again(ctx context.Context, what string, fn func(reached func()) error) {
 	told := ""
 	for pause := redial; ctx.Err() == nil; pause = min(2*pause, redialMax) {
-		begin, refused := time.Now(), false
-		if err := fn(); err != nil && ctx.Err() == nil {
-			refused = isRefused(err)
+		soon := false
+		if err := fn(func() { soon = true }); err != nil && ctx.Err() == nil {
+			soon = soon || isRefused(err)
 			level := slog.LevelWarn
 			if err.Error() == told { // and again, until there is a leader
 				level = slog.LevelDebug
@@ -173,7 +179,7 @@ func (c *Client) again(ctx context.Context, what string, fn func() error) {
 			told = err.Error()
 			c.log.Log(ctx, level, what+" is interrupted", "err", err)
 		}
-		if refused || time.Since(begin) > redialMax { // nobody was there to be burdened, or it was well
+		if soon {
 			pause = redial
 		}
 		select {
@@ -205,9 +211,10 @@ func (c *Client) Instances(ctx context.Context) <-chan node.InstanceEvent {
 	go func() {
 		defer close(out)
 		known := map[string]bool{}
-		c.again(ctx, "following what this node should run", func() error {
+		c.again(ctx, "following what this node should run", func(reached func()) error {
 			seen := map[string]bool{}
 			return follow(ctx, c.stub, "Instances", func(e node.InstanceEvent) bool {
+				reached()
 				for _, x := range changes(e, known, &seen) {
 					select {
 					case out <- x:
@@ -257,8 +264,9 @@ func states[T any](ctx context.Context, c *Client, what, method string) <-chan T
 	out := make(chan T)
 	go func() {
 		defer close(out)
-		c.again(ctx, what, func() error {
+		c.again(ctx, what, func(reached func()) error {
 			return follow(ctx, c.stub, method, func(s T) bool {
+				reached()
 				select {
 				case out <- s:
 					return true
