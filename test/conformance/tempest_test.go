@@ -93,7 +93,8 @@ shelve = true
 snapshot = true
 rescue = true
 stable_rescue = true
-volume_multiattach = true
+# The tests of multi-attach ask for it by a parameter that cinder has removed.
+volume_multiattach = false
 interface_attach = true
 attach_encrypted_volume = true
 vnc_console = true
