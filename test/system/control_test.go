@@ -82,7 +82,7 @@ func (p *pool) status(h *hosts.Host) (s region.Status, err error) {
 }
 
 // awaitMembers waits until so many control members answer, with a leader among them,
-// have all images, and have agents that are connected.
+// have all images, and all nodes are connected.
 func (p *pool) awaitMembers(by *hosts.Host, n int) {
 	p.Helper()
 	ctx, cancel := context.WithTimeout(p.Context(), 40*time.Second)
@@ -108,7 +108,7 @@ func (p *pool) awaitMembers(by *hosts.Host, n int) {
 				here++
 			}
 		}
-		return good == n && leaders == 1 && here == len(p.All), nil
+		return good == n && leaders == 1 && here == len(s.Nodes), nil
 	})
 	if err != nil {
 		p.Fatalf("%v: %+v %+v %s", err, last.Control, last.Nodes, last.Problem)
