@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -41,6 +40,7 @@ func TestHostFails(t *testing.T) {
 	t.Run("killed", f.killed)
 	t.Run("cut off", f.cutOff)
 	t.Run("agent dies", f.agentDies)
+	t.Run("stalls", f.stalls)
 	t.Run("control plane is away", f.controlAway)
 	t.Run("drained", f.drained)
 	f.remove(f.plain)
@@ -139,67 +139,6 @@ func (f *failing) pids(h *hosts.Host, id string) (out []int) {
 		}
 	}
 	return out
-}
-
-// sight is where a server's processes were seen.
-type sight struct {
-	at    time.Time
-	hosts string
-}
-
-// watch samples on which hosts the server has processes until the function returned
-// is called, and demands that no server ever has them on two.
-func (f *failing) watch() (stop func() []sight) {
-	done, out := make(chan struct{}), make(chan []sight)
-	go func() {
-		var list []sight
-		tick := time.NewTicker(50 * time.Millisecond)
-		defer tick.Stop()
-		for {
-			all := f.everywhere()
-			for id, on := range all {
-				if len(on) > 1 {
-					f.Errorf("server %s has processes on %v at one time", id, on)
-				}
-			}
-			if now := strings.Join(all[f.server], " "); len(list) == 0 || list[len(list)-1].hosts != now {
-				list = append(list, sight{time.Now(), now})
-			}
-			select {
-			case <-done:
-				out <- list
-				return
-			case <-tick.C:
-			}
-		}
-	}()
-	return func() []sight { close(done); return <-out }
-}
-
-// everywhere names the hosts on which each server has processes.
-func (f *failing) everywhere() map[string][]string {
-	out := map[string][]string{}
-	for _, h := range f.All {
-		for _, line := range f.machines(h.DataDir) {
-			_, id, _ := strings.Cut(line, " ")
-			if !slices.Contains(out[id], h.Name) {
-				out[id] = append(out[id], h.Name)
-			}
-		}
-	}
-	return out
-}
-
-// tell logs what was seen since the fault.
-func tell(t *testing.T, since time.Time, seen []sight) {
-	t.Helper()
-	for _, s := range seen[1:] {
-		where := s.hosts
-		if where == "" {
-			where = "nowhere"
-		}
-		t.Logf("after %5.1f s: it runs %s", s.at.Sub(since).Seconds(), where)
-	}
 }
 
 // elsewhere waits until the server is active on another host, and answers.
@@ -366,6 +305,34 @@ func (f *failing) agentDies(t *testing.T) {
 	f.logIn(f.plainAddress)
 }
 
+// stalls stops everything on beta for longer than leases last, as a host does whose own
+// hypervisor is overloaded: when it goes on, the server does not, for it is elsewhere.
+func (f *failing) stalls(t *testing.T) {
+	f.toBeta()
+	beta, plain := f.beta(), f.pids(f.beta(), f.plain)
+	all := append(append([]int{f.pid(beta), f.keeper(beta)}, f.pids(beta, f.server)...), plain...)
+	signal := func(sig syscall.Signal) {
+		for _, pid := range all {
+			if err := syscall.Kill(pid, sig); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	begin := time.Now()
+	signal(syscall.SIGSTOP)
+	f.elsewhere(t, beta, begin)
+	begin = time.Now()
+	signal(syscall.SIGCONT)
+	await(t, "the server to end where it stood still", func() bool { return len(f.pids(beta, f.server)) == 0 })
+	t.Logf("it ended %s after its host went on", time.Since(begin).Round(time.Millisecond))
+	f.awaitNodes(len(f.All))
+	if now := f.pids(beta, f.plain); len(now) != 1 || now[0] != plain[0] {
+		t.Errorf("without high availability it was %v and is %v", plain, now)
+	}
+	f.logIn(f.address)
+	f.logIn(f.plainAddress)
+}
+
 // controlAway kills the control plane for longer than leases last.
 func (f *failing) controlAway(t *testing.T) {
 	f.toBeta()
@@ -389,57 +356,4 @@ func (f *failing) controlAway(t *testing.T) {
 		t.Errorf("without high availability it was %v and is %v", plain, now)
 	}
 	f.awaitNodes(len(f.All))
-}
-
-// drained empties beta of a server that runs, one that is off and one that is paused.
-func (f *failing) drained(t *testing.T) {
-	f.toBeta()
-	f.logIn(f.plainAddress)
-	off := f.another("off")
-	if err := servers.Stop(t.Context(), f.compute, off).ExtractErr(); err != nil {
-		t.Fatal(err)
-	}
-	f.awaitServer(t, off, "SHUTOFF")
-	begin := time.Now()
-	var list []struct {
-		ID, Status, How, Node, Why string
-		Seconds                    float64
-	}
-	if err := json.Unmarshal([]byte(f.strata(f.All[0], "node", "drain", "beta", "--output", "json")), &list); err != nil {
-		t.Fatal(err)
-	}
-	took := time.Since(begin)
-	how := map[string]string{f.server: "live", f.plain: "live", off: "cold"}
-	if len(list) != len(how) {
-		t.Errorf("it moved %+v", list)
-	}
-	for _, x := range list {
-		if x.How != how[x.ID] || x.Node == "beta" || x.Node == "" || x.Why != "" {
-			t.Errorf("it says %+v", x)
-		}
-		t.Logf("%s: %s to %s in %.1f s", x.Status, x.How, x.Node, x.Seconds)
-	}
-	t.Logf("drained in %.1f s", took.Seconds())
-	if left := f.machines(f.beta().DataDir); len(left) > 0 {
-		t.Errorf("machines are left: %v", left)
-	}
-	f.logIn(f.address)
-	f.logIn(f.plainAddress)
-	f.awaitServer(t, off, "SHUTOFF")
-	if _, err := f.try(f.All[0], "node", "drain", "beta"); err != nil {
-		t.Errorf("draining an empty host: %v", err)
-	}
-	if _, err := f.try(f.All[0], "node", "drain", "mars"); err == nil || !strings.Contains(err.Error(), "there is no node mars") {
-		t.Errorf("draining what is not there: %v", err)
-	}
-	refused := must[*servers.Server](t)(servers.Create(t.Context(), f.compute, servers.CreateOpts{Name: "no", ImageRef: f.stack.image, FlavorRef: "42", AvailabilityZone: "nova:beta",
-		Networks: []servers.Network{{UUID: f.network}}}, nil).Extract()).ID
-	f.awaitServer(t, refused, "ERROR")
-	f.strata(f.All[0], "node", "undrain", "beta")
-	for _, id := range []string{refused, off} {
-		if err := servers.Delete(t.Context(), f.compute, id).ExtractErr(); err != nil {
-			t.Fatal(err)
-		}
-		f.awaitGone(t, id)
-	}
 }
