@@ -281,6 +281,7 @@ func (p *pool) leaderCut(load *load) {
 	}
 	p.Logf("the leader was cut off: clients waited for %v at most", load.outage(begun).Round(time.Millisecond))
 	p.agentsBack(p.other(lead), lead, begun)
+	p.awaitProblem(lead)
 	status, body := p.curlInside(lead, "/compute/v2.1/servers")
 	if status != "503" || !strings.Contains(body, "serviceUnavailable") || !strings.Contains(body, "no majority") {
 		p.Errorf("the member that was cut off answered %s: %s", status, body)
