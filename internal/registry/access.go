@@ -97,8 +97,13 @@ func (s *Service) serve(w http.ResponseWriter, r *http.Request, path string) err
 		challenge(w, r, scopeOf(t, r.Method, path), "insufficient_scope")
 		return errs.New(errs.Unauthenticated, "The token was made for something else.")
 	}
-	if t.blob != "" && (r.Method == http.MethodGet || r.Method == http.MethodHead) {
-		return s.serveBlob(w, r, repo, t.blob)
+	if r.Method == http.MethodGet || r.Method == http.MethodHead {
+		switch {
+		case t.blob != "":
+			return s.serveBlob(w, r, repo, t.blob)
+		case t.about != "":
+			return s.referrers(w, r, repo, t.about)
+		}
 	}
 	s.forward(w, s.rewritten(r, c, repo, t), t.upload)
 	return nil
@@ -165,7 +170,7 @@ func scopeOf(t target, method, path string) string {
 // base tells that the API is here and that the token is good.
 func (s *Service) base(w http.ResponseWriter, r *http.Request) error {
 	w.Header().Set("Docker-Distribution-API-Version", "registry/2.0")
-	return answer(w, r, http.StatusOK, struct{}{})
+	return answer(w, r, struct{}{})
 }
 
 // rewritten is a request as distribution may see it: with the names under which

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"strings"
 	"sync/atomic"
 	"syscall"
 
@@ -80,6 +81,14 @@ func (s *Service) refuse(w http.ResponseWriter, r *http.Request, err error) {
 type outcome struct {
 	err    atomic.Pointer[error]
 	failed atomic.Bool // and it was our fault
+	about  atomic.Pointer[string]
+}
+
+// about notes which manifest the one is about that is being put.
+func about(ctx context.Context, subject string) {
+	if out, ok := ctx.Value(outcomeKey{}).(*outcome); ok {
+		out.about.Store(&subject)
+	}
 }
 
 type outcomeKey struct{}
@@ -110,7 +119,8 @@ type answerWriter struct {
 	r        *http.Request
 	out      *outcome
 	log      *slog.Logger
-	manifest bool // is sent
+	manifest bool   // is sent
+	asked    string // the digest of a blob that is uploaded or mounted
 	begun    bool
 	replaced bool
 }
@@ -131,6 +141,9 @@ func (a *answerWriter) WriteHeader(status int) {
 		if status >= 500 {
 			a.log.Error("the registry failed", "method", a.r.Method, "path", a.r.URL.Path, "status", status)
 		}
+		if status == http.StatusCreated {
+			a.created()
+		}
 		a.ResponseWriter.WriteHeader(status)
 		return
 	}
@@ -139,6 +152,20 @@ func (a *answerWriter) WriteHeader(status int) {
 		a.Header().Del(h)
 	}
 	Faults().Refuse(a.ResponseWriter, a.r, *cause)
+}
+
+// created adds what distribution does not tell: that it knows what a manifest is about,
+// and a blob's digest as the client has it, which may be another one than ours.
+func (a *answerWriter) created() {
+	h := a.Header()
+	if subject := a.out.about.Load(); subject != nil {
+		h.Set("OCI-Subject", *subject)
+	}
+	before, _, ok := strings.Cut(h.Get("Location"), "/blobs/")
+	if a.asked != "" && ok {
+		h.Set("Docker-Content-Digest", a.asked)
+		h.Set("Location", before+"/blobs/"+a.asked)
+	}
 }
 
 // Write implements io.Writer.

@@ -51,17 +51,20 @@ func (s *Service) catalog(w http.ResponseWriter, r *http.Request, c *caller) err
 		next := url.Values{"n": {strconv.Itoa(n)}, "last": {names[n-1]}}
 		w.Header().Set("Link", fmt.Sprintf("<%s?%s>; rel=\"next\"", r.URL.Path, next.Encode()))
 	}
-	return answer(w, r, http.StatusOK, map[string][]string{"repositories": names[:min(n, len(names))]})
+	return answer(w, r, map[string][]string{"repositories": names[:min(n, len(names))]})
 }
 
-func answer(w http.ResponseWriter, r *http.Request, status int, body any) error {
+func answer(w http.ResponseWriter, r *http.Request, body any) error {
+	return answerAs(w, r, contentType, body)
+}
+
+func answerAs(w http.ResponseWriter, r *http.Request, kind string, body any) error {
 	raw, err := json.Marshal(body)
 	if err != nil {
 		return err
 	}
-	w.Header().Set("Content-Type", contentType)
+	w.Header().Set("Content-Type", kind)
 	w.Header().Set("Content-Length", strconv.Itoa(len(raw)))
-	w.WriteHeader(status)
 	if r.Method != http.MethodHead {
 		_, _ = w.Write(raw) // the client may have gone
 	}

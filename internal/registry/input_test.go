@@ -107,7 +107,7 @@ func TestHostileNames(t *testing.T) {
 		"Demo/web/manifests/1", "demo/WEB/manifests/1", "demo//web/manifests/1", "demo/web%00/manifests/1", "demo/_layers/x/manifests/1", "demo/-web/manifests/1", "demo/w%20b/manifests/1",
 		"demo/manifests/1", "demo/web/blobs/sha256:" + strings.Repeat("0", 63), "demo/web/blobs/sha256:..%2f..", "demo/web/blobs/md5:" + strings.Repeat("0", 32),
 		"demo/web/manifests/" + strings.Repeat("x", 129), "demo/" + strings.Repeat("x", 250) + "/manifests/1", "demo/" + strings.Repeat("x", 223) + "/manifests/1", "demo/web/blobs/uploads/..", "demo/web/blobs/uploads/" + strings.Repeat("0", 36),
-		"demo/web/blobs/uploads/%2e%2e", "demo/web/tags", "demo/web/nothing", "web", "..", "%2e%2e", "demo/web/manifests/", "demo/web/blobs/", "/manifests/1", "demo/\u00e9/manifests/1",
+		"demo/web/blobs/uploads/%2e%2e", "demo/web/tags", "demo/web/nothing", "web", "..", "%2e%2e", "demo/web/manifests/", "demo/web/blobs/", "demo/web/referrers/", "demo/web/referrers/x", "demo/web/referrers/sha256:..%2f..", "/manifests/1", "demo/\u00e9/manifests/1",
 	} {
 		for _, method := range []string{"GET", "HEAD", "PUT", "PATCH", "POST", "DELETE", "OPTIONS", "BREW"} {
 			g := w.raw(method, "/v2/"+path, strings.NewReader("x"), "Authorization", "Bearer "+token)

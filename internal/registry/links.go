@@ -27,15 +27,23 @@ func (s *Service) link(ctx context.Context, like *Link) (*Link, error) {
 func (s *Service) putLink(ctx context.Context, l *Link, dgst string) error {
 	l.Digest, l.Since = dgst, now()
 	if l.Kind == manifestLink {
-		var err error
-		if l.Refs, err = s.refs(dgst); err != nil {
+		m, err := s.document(dgst)
+		if err != nil {
 			return err
+		}
+		l.Refs = m.refs()
+		if m.Subject.Digest.Validate() == nil {
+			l.Subject = m.Subject.Digest.String()
+			about(ctx, l.Subject)
 		}
 	}
 	s.sweeping.RLock()
 	defer s.sweeping.RUnlock()
 	s.use(ctx, l.ID())
 	return s.ledger.Do(ctx, func(tx *store.Tx) error {
+		if _, err := s.blobs.TxGet(tx, dgst); err != nil {
+			return err
+		}
 		if _, err := s.links.TxGet(tx, l.ID()); errs.Is(err, errs.NotFound) && s.links.TxCount(tx, "project", l.Project) >= s.MaxLinks {
 			return errs.New(errs.TooMany, "The project has as many tags, manifests and layers as it may have: %d. Delete some.", s.MaxLinks)
 		}
@@ -95,8 +103,25 @@ func (s *Service) repositories(project string) []string {
 // maxManifest is what distribution takes (registry/handlers/manifests.go, maxManifestBodySize).
 const maxManifest = 4 << 20
 
-// refs are the digests that a manifest names, of whichever type it is.
-func (s *Service) refs(dgst string) ([]string, error) {
+// document is what of a manifest, of whichever type, is of interest here.
+type document struct {
+	MediaType    string            `json:"mediaType"`
+	ArtifactType string            `json:"artifactType"`
+	Config       descriptor        `json:"config"`
+	Layers       []descriptor      `json:"layers"`
+	Manifests    []descriptor      `json:"manifests"`
+	Subject      descriptor        `json:"subject"`
+	Annotations  map[string]string `json:"annotations"`
+	size         int
+}
+
+type descriptor struct {
+	MediaType string        `json:"mediaType"`
+	Digest    digest.Digest `json:"digest"`
+}
+
+// document reads a manifest.
+func (s *Service) document(dgst string) (*document, error) {
 	f, err := s.openBlob(dgst)
 	if err != nil {
 		return nil, err
@@ -106,22 +131,22 @@ func (s *Service) refs(dgst string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	type descriptor struct{ Digest digest.Digest }
-	var m struct {
-		Config            descriptor
-		Layers, Manifests []descriptor
-	}
-	if err := json.Unmarshal(raw, &m); err != nil {
+	m := &document{size: len(raw)}
+	if err := json.Unmarshal(raw, m); err != nil {
 		return nil, errs.Invalidf("The manifest is not what it seemed to be: %w", err)
 	}
-	var out []string
+	return m, nil
+}
+
+// refs are the digests of what a manifest consists of.
+func (m *document) refs() (out []string) {
 	for _, d := range append(append(m.Layers, m.Manifests...), m.Config) {
 		if d.Digest.Validate() == nil {
 			out = append(out, d.Digest.String())
 		}
 	}
 	slices.Sort(out)
-	return slices.Compact(out), nil
+	return slices.Compact(out)
 }
 
 // openBlob opens the content of a blob that is recorded.

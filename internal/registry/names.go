@@ -16,6 +16,7 @@ type target struct {
 	rest   string // of the path: "/manifests/latest"
 	upload bool   // it is about an upload
 	blob   string // the digest of a blob, as it is in the path
+	about  string // the digest whose referrers are asked for, likewise
 }
 
 // parse takes a path below /v2 apart. The last word that can end a name does, as in
@@ -26,7 +27,7 @@ func parse(path string) (t target, ok bool) {
 	if n, ok := strings.CutSuffix(path, "/tags/list"); ok {
 		end = len(n)
 	} else {
-		for _, word := range []string{"/manifests/", "/blobs/"} {
+		for _, word := range []string{"/manifests/", "/blobs/", referrersPath} {
 			end = max(end, strings.LastIndex(path, word))
 		}
 	}
@@ -38,6 +39,9 @@ func parse(path string) (t target, ok bool) {
 		if t.upload = after == "uploads" || strings.HasPrefix(after, "uploads/"); !t.upload {
 			t.blob = after
 		}
+	}
+	if after, ok := strings.CutPrefix(t.rest, referrersPath); ok {
+		t.about = after
 	}
 	return t, true
 }

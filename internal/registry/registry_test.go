@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/opencontainers/go-digest"
 )
 
 func TestPushAndPull(t *testing.T) {
@@ -178,4 +180,81 @@ func TestNamesOfDomains(t *testing.T) {
 	max.pull(200, w.demo+"/web", "1")
 	max.pull(200, "shop/web", "1")
 	max.pull(403, "demo/web", "1")
+}
+
+// What is about an image is found by the image.
+func TestReferrers(t *testing.T) {
+	w := newWorld(t)
+	max, rita := w.ofDemo("max"), w.ofDemo("rita")
+	d := max.push("demo/web", "1", "layer", "{}")
+	about := func(artifact, note string) string {
+		return fmt.Sprintf(`{"schemaVersion":2,"mediaType":%q,"artifactType":%q,"config":{"mediaType":"application/vnd.oci.empty.v1+json","digest":%q,"size":2},"layers":[],"subject":{"mediaType":%q,"digest":%q,"size":3},"annotations":{"note":%q}}`,
+			ociManifest, artifact, sum("{}"), ociManifest, d, note)
+	}
+	var digests []string
+	for _, a := range []string{"application/x-signature", "application/x-sbom"} {
+		m := about(a, "of "+a)
+		g := max.want(201, "PUT", "/v2/demo/web/manifests/"+sum(m), m, "Content-Type", ociManifest)
+		if g.header.Get("OCI-Subject") != d {
+			t.Errorf("%s: the subject is %q", a, g.header.Get("OCI-Subject"))
+		}
+		digests = append(digests, sum(m))
+	}
+	list := func(a as, repo, query string) (types []string) {
+		g := a.want(200, "GET", "/v2/"+repo+"/referrers/"+query, "")
+		var body struct {
+			Manifests []struct {
+				Digest, ArtifactType, MediaType string
+				Size                            int
+				Annotations                     map[string]string
+			}
+		}
+		if err := json.Unmarshal(g.body, &body); err != nil || g.header.Get("Content-Type") != indexType {
+			t.Fatalf("%s %v: %v", g.body, g.header, err)
+		}
+		for _, m := range body.Manifests {
+			if m.MediaType != ociManifest || m.Size != len(about(m.ArtifactType, "of "+m.ArtifactType)) || m.Annotations["note"] != "of "+m.ArtifactType || !slices.Contains(digests, m.Digest) {
+				t.Errorf("a referrer is %+v", m)
+			}
+			types = append(types, m.ArtifactType)
+		}
+		slices.Sort(types)
+		return types
+	}
+	if got := list(rita, "demo/web", d); !slices.Equal(got, []string{"application/x-sbom", "application/x-signature"}) {
+		t.Errorf("the referrers are %v", got)
+	}
+	if got := list(rita, "demo/web", d+"?artifactType=application/x-sbom"); !slices.Equal(got, []string{"application/x-sbom"}) {
+		t.Errorf("of one type: %v", got)
+	}
+	if got := list(rita, "demo/else", d); len(got) != 0 {
+		t.Errorf("of another repository: %v", got)
+	}
+	w.ofOther("mona").want(403, "GET", "/v2/demo/web/referrers/"+d, "")
+	w.ofDemo("mona").want(202, "DELETE", "/v2/demo/web/manifests/"+digests[0], "")
+	if got := list(rita, "demo/web", d); !slices.Equal(got, []string{"application/x-sbom"}) {
+		t.Errorf("after one was deleted: %v", got)
+	}
+}
+
+// A client may call a blob by a digest of another algorithm.
+func TestSHA512(t *testing.T) {
+	w := newWorld(t)
+	max := w.ofDemo("max")
+	d := digest.SHA512.FromString("content").String()
+	g := max.want(202, "POST", "/v2/demo/web/blobs/uploads/", "")
+	g = max.want(201, "PUT", g.header.Get("Location")+"&digest="+url.QueryEscape(d), "content")
+	if g.header.Get("Docker-Content-Digest") != d || !strings.HasSuffix(g.header.Get("Location"), "/web/blobs/"+d) {
+		t.Errorf("the blob is said to be %v", g.header)
+	}
+	for _, name := range []string{d, sum("content")} {
+		if g := max.want(200, "GET", "/v2/demo/web/blobs/"+name, ""); string(g.body) != "content" {
+			t.Errorf("%s is %q", name, g.body)
+		}
+	}
+	// Distribution mounts by our digest only; by another one the client uploads.
+	token, _ := max.token("repository:demo/web:pull", "repository:demo/copy:pull,push")
+	if g := w.raw("POST", "/v2/demo/copy/blobs/uploads/?from=demo/web&mount="+d, nil, "Authorization", "Bearer "+token); g.status != 202 {
+		t.Errorf("mounting it: %d %s", g.status, g.body)
+	}
 }

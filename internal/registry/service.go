@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -136,6 +137,9 @@ func (s *Service) configuration() *configuration.Configuration {
 func (s *Service) forward(w http.ResponseWriter, r *http.Request, upload bool) {
 	out := &outcome{}
 	a := &answerWriter{ResponseWriter: w, r: r, out: out, log: s.Log, manifest: r.Method == http.MethodPut && !upload}
+	if q := r.URL.Query(); upload {
+		a.asked = cmp.Or(q.Get("digest"), q.Get("mount"))
+	}
 	ctx := context.WithValue(s.quiet(r.Context()), outcomeKey{}, out)
 	s.app.Load().ServeHTTP(a, r.WithContext(context.WithValue(ctx, asksKey{}, r.Method != http.MethodGet)))
 }

@@ -25,9 +25,10 @@ type Link struct {
 	Project string    `json:"project"`
 	Repo    string    `json:"repo"` // PROJECT-ID/NAME
 	Kind    string    `json:"kind"`
-	Name    string    `json:"name"`           // a tag, or the digest that it is asked for by
-	Digest  string    `json:"digest"`         // of its blob
-	Refs    []string  `json:"refs,omitempty"` // of a manifest: the digests that it names
+	Name    string    `json:"name"`              // a tag, or the digest that it is asked for by
+	Digest  string    `json:"digest"`            // of its blob
+	Refs    []string  `json:"refs,omitempty"`    // of a manifest: the digests that it names
+	Subject string    `json:"subject,omitempty"` // of a manifest: the one that it is about
 	Since   time.Time `json:"since"`
 }
 
@@ -58,6 +59,7 @@ func registerLinks(db *store.DB) *store.Collection[Link] {
 			"blob":    func(l *Link) []string { return []string{l.Digest} },
 			"shown":   func(l *Link) []string { return one(l.Project, l.Kind == manifestLink) },
 			"layers":  func(l *Link) []string { return one(layerLink, l.Kind == layerLink) },
+			"subject": func(l *Link) []string { return one(part(l.Repo, l.Subject), l.Subject != "") },
 			"ref": func(l *Link) []string {
 				var out []string
 				for _, d := range l.Refs {

@@ -120,7 +120,7 @@ func (s *Service) sweep(ctx context.Context, key string) error {
 	}
 	if id, ok := strings.CutPrefix(key, sweepLayer); ok {
 		l, err := s.links.Get(id)
-		if err != nil || !s.spare(l) || s.asked(id, l.Since) {
+		if err != nil || l.Kind != layerLink || !s.spare(l) || s.asked(id, l.Since) {
 			return nil
 		}
 		return gone(s.dropLink(ctx, id))

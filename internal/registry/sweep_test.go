@@ -45,6 +45,18 @@ func TestSweep(t *testing.T) {
 		t.Errorf("after the layer that nobody wants: %s, %d files", got, w.files())
 	}
 
+	// Keys are only a reason to look.
+	for _, l := range w.svc.links.All() {
+		for _, key := range []string{sweepLayer + l.ID(), sweepBlob + l.Digest, sweepProject + l.Project, sweepUpload + "nothing"} {
+			if err := w.svc.sweep(t.Context(), key); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	if got := w.kept(); got != "5 blobs, 11 links" {
+		t.Errorf("after a look at what is wanted: %s", got)
+	}
+
 	// A deleted image frees what no other image has.
 	mona.want(202, "DELETE", "/v2/demo/web/manifests/"+d1, "")
 	w.later(6 * time.Hour)

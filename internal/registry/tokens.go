@@ -73,7 +73,7 @@ func (s *Service) issue(w http.ResponseWriter, r *http.Request, t *sealed, begin
 		return err
 	}
 	w.Header().Set("Cache-Control", "no-store")
-	return answer(w, r, http.StatusOK, map[string]any{"token": text, "access_token": text,
+	return answer(w, r, map[string]any{"token": text, "access_token": text,
 		"expires_in": int(t.Ends.Sub(begins).Seconds()), "issued_at": begins.UTC().Format(time.RFC3339)})
 }
 
