@@ -53,8 +53,15 @@ func TestWrongDigests(t *testing.T) {
 			t.Errorf("the manifest %q: %d %s", body, g.status, g.body)
 		}
 	}
+	elsewhere := func(u string) string {
+		return strings.Replace(manifest("not here", "{}"), `layer.v1.tar","digest"`, `layer.nondistributable.v1.tar","urls":["`+u+`"],"digest"`, 1)
+	}
+	for _, u := range []string{"file:///etc/passwd", "ftp://elsewhere.example/x", ""} {
+		max.want(400, "PUT", "/v2/demo/web/manifests/2", elsewhere(u), "Content-Type", ociManifest)
+	}
 	max.want(400, "PUT", "/v2/demo/web/manifests/2", manifest("layer", "{}"), "Content-Type", "text/html")
 	w.leaves("bad manifests", before)
+	max.want(201, "PUT", "/v2/demo/web/manifests/2", elsewhere("https://elsewhere.example/layer"), "Content-Type", ociManifest)
 }
 
 func TestTooLarge(t *testing.T) {

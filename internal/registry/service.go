@@ -128,6 +128,7 @@ func (s *Service) configuration() *configuration.Configuration {
 		"redirect":    {"disable": true},
 		"maintenance": {"uploadpurging": map[any]any{"enabled": false}}, // the sweep does that
 	}}
+	c.Validation.Manifests.URLs.Allow = []string{"^https?://"} // of layers that may not be distributed
 	c.HTTP.RelativeURLs = true
 	c.HTTP.Secret = rand.Text() // of the state of uploads, which do not outlive the process
 	return c
