@@ -31,22 +31,24 @@ type (
 	idRef struct {
 		ID string `json:"id"`
 	}
+	passwordRef struct {
+		User userRef `json:"user"`
+	}
+	appCredRef struct {
+		ID     string   `json:"id"`
+		Name   string   `json:"name"`
+		User   *userRef `json:"user"`
+		Secret string   `json:"secret"`
+	}
 )
 
 // authRequest is the "auth" of POST /auth/tokens.
 type authRequest struct {
 	Identity struct {
-		Methods  []string `json:"methods"`
-		Password *struct {
-			User userRef `json:"user"`
-		} `json:"password"`
-		Token   *idRef `json:"token"`
-		AppCred *struct {
-			ID     string   `json:"id"`
-			Name   string   `json:"name"`
-			User   *userRef `json:"user"`
-			Secret string   `json:"secret"`
-		} `json:"application_credential"`
+		Methods  []string     `json:"methods"`
+		Password *passwordRef `json:"password"`
+		Token    *idRef       `json:"token"`
+		AppCred  *appCredRef  `json:"application_credential"`
 	} `json:"identity"`
 	Scope *scopeRequest `json:"scope"`
 }

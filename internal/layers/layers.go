@@ -7,7 +7,8 @@
 //	policy, store                     import the vocabulary
 //	rest, saga, reconcile, nodes      import those
 //	identity, image, placement,
-//	network, compute, volume          services: never import each other
+//	network, compute, volume,
+//	registry                          services: never import each other
 //	netns, hypervisor, dataplane, blockdev, cgroup, configdrive, guest
 //	                                  drivers of a node: know no service and no store
 //	node                              the agent: drivers only, the control plane by interface

@@ -6,11 +6,13 @@ import (
 	"iter"
 
 	"github.com/strata-cloud/strata/internal/compute"
+	"github.com/strata-cloud/strata/internal/identity"
 	"github.com/strata-cloud/strata/internal/image"
 	"github.com/strata-cloud/strata/internal/network"
 	"github.com/strata-cloud/strata/internal/nodes"
 	"github.com/strata-cloud/strata/internal/placement"
 	"github.com/strata-cloud/strata/internal/policy"
+	"github.com/strata-cloud/strata/internal/registry"
 )
 
 // imagesForCompute shows compute the image service.
@@ -113,4 +115,27 @@ func (s hostsForNetwork) Hosts() []network.Host {
 		out[i] = network.Host{ID: n.ID, Name: n.Host, Zone: "nova", Alive: err == nil, Dead: err != nil && s.Dead(n.ID), Tunnel: n.TunnelAddr, Physicals: n.Physicals, Started: n.BootedAt, Seen: n.SeenAt}
 	}
 	return out
+}
+
+// identityForRegistry shows the registry the identity service.
+type identityForRegistry struct{ r *Region }
+
+func (i identityForRegistry) SignIn(ctx context.Context, in registry.SignIn) (string, *policy.Credentials, error) {
+	return i.r.Identity.SignIn(ctx, identity.SignIn(in))
+}
+
+func (i identityForRegistry) Authenticate(ctx context.Context, token string) (*policy.Credentials, error) {
+	return i.r.Identity.Authenticate(ctx, token)
+}
+
+func (i identityForRegistry) Seal(purpose string, secret []byte) (string, error) {
+	return i.r.Identity.Seal(purpose, secret)
+}
+
+func (i identityForRegistry) Open(purpose, text string) ([]byte, error) {
+	return i.r.Identity.Open(purpose, text)
+}
+
+func (i identityForRegistry) HasProject(ctx context.Context, id string) bool {
+	return i.r.hasProject(ctx, id)
 }

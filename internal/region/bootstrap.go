@@ -9,6 +9,7 @@ import (
 	"github.com/strata-cloud/strata/internal/errs"
 	"github.com/strata-cloud/strata/internal/identity"
 	"github.com/strata-cloud/strata/internal/network"
+	"github.com/strata-cloud/strata/internal/registry"
 )
 
 // bootMark says that a part of the first start is done: it is never done again,
@@ -66,6 +67,7 @@ func (r *Region) catalog() []identity.BootstrapService {
 		{Type: "compute", Name: "nova", URL: base + "/compute/v2.1"},
 		{Type: "block-storage", Name: "cinder", URL: base + "/volume/v3"},
 		{Type: "volumev3", Name: "cinderv3", URL: base + "/volume/v3/$(project_id)s"},
+		{Type: registry.ServiceType, Name: "registry", URL: base + "/v2/"},
 	}
 }
 

@@ -111,7 +111,7 @@ func (r *Region) addControl(ctx context.Context, m *nodes.Member, cluster string
 	if out.CAKey, err = os.ReadFile(r.cfg.path(caKeyFile)); err != nil {
 		return nil, err
 	}
-	if c, err := r.copied(); err == nil {
+	if c, err := r.copied(ofImages); err == nil {
 		out.Policy = c.Policy
 	}
 	added, peers, err := r.council.member.Add(ctx, "https://"+peerListen(cluster))

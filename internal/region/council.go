@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/strata-cloud/strata/internal/nodelink"
+	"github.com/strata-cloud/strata/internal/registry"
 	"github.com/strata-cloud/strata/internal/store"
 	"github.com/strata-cloud/strata/internal/wait"
 )
@@ -26,6 +27,7 @@ type council struct {
 	port     *nodelink.Switch
 	agent    *Node // this machine as a node of the pool
 	images   *imageCopies
+	blobs    *imageCopies // of the registry
 	api      *relay       // of clients' requests
 	peers    *relay       // of what members ask each other
 	took     atomic.Int64 // from the start until requests were answered, in ns
@@ -65,7 +67,8 @@ func runCouncil(ctx context.Context, cfg Config, join []store.Peer, ready func(*
 	}
 	defer func() { err = errors.Join(err, c.member.Close()) }()
 	c.api, c.peers = newRelay(c, nodelink.API), newRelay(c, nodelink.Council)
-	c.images = &imageCopies{council: c, dir: cfg.path("images")}
+	c.images = &imageCopies{council: c, of: ofImages, dir: cfg.path("images")}
+	c.blobs = &imageCopies{council: c, of: ofRegistry, dir: registry.BlobsDir(cfg.path(registryDir))}
 	c.port = nodelink.NewSwitch(l)
 	return c.run(ctx, api, ready)
 }
@@ -87,7 +90,7 @@ func (c *council) run(ctx context.Context, api net.Listener, ready func(*Region)
 	}
 	c.switchPort(all, nil)
 	defer func() { c.stopPort() }()
-	for _, run := range []func(context.Context){c.watchRaft, c.runPort, c.creds.renew, c.images.run, c.runAgent, c.runAdmin, c.followLeader, c.beMember} {
+	for _, run := range []func(context.Context){c.watchRaft, c.runPort, c.creds.renew, c.images.run, c.blobs.run, c.runAgent, c.runAdmin, c.followLeader, c.beMember} {
 		group.Go(func() { run(all) })
 	}
 	srv := &http.Server{Handler: c, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,

@@ -26,14 +26,22 @@ import (
 
 // imageCopies keeps a copy of all images' data on this member: what the leader has
 // and this member lacks is fetched from the leader, and by a leader from whoever has it.
+// Another one does the same for the registry's blobs.
 type imageCopies struct {
 	council *council
+	of      string // one of what follows
 	dir     string
 
 	mu     sync.Mutex
 	wanted map[string]int64 // files by name: bytes
 	lacks  int
 }
+
+// What members copy, which is also a part of the paths that they ask for.
+const (
+	ofImages   = "images"
+	ofRegistry = "registry"
+)
 
 // copied is what members copy of the leader's: images' data, and files that are not
 // in the store.
@@ -53,34 +61,39 @@ const (
 	copyPart = "tmp-"
 )
 
-func (r *Region) copied() (*copied, error) {
-	c := &copied{Files: r.Image.Files()}
-	raw, err := os.ReadFile(r.cfg.path(policyFile))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
+func (r *Region) copied(of string) (*copied, error) {
+	c := &copied{}
+	if of == ofRegistry {
+		c.Files = r.Registry.Files()
+	} else {
+		c.Files = r.Image.Files()
+		raw, err := os.ReadFile(r.cfg.path(policyFile))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+		c.Policy = raw
 	}
-	c.Policy = raw
 	sum := sha256.New()
 	for _, name := range slices.Sorted(maps.Keys(c.Files)) {
 		fmt.Fprintln(sum, name, c.Files[name])
 	}
-	fmt.Fprintf(sum, "%q", raw)
+	fmt.Fprintf(sum, "%q", c.Policy)
 	c.Hash = hex.EncodeToString(sum.Sum(nil))
 	return c, nil
 }
 
-// imageList tells a member what to copy, once that is something else than it has.
-func (r *Region) imageList(w http.ResponseWriter, q *http.Request) {
+// copyList tells a member what to copy, once that is something else than it has.
+func (r *Region) copyList(of string, w http.ResponseWriter, q *http.Request) {
 	ctx, cancel := context.WithTimeout(q.Context(), copyPoll)
 	defer cancel()
-	changed := r.DB.Notify(ctx, "image/image")
+	changed := r.DB.Notify(ctx, map[string]string{ofImages: "image/image", ofRegistry: "registry/blob"}[of])
 	for {
 		_, over := r.council.state()
 		if !r.council.works(r) {
 			answer(w, nil, errs.New(errs.Unavailable, "this member leads no more"))
 			return
 		}
-		c, err := r.copied()
+		c, err := r.copied(of)
 		if err != nil || c.Hash != q.FormValue("have") || ctx.Err() != nil {
 			answer(w, c, err)
 			return
@@ -105,7 +118,7 @@ func (i *imageCopies) run(ctx context.Context) {
 			have = ""
 			if !errs.Is(err, errs.Unavailable) && err.Error() != told {
 				told = err.Error()
-				i.council.cfg.Log.Warn("copying images' data", "err", err)
+				i.council.cfg.Log.Warn("copying data of other members", "of", i.of, "err", err)
 			}
 		}
 		if err != nil || have == "" {
@@ -117,14 +130,14 @@ func (i *imageCopies) run(ctx context.Context) {
 // once makes this member have what the leader wants it to, and gives the state that it has.
 func (i *imageCopies) once(ctx context.Context, have string) (string, error) {
 	if r := i.council.leads(); r != nil {
-		want, err := r.copied()
+		want, err := r.copied(i.of)
 		if err != nil {
 			return "", err
 		}
 		return "", i.fill(ctx, want, i.council.addrs())
 	}
 	var want copied
-	if err := i.council.askLeader(ctx, http.MethodGet, "/images?have="+url.QueryEscape(have), &want); err != nil {
+	if err := i.council.askLeader(ctx, http.MethodGet, "/"+i.of+"?have="+url.QueryEscape(have), &want); err != nil {
 		return "", err
 	}
 	if want.Hash == have {
@@ -135,10 +148,14 @@ func (i *imageCopies) once(ctx context.Context, have string) (string, error) {
 	if !ok {
 		return "", errs.New(errs.Unavailable, "no member leads")
 	}
-	if err := i.fill(ctx, &want, []string{addr}); err != nil {
+	err := i.fill(ctx, &want, []string{addr})
+	if err != nil {
 		return "", err
 	}
-	return want.Hash, errors.Join(i.policy(want.Policy), i.drop(&want))
+	if i.of == ofImages {
+		err = i.policy(want.Policy)
+	}
+	return want.Hash, errors.Join(err, i.drop(&want))
 }
 
 // fill fetches what is missing from the first of the members that has it.
@@ -181,7 +198,7 @@ func (i *imageCopies) fetch(ctx context.Context, name string, size int64, from [
 			continue
 		}
 		var body io.ReadCloser
-		if body, err = i.council.ask(ctx, addr, http.MethodGet, "/images/"+name, nil); err != nil {
+		if body, err = i.council.ask(ctx, addr, http.MethodGet, "/"+i.of+"/"+name, nil); err != nil {
 			continue
 		}
 		err = i.keep(name, size, body)
@@ -246,7 +263,7 @@ func (i *imageCopies) policy(raw []byte) error {
 func (i *imageCopies) serve(w http.ResponseWriter, q *http.Request) {
 	name := q.PathValue("file")
 	if !fileName(name) {
-		answer(w, nil, errs.Invalidf("%q is no file of an image", name))
+		answer(w, nil, errs.Invalidf("%q is no file of the %s", name, i.of))
 		return
 	}
 	f, err := os.Open(filepath.Join(i.dir, name))

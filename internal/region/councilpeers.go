@@ -15,6 +15,7 @@ import (
 
 	"github.com/strata-cloud/strata/internal/errs"
 	"github.com/strata-cloud/strata/internal/nodelink"
+	"github.com/strata-cloud/strata/internal/registry"
 	"github.com/strata-cloud/strata/internal/rest"
 )
 
@@ -52,6 +53,7 @@ func (c *council) councilRoutes() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /self", func(w http.ResponseWriter, q *http.Request) { answer(w, c.self(), nil) })
 	mux.HandleFunc("GET /images/{file}", func(w http.ResponseWriter, q *http.Request) { c.images.serve(w, q) })
+	mux.HandleFunc("GET /registry/{file}", func(w http.ResponseWriter, q *http.Request) { c.blobs.serve(w, q) })
 	mux.HandleFunc("/leader/", func(w http.ResponseWriter, q *http.Request) {
 		r, done := c.leading(w)
 		if r == nil {
@@ -76,7 +78,8 @@ func (c *council) leaderRoutes(r *Region) http.Handler {
 		}
 		answer(w, struct{}{}, err)
 	})
-	mux.HandleFunc("GET /leader/images", func(w http.ResponseWriter, q *http.Request) { r.imageList(w, q) })
+	mux.HandleFunc("GET /leader/images", func(w http.ResponseWriter, q *http.Request) { r.copyList(ofImages, w, q) })
+	mux.HandleFunc("GET /leader/registry", func(w http.ResponseWriter, q *http.Request) { r.copyList(ofRegistry, w, q) })
 	mux.Handle("/leader/admin/", http.StripPrefix("/leader/admin", r.adminRoutes()))
 	return mux
 }
@@ -93,6 +96,9 @@ type ControlStatus struct {
 	// Images is how many images' data it has, Missing how many it has not yet.
 	Images  int `json:"images"`
 	Missing int `json:"missing_images"`
+	// Blobs and MissingBlobs are the same for the registry.
+	Blobs        int `json:"blobs"`
+	MissingBlobs int `json:"missing_blobs"`
 }
 
 // The roles of control members.
@@ -112,6 +118,7 @@ func (c *council) self() ControlStatus {
 		s.Role = roleLeader
 	}
 	s.Images, s.Missing = c.images.counts()
+	s.Blobs, s.MissingBlobs = c.blobs.counts()
 	return s
 }
 
@@ -303,6 +310,8 @@ func familyOf(path string) rest.Family {
 		return rest.ComputeFaults()
 	case "volume":
 		return rest.VolumeFaults()
+	case "v2":
+		return registry.Faults()
 	}
 	return rest.IdentityFaults()
 }

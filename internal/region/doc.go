@@ -16,6 +16,7 @@
 //	attached/     which servers of this node have which volumes
 //	exports/      storage daemons of volumes that several servers share
 //	backups/      backups of volumes, in chunks, mode 0700
+//	registry/     the registry's blobs, and what is being uploaded to it
 //	bases/        base images in the form that guests read, linked or converted
 //	clouds.yaml   the credentials made at the first start, mode 0600
 //	policy.yaml   the operator's overrides of policy rules, if any

@@ -55,8 +55,9 @@ func (r *Region) serve(ctx context.Context, l net.Listener, ready func()) error 
 	return nil
 }
 
-// front answers what is not an API: health, metrics, consoles and the index.
-func front(apis, consoles http.Handler, metrics *rest.Metrics) http.Handler {
+// front answers what is not one of the APIs of OpenStack: health, metrics, consoles, the
+// registry and the index.
+func front(apis, consoles, registry http.Handler, metrics *rest.Metrics) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("X-Strata-Pid", strconv.Itoa(os.Getpid()))
@@ -65,6 +66,7 @@ func front(apis, consoles http.Handler, metrics *rest.Metrics) http.Handler {
 	mux.Handle("GET /metrics", loopbackOnly(metrics.Handler()))
 	mux.HandleFunc("GET /{$}", index)
 	mux.Handle("/console/", consoles)
+	mux.Handle("/v2/", deletable(registry))
 	mux.Handle("/", deletable(apis))
 	return mux
 }
@@ -101,7 +103,8 @@ func index(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(map[string]any{"name": "Strata", "services": map[string]string{
 		"identity": base + "/identity/v3", "image": base + "/image/v2", "placement": base + "/placement",
-		"network": base + "/network/v2.0", "compute": base + "/compute/v2.1"}})
+		"network": base + "/network/v2.0", "compute": base + "/compute/v2.1",
+		"volume": base + "/volume/v3", "container-registry": base + "/v2/"}})
 }
 
 // URLOf is where a region of this configuration is reached.

@@ -19,6 +19,7 @@ import (
 	"github.com/strata-cloud/strata/internal/nodes"
 	"github.com/strata-cloud/strata/internal/placement"
 	"github.com/strata-cloud/strata/internal/policy"
+	"github.com/strata-cloud/strata/internal/registry"
 	"github.com/strata-cloud/strata/internal/rest"
 	"github.com/strata-cloud/strata/internal/saga"
 	"github.com/strata-cloud/strata/internal/store"
@@ -41,6 +42,7 @@ type Region struct {
 	Network   *network.Service
 	Volume    *volume.Service
 	Compute   *compute.Service
+	Registry  *registry.Service
 	Policy    *policy.Engine
 	handler   http.Handler
 	host      *host    // this machine as a node of the pool; nil among several members
@@ -131,12 +133,14 @@ func (r *Region) build() (err error) {
 	r.Compute = compute.New(compute.Options{DB: db, Sagas: r.Sagas, Nodes: r.Nodes, Log: log,
 		Images: imagesForCompute{r.Image}, Networks: networksForCompute{r.Network}, Placement: placementForCompute{r.Placement}, ProviderID: placement.ProviderID,
 		SecurityGroups: groupsForCompute{r.Network}, ImageProxy: imageProxy{r.Image}, AddressProxy: addressProxy{r.Network}, VolumeProxy: volumeProxy{r.Volume}, Volumes: volumesForCompute{r.Volume}, HasProject: r.hasProject, Self: r.Identity.ServiceCredentials, ReclaimAfter: r.cfg.ReclaimAfter})
-	if r.Policy, err = policy.New(r.cfg.path(policyFile), identity.Policies(), image.Policies(), placement.Policies(), network.Policies(), compute.Policies(), volume.Policies()); err != nil {
+	r.Registry = registry.New(registry.Options{DB: db, Log: log, Dir: r.cfg.path(registryDir), Identity: identityForRegistry{r}})
+	if r.Policy, err = policy.New(r.cfg.path(policyFile), identity.Policies(), image.Policies(), placement.Policies(), network.Policies(), compute.Policies(), volume.Policies(), registry.Policies()); err != nil {
 		return err
 	}
+	r.Registry.Policy = r.Policy
 	kit := &rest.Kit{Auth: r.Identity, Policy: r.Policy, Log: log, Metrics: rest.NewMetrics(), AuthURL: "/identity"}
 	apis, err := kit.Handler(r.apis()...)
-	r.handler = front(apis, r.Compute.Consoles().Handler(), kit.Metrics)
+	r.handler = front(apis, r.Compute.Consoles().Handler(), kit.Metrics.Count("registry", r.Registry), kit.Metrics)
 	return err
 }
 
@@ -159,7 +163,10 @@ func (r *Region) start(ctx context.Context, group *sync.WaitGroup) error {
 	if err := r.Image.Start(ctx); err != nil {
 		return fmt.Errorf("image service: %w", err)
 	}
-	runs := []func(context.Context){r.Identity.Run, r.Network.Run, r.Compute.Run, r.runSagas, r.runSnapshots}
+	if err := r.Registry.Start(ctx); err != nil {
+		return fmt.Errorf("registry: %w", err)
+	}
+	runs := []func(context.Context){r.Identity.Run, r.Network.Run, r.Compute.Run, r.Registry.Run, r.runSagas, r.runSnapshots}
 	if r.council != nil { // which has the agent and the operator's socket, whoever leads
 		if err := r.enrol(ctx); err != nil {
 			return fmt.Errorf("this machine as a member: %w", err)
@@ -230,6 +237,9 @@ const (
 	exportsDir       = "exports"
 	volumeBackupsDir = "backups"
 )
+
+// registryDir has the registry's content, and what is being uploaded to it.
+const registryDir = "registry"
 
 // leasesDir is where it says until when servers may run that run under a lease.
 const leasesDir = "leases"

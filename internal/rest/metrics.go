@@ -1,8 +1,10 @@
 package rest
 
 import (
+	"io"
 	"net/http"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"time"
 
@@ -41,5 +43,38 @@ func (m *Metrics) observe(api, route, method string, status int, d time.Duration
 	}
 	m.requests.WithLabelValues(api, route, method, strconv.Itoa(status)).Observe(d.Seconds())
 }
+
+// Count counts the requests of a handler that is no API of the kit.
+func (m *Metrics) Count(api string, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		c, start := &counted{ResponseWriter: w, status: http.StatusOK}, time.Now()
+		method := r.Method
+		if !slices.Contains([]string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"}, method) {
+			method = "other" // anybody can send any word
+		}
+		defer func() { m.observe(api, "all", method, c.status, time.Since(start)) }()
+		next.ServeHTTP(c, r)
+	})
+}
+
+// counted notes the status of an answer.
+type counted struct {
+	http.ResponseWriter
+	status int
+}
+
+// WriteHeader implements http.ResponseWriter.
+func (c *counted) WriteHeader(status int) {
+	c.status = status
+	c.ResponseWriter.WriteHeader(status)
+}
+
+// ReadFrom implements io.ReaderFrom: the kernel can send a file.
+func (c *counted) ReadFrom(src io.Reader) (int64, error) {
+	return io.Copy(c.ResponseWriter, src)
+}
+
+// Unwrap is for http.ResponseController.
+func (c *counted) Unwrap() http.ResponseWriter { return c.ResponseWriter }
 
 func stack() []byte { return debug.Stack() }

@@ -105,6 +105,41 @@ func TestRotation(t *testing.T) {
 	}
 }
 
+func TestSealBytes(t *testing.T) {
+	set := NewKeySet(time.Now())
+	ring, _ := NewRing(set)
+	other, _ := NewRing(NewKeySet(time.Now()))
+	text := ring.SealBytes("a", []byte("secret"))
+	if got, err := ring.OpenBytes("a", text); err != nil || string(got) != "secret" {
+		t.Fatal(string(got), err)
+	}
+	forged := []byte(text)
+	forged[len(forged)-3] ^= 1
+	token := ring.Seal(&Payload{UserID: "u"})
+	for what, open := range map[string]func() ([]byte, error){
+		"another purpose": func() ([]byte, error) { return ring.OpenBytes("b", text) },
+		"no purpose":      func() ([]byte, error) { return ring.OpenBytes("", text) },
+		"another ring":    func() ([]byte, error) { return other.OpenBytes("a", text) },
+		"a changed text":  func() ([]byte, error) { return ring.OpenBytes("a", string(forged)) },
+		"a token":         func() ([]byte, error) { return ring.OpenBytes("a", token) },
+		"nothing":         func() ([]byte, error) { return ring.OpenBytes("a", "") },
+		"as a token": func() ([]byte, error) {
+			_, err := ring.Open(text)
+			return nil, err
+		},
+	} {
+		if _, err := open(); err != ErrInvalid {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	set.Rotate(time.Now(), time.Hour)
+	if turned, _ := NewRing(set); turned != nil {
+		if _, err := turned.OpenBytes("a", text); err != nil {
+			t.Errorf("after a rotation: %v", err)
+		}
+	}
+}
+
 func FuzzOpen(f *testing.F) {
 	ring, _ := NewRing(NewKeySet(time.Now()))
 	f.Add(ring.Seal(&Payload{UserID: "u"}))
