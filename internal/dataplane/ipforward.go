@@ -18,8 +18,8 @@ const forwardDir = "/run/strata/ip_forward"
 
 const forwardKey = "net/ipv4/ip_forward"
 
-// takeForward turns ip_forward on and remembers what it was.
-func takeForward(host *netns.NS, name string) error {
+// TakeForward turns ip_forward on and remembers what it was.
+func TakeForward(host *netns.NS, name string) error {
 	dir, err := forwardFiles(host)
 	if err != nil {
 		return err
@@ -47,8 +47,8 @@ func takeForward(host *netns.NS, name string) error {
 	return host.Sysctl(forwardKey, "1")
 }
 
-// giveForward restores ip_forward when this cloud was the last to need it.
-func giveForward(host *netns.NS, name string) error {
+// GiveForward restores ip_forward when this cloud was the last to need it.
+func GiveForward(host *netns.NS, name string) error {
 	dir, err := forwardFiles(host)
 	if err != nil {
 		return err

@@ -1,0 +1,253 @@
+package container
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/filters"
+	"github.com/docker/docker/api/types/network"
+	"github.com/docker/docker/api/types/storage"
+	"github.com/docker/go-connections/nat"
+	"github.com/docker/go-units"
+
+	"github.com/strata-cloud/strata/internal/container/bridge"
+	"github.com/strata-cloud/strata/internal/errs"
+)
+
+// Inspect is all there is to know of a container.
+func (d *Daemon) Inspect(ref string) (container.InspectResponse, error) {
+	c, err := d.find(ref)
+	if err != nil {
+		return container.InspectResponse{}, err
+	}
+	c.mu.Lock()
+	var execs []string
+	for id := range c.execs {
+		execs = append(execs, id)
+	}
+	c.mu.Unlock()
+	r := c.record()
+	file := func(name string) string {
+		if r.State.StartedAt.IsZero() {
+			return ""
+		}
+		return d.dir(r.ID) + "/" + name
+	}
+	return container.InspectResponse{
+		ContainerJSONBase: &container.ContainerJSONBase{ID: r.ID, Created: r.Created.Format(time.RFC3339Nano), Path: r.Path, Args: list(r.Args), State: stateView(r), Image: r.Image,
+			ResolvConfPath: file("resolv.conf"), HostnamePath: file("hostname"), HostsPath: file("hosts"), Name: "/" + r.Name, RestartCount: r.Restarts, Driver: d.engine.Snapshotter,
+			Platform: "linux", ExecIDs: execs, HostConfig: r.HostConfig, GraphDriver: storage.DriverData{Name: d.engine.Snapshotter}},
+		Mounts: points(r.Mounts), Config: r.Config, NetworkSettings: d.networkSettings(r),
+	}, nil
+}
+
+func list(l []string) []string {
+	if l == nil {
+		return []string{}
+	}
+	return l
+}
+
+func points(l []container.MountPoint) []container.MountPoint {
+	if l == nil {
+		return []container.MountPoint{}
+	}
+	return l
+}
+
+func stateView(r Record) *container.State {
+	s := r.State
+	return &container.State{Status: s.Status, Running: s.Running() || s.Status == container.StateRestarting, Paused: s.Status == container.StatePaused,
+		Restarting: s.Status == container.StateRestarting, OOMKilled: s.OOMKilled, Pid: s.Pid, ExitCode: s.ExitCode, Error: s.Error,
+		StartedAt: s.StartedAt.Format(time.RFC3339Nano), FinishedAt: s.FinishedAt.Format(time.RFC3339Nano)}
+}
+
+func (d *Daemon) networkSettings(r Record) *container.NetworkSettings {
+	out := &container.NetworkSettings{Networks: d.endpoints(r)}
+	out.Ports = nat.PortMap{}
+	if r.State.Running() {
+		for p := range r.Config.ExposedPorts {
+			out.Ports[p] = nil
+		}
+		for p, b := range r.Bound {
+			out.Ports[p] = b
+		}
+		if e := out.Networks[bridgeNetwork]; e != nil {
+			out.DefaultNetworkSettings = container.DefaultNetworkSettings{EndpointID: e.EndpointID, Gateway: e.Gateway, IPAddress: e.IPAddress, IPPrefixLen: e.IPPrefixLen, MacAddress: e.MacAddress}
+		}
+	}
+	return out
+}
+
+func (d *Daemon) endpoints(r Record) map[string]*network.EndpointSettings {
+	out := map[string]*network.EndpointSettings{}
+	for name, e := range r.Endpoints {
+		s := &network.EndpointSettings{NetworkID: e.Network, EndpointID: e.ID, Aliases: e.Aliases}
+		if e.Wanted.IsValid() {
+			s.IPAMConfig = &network.EndpointIPAMConfig{IPv4Address: e.Wanted.String()}
+		}
+		if n, err := d.findNetwork(e.Network); err == nil && e.Addr.IsValid() {
+			s.Gateway, s.IPAddress, s.IPPrefixLen, s.MacAddress = n.Gateway.String(), e.Addr.String(), n.Subnet.Bits(), bridge.MAC(e.Addr).String()
+			if n.Internal {
+				s.Gateway = ""
+			}
+		}
+		out[name] = s
+	}
+	return out
+}
+
+// status is a container's state in words.
+func status(s State, now time.Time) string {
+	ago := func(t time.Time) string { return units.HumanDuration(now.Sub(t)) }
+	switch {
+	case s.Status == container.StateRestarting:
+		return fmt.Sprintf("Restarting (%d) %s ago", s.ExitCode, ago(s.FinishedAt))
+	case s.Status == container.StatePaused:
+		return fmt.Sprintf("Up %s (Paused)", ago(s.StartedAt))
+	case s.Running():
+		return "Up " + ago(s.StartedAt)
+	case s.StartedAt.IsZero():
+		return "Created"
+	}
+	return fmt.Sprintf("Exited (%d) %s ago", s.ExitCode, ago(s.FinishedAt))
+}
+
+// ListOptions are which containers a client wants to see.
+type ListOptions struct {
+	All     bool
+	Limit   int
+	Filters filters.Args
+}
+
+// containerFilters are those that are honoured.
+var containerFilters = map[string]bool{"ancestor": true, "before": true, "exited": true, "expose": true, "id": true, "label": true, "name": true, "network": true, "publish": true, "since": true, "status": true, "volume": true}
+
+// List gives containers, the newest first.
+func (d *Daemon) List(opt ListOptions, isImage func(id, name string) bool) ([]container.Summary, error) {
+	if err := opt.Filters.Validate(containerFilters); err != nil {
+		return nil, errs.Invalidf("%s", err)
+	}
+	for _, s := range opt.Filters.Get("status") {
+		if err := container.ValidateContainerState(s); err != nil {
+			return nil, errs.Invalidf("invalid filter 'status=%s'", s)
+		}
+	}
+	var before, since time.Time
+	for key, at := range map[string]*time.Time{"before": &before, "since": &since} {
+		for _, ref := range opt.Filters.Get(key) {
+			c, err := d.find(ref)
+			if err != nil {
+				return nil, err
+			}
+			*at = c.record().Created
+		}
+	}
+	var recs []Record
+	for _, c := range d.list() {
+		recs = append(recs, c.record())
+	}
+	slices.SortFunc(recs, func(a, b Record) int { return b.Created.Compare(a.Created) })
+	all := opt.All || opt.Limit > 0 || opt.Filters.Contains("status") || opt.Filters.Contains("exited")
+	out := []container.Summary{}
+	for _, r := range recs {
+		if !all && !r.State.Running() && r.State.Status != container.StateRestarting || !before.IsZero() && !r.Created.Before(before) || !since.IsZero() && !r.Created.After(since) {
+			continue
+		}
+		if !d.matches(r, opt.Filters, isImage) {
+			continue
+		}
+		out = append(out, d.summary(r))
+		if opt.Limit > 0 && len(out) == opt.Limit {
+			break
+		}
+	}
+	return out, nil
+}
+
+func (d *Daemon) matches(r Record, f filters.Args, isImage func(id, name string) bool) bool {
+	any := func(key string, ok func(v string) bool) bool {
+		return !f.Contains(key) || slices.ContainsFunc(f.Get(key), ok)
+	}
+	return any("id", func(v string) bool { return matchText(v, r.ID) }) &&
+		any("name", func(v string) bool { return matchText(v, "/"+r.Name) || matchText(v, r.Name) }) &&
+		f.MatchKVList("label", r.Config.Labels) &&
+		any("status", func(v string) bool { return string(r.State.Status) == v }) &&
+		any("exited", func(v string) bool {
+			return r.State.Status == container.StateExited && strconv.Itoa(r.State.ExitCode) == v
+		}) &&
+		any("ancestor", func(v string) bool { return isImage(r.Image, v) }) &&
+		any("network", func(v string) bool { return d.onNetwork(r, v) }) &&
+		any("volume", func(v string) bool {
+			return slices.ContainsFunc(r.Mounts, func(m container.MountPoint) bool { return m.Name == v || m.Destination == v })
+		}) &&
+		any("publish", func(v string) bool { _, ok := r.HostConfig.PortBindings[port(v)]; return ok }) &&
+		any("expose", func(v string) bool {
+			_, a := r.Config.ExposedPorts[port(v)]
+			_, b := r.HostConfig.PortBindings[port(v)]
+			return a || b
+		})
+}
+
+func port(s string) nat.Port {
+	if !strings.Contains(s, "/") {
+		s += "/tcp"
+	}
+	return nat.Port(s)
+}
+
+// matchText takes a regular expression, or text as it is when that is none.
+func matchText(want, is string) bool {
+	re, err := regexp.Compile(want)
+	if err != nil {
+		return want == is
+	}
+	return re.MatchString(is)
+}
+
+func (d *Daemon) onNetwork(r Record, ref string) bool {
+	n, err := d.findNetwork(ref)
+	return err == nil && r.Endpoints[n.Name] != nil
+}
+
+func (d *Daemon) summary(r Record) container.Summary {
+	s := container.Summary{ID: r.ID, Names: []string{"/" + r.Name}, Image: r.Config.Image, ImageID: r.Image, Command: strings.Join(append([]string{r.Path}, r.Args...), " "),
+		Created: r.Created.Unix(), Labels: over(r.Config.Labels, nil), State: r.State.Status, Status: status(r.State, time.Now()), Mounts: points(r.Mounts),
+		NetworkSettings: &container.NetworkSettingsSummary{Networks: d.endpoints(r)}, Ports: []container.Port{}}
+	s.HostConfig.NetworkMode = string(r.HostConfig.NetworkMode)
+	for _, p := range published(r) {
+		s.Ports = append(s.Ports, container.Port{IP: p.HostIP.String(), PrivatePort: p.To.Port(), PublicPort: p.HostPort, Type: p.Proto})
+	}
+	if r.State.Running() {
+		for p := range r.Config.ExposedPorts {
+			if len(r.Bound[p]) == 0 {
+				s.Ports = append(s.Ports, container.Port{PrivatePort: uint16(p.Int()), Type: p.Proto()})
+			}
+		}
+	}
+	return s
+}
+
+// PruneContainers removes those that do not run.
+func (d *Daemon) PruneContainers(keep func(created time.Time, labels map[string]string) bool) (gone []string, err error) {
+	gone = []string{}
+	for _, c := range d.list() {
+		r := c.record()
+		if r.State.Running() || r.State.Status == container.StateRestarting || keep(r.Created, r.Config.Labels) {
+			continue
+		}
+		if err := d.Remove(c.id, false, false); err != nil {
+			if errs.Is(err, errs.NotFound) || errs.Is(err, errs.Conflict) {
+				continue // someone else was quicker
+			}
+			return gone, err
+		}
+		gone = append(gone, c.id)
+	}
+	return gone, nil
+}
