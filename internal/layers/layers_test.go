@@ -37,6 +37,8 @@ func mayImport(pkg string) []string {
 		return kit
 	case slices.Contains(drivers, pkg):
 		return append(slices.Clone(vocabulary), drivers...)
+	case pkg == "container":
+		return append(slices.Clone(vocabulary), "netns", "dataplane", "cgroup")
 	case pkg == "node":
 		return append(append([]string{"reconcile"}, vocabulary...), drivers...)
 	}

@@ -49,6 +49,9 @@ type Config struct {
 	// ReclaimAfter is how long a deleted server can be restored; 0: not at all.
 	ReclaimAfter time.Duration
 
+	// Containers says whether this machine has a container engine: auto, on or off. Default auto.
+	Containers string
+
 	joined string // this machine's address in the pool that it joined
 }
 
@@ -90,7 +93,7 @@ func (c *Config) Validate() error {
 	if c.ReclaimAfter < 0 {
 		return errs.Invalidf("--reclaim-after %s is no time for which deleted servers can be kept, such as 24h", c.ReclaimAfter)
 	}
-	if err := errors.Join(validPools(c.VolumePools), validProviders(c.ProviderNetworks)); err != nil {
+	if err := errors.Join(validPools(c.VolumePools), validProviders(c.ProviderNetworks), validContainers(c.Containers)); err != nil {
 		return err
 	}
 	if c.QEMUUser == 0 {

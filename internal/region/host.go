@@ -35,6 +35,8 @@ type host struct {
 	plane    *dataplane.Plane
 	storage  *node.Storage
 	agent    *node.Agent
+
+	containers *containers // nil: there are none here
 }
 
 // hostControl is the control plane as this machine sees it.
@@ -100,6 +102,9 @@ func newHost(ctx context.Context, cfg *Config, control hostControl) (*host, erro
 	if err != nil {
 		return nil, err
 	}
+	if h.containers, err = openContainers(ctx, cfg); err != nil {
+		return nil, err
+	}
 	return h, nil
 }
 
@@ -134,6 +139,9 @@ func newStorage(ctx context.Context, h *host, groups *cgroup.Manager) (*node.Sto
 func (h *host) run(ctx context.Context) {
 	var group sync.WaitGroup
 	group.Go(func() { h.storage.Run(ctx) })
+	if h.containers != nil {
+		group.Go(func() { h.containers.run(ctx, h.cfg) })
+	}
 	h.agent.Run(ctx)
 	group.Wait()
 	h.machines.Close()

@@ -1,0 +1,110 @@
+package region
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+
+	"github.com/strata-cloud/strata/internal/container"
+	"github.com/strata-cloud/strata/internal/container/dockerapi"
+	"github.com/strata-cloud/strata/internal/container/engine"
+	"github.com/strata-cloud/strata/internal/errs"
+)
+
+// Whether this machine has a container engine.
+const (
+	ContainersAuto = "auto" // when what it needs is installed
+	ContainersOn   = "on"
+	ContainersOff  = "off"
+)
+
+// DockerSocket is where docker's clients reach the engine, in the data directory.
+const DockerSocket = "docker.sock"
+
+const containersDir = "containers"
+
+// shimProgram stands beside ours.
+const shimProgram = "strata-shim"
+
+func validContainers(mode string) error {
+	switch mode {
+	case "", ContainersAuto, ContainersOn, ContainersOff:
+		return nil
+	}
+	return errs.Invalidf("--containers %s is none of auto, on and off", mode)
+}
+
+// containers is this machine's container engine and its API.
+type containers struct {
+	engine   *container.Daemon
+	api      *dockerapi.Server
+	listener net.Listener
+}
+
+// shim is the program that stands behind each container.
+func shim() (string, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return "", err
+	}
+	if real, err := filepath.EvalSymlinks(self); err == nil {
+		self = real
+	}
+	return filepath.Join(filepath.Dir(self), shimProgram), nil
+}
+
+// openContainers starts the engine; nil when this machine has none.
+func openContainers(ctx context.Context, cfg *Config) (*containers, error) {
+	if cfg.Containers == ContainersOff {
+		return nil, nil
+	}
+	shim, err := shim()
+	if err != nil {
+		return nil, err
+	}
+	if why := engine.Missing(shim); why != "" && cfg.Containers != ContainersOn {
+		cfg.Log.Info("no containers here", "why", why)
+		return nil, nil
+	}
+	d, err := container.New(ctx, container.Config{Dir: cfg.path(containersDir), Name: Name(cfg.DataDir), Shim: shim, Log: cfg.Log})
+	if err != nil {
+		return nil, fmt.Errorf("container engine: %w", err)
+	}
+	l, err := listenDocker(cfg.path(DockerSocket))
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("docker's socket: %w", err), d.Close())
+	}
+	return &containers{engine: d, api: dockerapi.New(d, cfg.Version, cfg.Log), listener: l}, nil
+}
+
+// listenDocker makes the socket, in the place of one that a crash left. Who may use
+// it is root on this machine, as with dockerd's: it is made private and opened up to
+// the group afterwards.
+func listenDocker(path string) (net.Listener, error) {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Chmod(path, 0o660); err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	return l, nil
+}
+
+// run serves until ctx ends. Containers keep running.
+func (c *containers) run(ctx context.Context, cfg *Config) {
+	if err := c.api.Serve(ctx, c.listener); err != nil {
+		cfg.Log.Error("docker's API stands still", "err", err)
+		<-ctx.Done()
+	}
+	if err := c.engine.Close(); err != nil {
+		cfg.Log.Warn("closing the container engine", "err", err)
+	}
+}
