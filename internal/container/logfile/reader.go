@@ -53,14 +53,27 @@ func OpenEnd(path string) (*Reader, error) {
 }
 
 func (r *Reader) oldest() error {
-	i := 0
 	for {
-		if _, err := os.Stat(numbered(r.path, i+1)); err != nil {
-			break
+		i := last(r.path)
+		if err := r.use(i); err != nil {
+			return err
 		}
-		i++
+		if last(r.path) <= i { // else it was renamed before it was opened
+			return nil
+		}
 	}
-	return r.use(i)
+}
+
+// last is the highest number of a file. While files are renamed, one is missing.
+func last(path string) (n int) {
+	for i, gap := 1, 0; gap < 2; i++ {
+		if _, err := os.Stat(numbered(path, i)); err != nil {
+			gap++
+			continue
+		}
+		n, gap = i, 0
+	}
+	return n
 }
 
 // use opens the numbered file in the place of the present one.
@@ -142,35 +155,53 @@ func (r *Reader) again(err error) error {
 // turn goes on to the file after the present one, if there is one.
 func (r *Reader) turn() (bool, error) {
 	if r.f == nil {
-		err := r.use(0)
+		err := r.oldest()
 		return err == nil && r.f != nil, err
 	}
 	mine, err := r.f.Stat()
 	if err != nil {
 		return false, err
 	}
-	for i := 0; ; i++ {
+	// Files only ever move upwards, so that looking from below finds ours.
+	for i, gap := 0, 0; gap < 2; i++ {
 		fi, err := os.Stat(numbered(r.path, i))
 		if errors.Is(err, fs.ErrNotExist) {
-			if i == 0 {
-				return false, nil // it is being rotated, or was removed
-			}
-			return true, r.oldest() // ours is gone already
+			gap++
+			continue
 		}
 		if err != nil {
 			return false, err
 		}
-		if os.SameFile(mine, fi) {
-			if i == 0 {
-				return false, nil
-			}
-			// The writer may have added to it between our last read and its renaming.
-			if fi.Size() > r.at {
-				return true, r.seek(r.at)
-			}
-			return true, r.use(i - 1)
+		if gap = 0; os.SameFile(mine, fi) {
+			return r.after(i, fi)
 		}
 	}
+	return true, r.oldest() // ours is gone already
+}
+
+// after goes on from the present file, which has the number i.
+func (r *Reader) after(i int, mine fs.FileInfo) (bool, error) {
+	if i == 0 {
+		return false, nil
+	}
+	// The writer may have added to it between our last read and its renaming.
+	if mine.Size() > r.at {
+		return true, r.seek(r.at)
+	}
+	f, err := os.Open(numbered(r.path, i-1))
+	if errors.Is(err, fs.ErrNotExist) {
+		return i > 1, nil // it is being renamed, or will be made in a moment
+	}
+	if err != nil {
+		return false, err
+	}
+	// What was opened came after ours only if ours has not moved meanwhile.
+	if again, err := os.Stat(numbered(r.path, i)); err != nil || !os.SameFile(mine, again) {
+		return true, f.Close()
+	}
+	r.f.Close()
+	r.f = f
+	return true, r.seek(0)
 }
 
 // Follow calls f with every record, those that are still to come among them,
