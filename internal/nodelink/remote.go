@@ -78,6 +78,11 @@ func (r Remote) EnsureSnapshot(ctx context.Context, v nodeapi.VolumeRef, snapsho
 	return r.call(ctx, nil, "EnsureSnapshot", v, snapshot)
 }
 
+// EnsureSnapshots implements nodes.Storage.
+func (r Remote) EnsureSnapshots(ctx context.Context, list []nodeapi.VolumeSnapshot) error {
+	return r.call(ctx, nil, "EnsureSnapshots", list)
+}
+
 // DeleteSnapshot implements nodes.Storage.
 func (r Remote) DeleteSnapshot(ctx context.Context, v nodeapi.VolumeRef, snapshot string) error {
 	return r.call(ctx, nil, "DeleteSnapshot", v, snapshot)
