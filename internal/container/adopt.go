@@ -3,7 +3,6 @@ package container
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -33,8 +32,8 @@ func (d *Daemon) adopt() error {
 		return err
 	}
 	for _, c := range d.list() {
-		if err := d.resume(c); err != nil {
-			return fmt.Errorf("taking over container %s: %w", c.id, err)
+		if err := d.resume(c); err != nil { // the others are not to suffer
+			d.cfg.Log.Error("a container cannot be taken over", "container", c.id, "name", c.record().Name, "err", err)
 		}
 	}
 	return d.sweep()

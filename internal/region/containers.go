@@ -57,7 +57,8 @@ func shim() (string, error) {
 	return filepath.Join(filepath.Dir(self), shimProgram), nil
 }
 
-// openContainers starts the engine; nil when this machine has none.
+// openContainers starts the engine; nil when this machine has none. Unless it was asked
+// for, a machine whose engine does not start does all else.
 func openContainers(ctx context.Context, cfg *Config) (*containers, error) {
 	if cfg.Containers == ContainersOff {
 		return nil, nil
@@ -66,10 +67,20 @@ func openContainers(ctx context.Context, cfg *Config) (*containers, error) {
 	if err != nil {
 		return nil, err
 	}
-	if why := engine.Missing(shim); why != "" && cfg.Containers != ContainersOn {
+	wanted := cfg.Containers == ContainersOn
+	if why := engine.Missing(shim); why != "" && !wanted {
 		cfg.Log.Info("no containers here", "why", why)
 		return nil, nil
 	}
+	c, err := startContainers(ctx, cfg, shim)
+	if err != nil && !wanted {
+		cfg.Log.Error("no containers here: repair this, and start strata again", "err", err)
+		return nil, nil
+	}
+	return c, err
+}
+
+func startContainers(ctx context.Context, cfg *Config, shim string) (*containers, error) {
 	d, err := container.New(ctx, container.Config{Dir: cfg.path(containersDir), Name: Name(cfg.DataDir), Shim: shim, Log: cfg.Log})
 	if err != nil {
 		return nil, fmt.Errorf("container engine: %w", err)
