@@ -122,7 +122,7 @@ func New(o Options) (*Agent, error) {
 // Run works until ctx ends.
 func (a *Agent) Run(ctx context.Context) {
 	var group sync.WaitGroup
-	for _, part := range []func(context.Context){a.followNetworks, a.followInstances, a.followMachines, a.makeTemplates, a.sendPorts, a.askLeases, a.cutLeases, a.feed, a.loop.Run} {
+	for _, part := range []func(context.Context){a.followNetworks, a.followInstances, a.followMachines, a.makeTemplates, a.sendPorts, a.askLeases, a.cutLeases, a.loop.Run} {
 		group.Go(func() { part(ctx) })
 	}
 	group.Wait()
@@ -196,6 +196,8 @@ func (a *Agent) prune() {
 func (a *Agent) followMachines(ctx context.Context) {
 	resync := time.NewTicker(30 * time.Second)
 	defer resync.Stop()
+	feed := time.NewTicker(feedInterval)
+	defer feed.Stop()
 	for {
 		select {
 		case <-ctx.Done():
@@ -205,6 +207,8 @@ func (a *Agent) followMachines(ctx context.Context) {
 				return
 			}
 			a.loop.Add(e.ID)
+		case <-feed.C:
+			a.feed()
 		case <-resync.C:
 			a.addAll()
 			a.pruneTemplates(ctx)
