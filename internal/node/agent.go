@@ -85,7 +85,6 @@ type Agent struct {
 	synced    bool
 	waits     map[string]func() // ends a wait for a guest, by instance
 	starved   map[string]bool   // instances that may write to a full disk again
-	arriving  map[string]bool   // instances that room is being made for
 	cache     imageCache
 	templates *templates
 	reads     keyedMutex // of disks, by instance and name
@@ -104,7 +103,7 @@ func New(o Options) (*Agent, error) {
 	if err := os.MkdirAll(o.CacheDir, 0o711); err != nil {
 		return nil, err
 	}
-	a := &Agent{Options: o, bootID: string(boot), wanted: map[string]*nodeapi.Instance{}, waits: map[string]func(){}, starved: map[string]bool{}, arriving: map[string]bool{}, ports: portReports{wake: make(chan struct{}, 1)}, leasing: newLeasing()}
+	a := &Agent{Options: o, bootID: string(boot), wanted: map[string]*nodeapi.Instance{}, waits: map[string]func(){}, starved: map[string]bool{}, ports: portReports{wake: make(chan struct{}, 1)}, leasing: newLeasing()}
 	a.cache = imageCache{dir: o.CacheDir, control: o.Control}
 	var host unix.Sysinfo_t
 	if err := unix.Sysinfo(&host); err != nil {
