@@ -85,7 +85,6 @@ type Agent struct {
 	synced    bool
 	waits     map[string]func() // ends a wait for a guest, by instance
 	starved   map[string]bool   // instances that may write to a full disk again
-	arriving  map[string]bool   // instances that room is being made for
 	cache     imageCache
 	templates *templates
 	reads     keyedMutex // of disks, by instance and name
@@ -104,7 +103,7 @@ func New(o Options) (*Agent, error) {
 	if err := os.MkdirAll(o.CacheDir, 0o711); err != nil {
 		return nil, err
 	}
-	a := &Agent{Options: o, bootID: string(boot), wanted: map[string]*nodeapi.Instance{}, waits: map[string]func(){}, starved: map[string]bool{}, arriving: map[string]bool{}, ports: portReports{wake: make(chan struct{}, 1)}, leasing: newLeasing()}
+	a := &Agent{Options: o, bootID: string(boot), wanted: map[string]*nodeapi.Instance{}, waits: map[string]func(){}, starved: map[string]bool{}, ports: portReports{wake: make(chan struct{}, 1)}, leasing: newLeasing()}
 	a.cache = imageCache{dir: o.CacheDir, control: o.Control}
 	var host unix.Sysinfo_t
 	if err := unix.Sysinfo(&host); err != nil {
@@ -122,7 +121,7 @@ func New(o Options) (*Agent, error) {
 // Run works until ctx ends.
 func (a *Agent) Run(ctx context.Context) {
 	var group sync.WaitGroup
-	for _, part := range []func(context.Context){a.followNetworks, a.followInstances, a.followMachines, a.makeTemplates, a.sendPorts, a.askLeases, a.cutLeases, a.feed, a.loop.Run} {
+	for _, part := range []func(context.Context){a.followNetworks, a.followInstances, a.followMachines, a.makeTemplates, a.sendPorts, a.askLeases, a.cutLeases, a.loop.Run} {
 		group.Go(func() { part(ctx) })
 	}
 	group.Wait()
@@ -196,6 +195,8 @@ func (a *Agent) prune() {
 func (a *Agent) followMachines(ctx context.Context) {
 	resync := time.NewTicker(30 * time.Second)
 	defer resync.Stop()
+	feed := time.NewTicker(feedInterval)
+	defer feed.Stop()
 	for {
 		select {
 		case <-ctx.Done():
@@ -205,6 +206,8 @@ func (a *Agent) followMachines(ctx context.Context) {
 				return
 			}
 			a.loop.Add(e.ID)
+		case <-feed.C:
+			a.feed()
 		case <-resync.C:
 			a.addAll()
 			a.pruneTemplates(ctx)

@@ -41,14 +41,7 @@ func (a *Agent) reconcile(ctx context.Context, id string) error {
 		if !synced || a.templates.isMaking(id) {
 			return nil
 		}
-		if _, err := a.Machines.State(id); gone(err) {
-			return nil
-		}
-		if comes, err := a.comes(id); comes || err != nil {
-			return err
-		}
-		a.Log.Info("removing an instance that nobody wants", "server", id)
-		return a.remove(ctx, id, nil)
+		return a.discard(ctx, id)
 	}
 	if inst.Deleted {
 		if err := a.remove(ctx, id, inst); err != nil {
@@ -57,6 +50,23 @@ func (a *Agent) reconcile(ctx context.Context, id string) error {
 		return a.Control.Report(ctx, nodeapi.InstanceStatus{ID: id, Node: a.ID, Gen: inst.Gen, Power: nodeapi.PowerStopped, Gone: true, Since: time.Now().UTC()})
 	}
 	return a.converge(ctx, inst)
+}
+
+// discard removes what nobody wants here. What a server left may still be there when the
+// same one is to come again: it is gone before room is made, and not after.
+func (a *Agent) discard(ctx context.Context, id string) error {
+	defer a.moves.lock(id)()
+	if _, err := a.Machines.State(id); gone(err) {
+		return nil
+	}
+	if inst, _ := a.want(id); inst != nil {
+		return nil // by now it is: it is queued
+	}
+	if mv, err := a.Machines.Move(id); mv.Role == hypervisor.MoveIn || err != nil && !gone(err) {
+		return err // it is on its way here
+	}
+	a.Log.Info("removing an instance that nobody wants", "server", id)
+	return a.remove(ctx, id, nil)
 }
 
 // converge acts when the wanted generation is new or the machine was restarted,

@@ -25,7 +25,7 @@ const (
 type leasing struct {
 	granted map[string]time.Duration // by instance: until when; under Agent.mu
 	started map[string]time.Time     // when what was lost was started again
-	ask     chan struct{}            // has one element when one is to be asked for now
+	ask     chan struct{}            // has one element when leases are to be asked for at once
 	cut     chan struct{}            // has one element when leases have changed
 
 	every, again time.Duration

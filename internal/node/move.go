@@ -46,8 +46,6 @@ func (a *Agent) ReceiveMove(ctx context.Context, inst nodeapi.Instance, live boo
 	if wanted, _ := a.want(inst.ID); wanted != nil {
 		return nil, errs.Conflictf("server %s is on node %s already", inst.ID, a.ID)
 	}
-	a.setArriving(inst.ID, true)
-	defer a.setArriving(inst.ID, false)
 	spec, err := a.prepare(ctx, &inst)
 	if gone(err) {
 		return nil, errs.Conflictf("server %s is made of what is there no more: %w", inst.ID, err)
@@ -81,32 +79,6 @@ func (a *Agent) ReceiveMove(ctx context.Context, inst nodeapi.Instance, live boo
 		to.Taps[n.ID] = tap
 	}
 	return a.Machines.Receive(ctx, to)
-}
-
-// setArriving keeps what is made for a server that comes from being removed.
-func (a *Agent) setArriving(id string, on bool) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if on {
-		a.arriving[id] = true
-	} else {
-		delete(a.arriving, id)
-	}
-}
-
-// comes tells whether a server that is not wanted here yet is on its way.
-func (a *Agent) comes(id string) (bool, error) {
-	a.mu.Lock()
-	arriving := a.arriving[id]
-	a.mu.Unlock()
-	if arriving {
-		return true, nil
-	}
-	mv, err := a.Machines.Move(id)
-	if gone(err) {
-		return false, nil
-	}
-	return mv.Role == hypervisor.MoveIn, err
 }
 
 // SendMove implements nodes.Mover.

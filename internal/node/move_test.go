@@ -283,3 +283,49 @@ func TestMoveRefused(t *testing.T) {
 		t.Errorf("a server that is not here: %v", err)
 	}
 }
+
+// slow is a driver whose removal of a machine takes until the test lets it go on.
+type slow struct {
+	*hands
+	begun, goOn chan struct{}
+}
+
+func (s slow) Remove(ctx context.Context, id string) error {
+	close(s.begun)
+	<-s.goOn
+	return s.hands.Remove(ctx, id)
+}
+
+// TestReturn has a server come while what it left here is being removed: there is room
+// for it afterwards only, or the removal would take that with it.
+func TestReturn(t *testing.T) {
+	s := slow{newHands(t), make(chan struct{}), make(chan struct{})}
+	a, err := New(Options{ID: "n", Addr: "127.0.0.1", Control: s, Machines: s, Plane: s, Volumes: s, Log: slog.New(slog.DiscardHandler), CacheDir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.synced = true
+	if err := s.set(id, nodeapi.PowerStopped, "left"); err != nil {
+		t.Fatal(err)
+	}
+	removed, received := make(chan error, 1), make(chan error, 1)
+	go func() { removed <- a.reconcile(t.Context(), id) }()
+	<-s.begun
+	go func() {
+		_, err := a.ReceiveMove(t.Context(), movedInstance(), true)
+		received <- err
+	}()
+	select {
+	case err := <-received:
+		t.Errorf("it was let in during the removal: %v", err)
+		received <- err
+	case <-time.After(100 * time.Millisecond):
+	}
+	close(s.goOn)
+	if err := <-removed; err != nil {
+		t.Error(err)
+	}
+	if err := <-received; err == nil { // the driver of this test receives nothing
+		t.Error("it was received")
+	}
+}

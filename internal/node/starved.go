@@ -13,24 +13,15 @@ const feedInterval = 10 * time.Second
 
 // feed has guests that a full disk stopped try again, in case there is room by now:
 // nothing else tells that somebody made some, here or on the node that has the volume.
-func (a *Agent) feed(ctx context.Context) {
-	tick := time.NewTicker(feedInterval)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
+func (a *Agent) feed() {
+	for _, id := range a.running() {
+		if p, err := a.Machines.State(id); err != nil || p != nodeapi.PowerPaused {
+			continue
 		}
-		for _, id := range a.running() {
-			if p, err := a.Machines.State(id); err != nil || p != nodeapi.PowerPaused {
-				continue
-			}
-			a.mu.Lock()
-			a.starved[id] = true
-			a.mu.Unlock()
-			a.loop.Add(id)
-		}
+		a.mu.Lock()
+		a.starved[id] = true
+		a.mu.Unlock()
+		a.loop.Add(id)
 	}
 }
 

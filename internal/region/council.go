@@ -26,12 +26,12 @@ type council struct {
 	member   *store.Member
 	port     *nodelink.Switch
 	agent    *Node // this machine as a node of the pool
-	images   *imageCopies
-	blobs    *imageCopies // of the registry
-	api      *relay       // of clients' requests
-	peers    *relay       // of what members ask each other
-	took     atomic.Int64 // from the start until requests were answered, in ns
-	stopPort func()       // ends the server of the cluster's port
+	images   *memberCopies
+	blobs    *memberCopies // of the registry
+	api      *relay        // of clients' requests
+	peers    *relay        // of what members ask each other
+	took     atomic.Int64  // from the start until requests were answered, in ns
+	stopPort func()        // ends the server of the cluster's port
 
 	mu       sync.Mutex
 	changed  chan struct{} // closed when any of what follows changes
@@ -67,8 +67,8 @@ func runCouncil(ctx context.Context, cfg Config, join []store.Peer, ready func(*
 	}
 	defer func() { err = errors.Join(err, c.member.Close()) }()
 	c.api, c.peers = newRelay(c, nodelink.API), newRelay(c, nodelink.Council)
-	c.images = &imageCopies{council: c, of: ofImages, dir: cfg.path("images")}
-	c.blobs = &imageCopies{council: c, of: ofRegistry, dir: registry.BlobsDir(cfg.path(registryDir))}
+	c.images = &memberCopies{council: c, of: ofImages, dir: cfg.path("images")}
+	c.blobs = &memberCopies{council: c, of: ofRegistry, dir: registry.BlobsDir(cfg.path(registryDir))}
 	c.port = nodelink.NewSwitch(l)
 	return c.run(ctx, api, ready)
 }

@@ -32,9 +32,17 @@ type vm struct {
 
 func openVMs(t testing.TB, b store.Backend) (*store.DB, *store.Collection[vm]) {
 	t.Helper()
-	db, err := store.Open(storetest.Context(t), store.Options{Backend: b, Log: storetest.Quiet()})
+	db, vms, err := startVMs(storetest.Context(t), b)
 	if err != nil {
 		t.Fatal(err)
+	}
+	return db, vms
+}
+
+func startVMs(ctx context.Context, b store.Backend) (*store.DB, *store.Collection[vm], error) {
+	db, err := store.Open(ctx, store.Options{Backend: b, Log: storetest.Quiet()})
+	if err != nil {
+		return nil, nil, err
 	}
 	vms := store.Register(db, store.Schema[vm]{
 		Service: "compute", Kind: "server",
@@ -45,10 +53,7 @@ func openVMs(t testing.TB, b store.Backend) (*store.DB, *store.Collection[vm]) {
 			"host":    func(v *vm) []string { return []string{v.Host} },
 		},
 	})
-	if err := db.Start(storetest.Context(t)); err != nil {
-		t.Fatal(err)
-	}
-	return db, vms
+	return db, vms, db.Start(ctx)
 }
 
 func closeDB(t testing.TB, db *store.DB) {
@@ -60,40 +65,55 @@ func closeDB(t testing.TB, db *store.DB) {
 
 const writerEnv = "STRATA_STORE_TEST_WRITER"
 
-// TestWriter is the child process of TestKill: it creates, updates and deletes
-// for ever, by transaction and by ledger, and says what was acknowledged.
-func TestWriter(t *testing.T) {
-	dir := os.Getenv(writerEnv)
-	if dir == "" {
-		t.Skip("runs only as a child process of TestKill")
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(writerEnv); dir != "" {
+		if err := write(context.Background(), dir); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
 	}
-	ctx := context.Background()
-	db, vms := openVMs(t, openEtcd(t, dir))
+	os.Exit(m.Run())
+}
+
+// write is what the child process of TestKill does: it creates, updates and deletes
+// for ever, by transaction and by ledger, and says what was acknowledged.
+func write(ctx context.Context, dir string) error {
+	b, err := store.NewEtcd(ctx, store.EtcdOptions{Dir: dir, Log: storetest.Quiet()})
+	if err != nil {
+		return err
+	}
+	db, vms, err := startVMs(ctx, b)
+	if err != nil {
+		return err
+	}
 	lines := make(chan string)
 	for g := range 4 {
-		go func() {
-			for i := 0; ; i++ {
-				id := fmt.Sprintf("%d-%d-%d", os.Getpid(), g, i)
-				v := &vm{ID: id, Name: "name-" + id}
-				create := func(tx *store.Tx) error { return vms.TxCreate(tx, v) }
-				var err error
-				if g%2 == 0 {
-					err = db.Txn(ctx, create)
-				} else {
-					err = db.Ledger("l").Do(ctx, create)
-				}
-				if err != nil {
-					continue
-				}
-				lines <- "+" + id
-				if i%3 == 1 && vms.Delete(ctx, id) == nil {
-					lines <- "-" + id
-				}
-			}
-		}()
+		go writeOn(ctx, db, vms, g, lines)
 	}
 	for l := range lines {
 		fmt.Println(l)
+	}
+	return nil
+}
+
+func writeOn(ctx context.Context, db *store.DB, vms *store.Collection[vm], g int, lines chan<- string) {
+	for i := 0; ; i++ {
+		id := fmt.Sprintf("%d-%d-%d", os.Getpid(), g, i)
+		v := &vm{ID: id, Name: "name-" + id}
+		create := func(tx *store.Tx) error { return vms.TxCreate(tx, v) }
+		var err error
+		if g%2 == 0 {
+			err = db.Txn(ctx, create)
+		} else {
+			err = db.Ledger("l").Do(ctx, create)
+		}
+		if err != nil {
+			continue
+		}
+		lines <- "+" + id
+		if i%3 == 1 && vms.Delete(ctx, id) == nil {
+			lines <- "-" + id
+		}
 	}
 }
 
@@ -133,7 +153,7 @@ func TestKill(t *testing.T) {
 
 func killOnce(t *testing.T, dir string, acked map[string]bool) {
 	t.Helper()
-	cmd := exec.Command(os.Args[0], "-test.run=^TestWriter$")
+	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), writerEnv+"="+dir)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -195,7 +215,7 @@ func checkUnique(t *testing.T, b store.Backend, vms *store.Collection[vm]) {
 func TestKillStart(t *testing.T) {
 	for range 12 {
 		dir := t.TempDir()
-		cmd := exec.Command(os.Args[0], "-test.run=^TestWriter$")
+		cmd := exec.Command(os.Args[0])
 		cmd.Env = append(os.Environ(), writerEnv+"="+dir)
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)

@@ -3,6 +3,7 @@ package system
 import (
 	"context"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -25,11 +26,12 @@ func TestFiveMembers(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "backup")
 	p.strata(first, "backup", file)
 	p.addNetwork(first, "later")
-	lost := p.twoDie()
-	p.addNetwork(first, "with three")
-	p.up(lost[0])
-	p.takenOut(first, lost[1])
-	p.awaitMembers(first, 4)
+	lead, last := p.twoDie()
+	by := p.All[slices.IndexFunc(p.All, func(h *hosts.Host) bool { return h != lead && h != last })]
+	p.addNetwork(by, "with three")
+	p.up(lead)
+	p.takenOut(by, last)
+	p.awaitMembers(by, 4)
 	p.fromBackup(first, file)
 	p.grows(first, p.All[1])
 }
@@ -60,20 +62,19 @@ func (p *pool) hasNetwork(by *hosts.Host, name string) bool {
 	return len(must[[]networks.Network](p)(networks.ExtractNetworks(pages))) == 1
 }
 
-// twoDie kills the leader and another member, but not the first.
-func (p *pool) twoDie() (lost []*hosts.Host) {
+// twoDie kills the leader and one of the last members.
+func (p *pool) twoDie() (lead, last *hosts.Host) {
 	p.Helper()
-	lead, last := p.leader(p.All[0]), p.All[4]
-	if lead == p.All[0] || lead == last {
-		lead = p.All[3]
+	lead, last = p.leader(p.All[0]), p.All[4]
+	if lead == last {
+		last = p.All[3]
 	}
-	lost = []*hosts.Host{lead, last}
-	for _, h := range lost {
+	for _, h := range []*hosts.Host{lead, last} {
 		if err := syscall.Kill(p.pid(h), syscall.SIGKILL); err != nil {
 			p.Fatal(err)
 		}
 	}
-	return lost
+	return lead, last
 }
 
 // takenOut removes a member that is dead; it cannot come back.

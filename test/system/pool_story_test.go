@@ -176,35 +176,33 @@ func (f *fleet) on(h *hosts.Host) (out []*vessel) {
 	return out
 }
 
-// dies ends a host with all that runs on it: its servers are back on others.
+// dies ends a host with all that runs on it, cut separates one from all others. Its
+// servers are back on others each time, and it comes back.
 func (f *fleet) dies(h *hosts.Host, name string) {
+	f.Helper()
+	pids := []int{f.pid(h), f.keeper(h)}
+	for _, v := range f.on(h) {
+		pids = append(pids, f.pids(h, v.id)...)
+	}
+	f.away(h, name, pids)
+}
+
+func (f *fleet) cut(h *hosts.Host, name string) {
+	f.Helper()
+	f.away(h, name, nil)
+}
+
+// away cuts a host off and kills processes of it. The server called name is on it.
+func (f *fleet) away(h *hosts.Host, name string, pids []int) {
 	f.Helper()
 	f.use(name)
 	lost := f.on(h)
 	stop, begin := f.watch(), time.Now()
 	if err := f.Cut(h); err != nil {
 		f.Fatal(err)
-	}
-	pids := []int{f.pid(h), f.keeper(h)}
-	for _, v := range lost {
-		pids = append(pids, f.pids(h, v.id)...)
 	}
 	for _, pid := range pids {
 		f.kill(pid)
-	}
-	f.recovered(h, lost, begin)
-	stop()
-	f.back(f.T, h)
-}
-
-// cut separates a host from all others, and heals that.
-func (f *fleet) cut(h *hosts.Host, name string) {
-	f.Helper()
-	f.use(name)
-	lost := f.on(h)
-	stop, begin := f.watch(), time.Now()
-	if err := f.Cut(h); err != nil {
-		f.Fatal(err)
 	}
 	f.recovered(h, lost, begin)
 	stop()

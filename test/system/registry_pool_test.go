@@ -36,7 +36,7 @@ func TestRegistryOfMembers(t *testing.T) {
 	p.push(other, second, "demo/web:2")
 	p.copied(slices.DeleteFunc(slices.Clone(p.All), func(h *hosts.Host) bool { return h == lead }), 7)
 
-	p.strata(lead, "up", "--detach", "--listen", lead.Addr+":5000", "--cluster-listen", lead.Addr+":5001", "--name", lead.Name, "--public-cidr", p.public)
+	p.up(lead)
 	p.awaitMembers(lead, 3)
 	p.copied(p.All, 7)
 	p.same(lead, second, "demo/web:2")

@@ -24,10 +24,10 @@ import (
 	"github.com/strata-cloud/strata/internal/wait"
 )
 
-// imageCopies keeps a copy of all images' data on this member: what the leader has
-// and this member lacks is fetched from the leader, and by a leader from whoever has it.
-// Another one does the same for the registry's blobs.
-type imageCopies struct {
+// memberCopies keeps a copy of one kind of files on this member, images' data or the
+// registry's blobs: what the leader has and this member lacks is fetched from the
+// leader, and by a leader from whoever has it.
+type memberCopies struct {
 	council *council
 	of      string // one of what follows
 	dir     string
@@ -107,7 +107,7 @@ func (r *Region) copyList(of string, w http.ResponseWriter, q *http.Request) {
 }
 
 // run copies until ctx ends.
-func (i *imageCopies) run(ctx context.Context) {
+func (i *memberCopies) run(ctx context.Context) {
 	var have, told string
 	for ctx.Err() == nil {
 		err := os.MkdirAll(i.dir, 0o750)
@@ -128,7 +128,7 @@ func (i *imageCopies) run(ctx context.Context) {
 }
 
 // once makes this member have what the leader wants it to, and gives the state that it has.
-func (i *imageCopies) once(ctx context.Context, have string) (string, error) {
+func (i *memberCopies) once(ctx context.Context, have string) (string, error) {
 	if r := i.council.leads(); r != nil {
 		want, err := r.copied(i.of)
 		if err != nil {
@@ -159,7 +159,7 @@ func (i *imageCopies) once(ctx context.Context, have string) (string, error) {
 }
 
 // fill fetches what is missing from the first of the members that has it.
-func (i *imageCopies) fill(ctx context.Context, want *copied, from []string) error {
+func (i *memberCopies) fill(ctx context.Context, want *copied, from []string) error {
 	missing := map[string]int64{}
 	for name, size := range want.Files {
 		if _, err := os.Stat(filepath.Join(i.dir, name)); errors.Is(err, fs.ErrNotExist) && fileName(name) {
@@ -179,20 +179,20 @@ func (i *imageCopies) fill(ctx context.Context, want *copied, from []string) err
 	return errors.Join(failed...)
 }
 
-func (i *imageCopies) note(wanted map[string]int64, lacks int) {
+func (i *memberCopies) note(wanted map[string]int64, lacks int) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.wanted, i.lacks = wanted, lacks
 }
 
 // counts are how many files there should be, and how many are not there.
-func (i *imageCopies) counts() (all, missing int) {
+func (i *memberCopies) counts() (all, missing int) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	return len(i.wanted), i.lacks
 }
 
-func (i *imageCopies) fetch(ctx context.Context, name string, size int64, from []string) (err error) {
+func (i *memberCopies) fetch(ctx context.Context, name string, size int64, from []string) (err error) {
 	for _, addr := range from {
 		if addr == i.council.cfg.Cluster {
 			continue
@@ -210,7 +210,7 @@ func (i *imageCopies) fetch(ctx context.Context, name string, size int64, from [
 }
 
 // keep writes a file, which has its name only when it is whole.
-func (i *imageCopies) keep(name string, size int64, data io.Reader) error {
+func (i *memberCopies) keep(name string, size int64, data io.Reader) error {
 	part := filepath.Join(i.dir, copyPart+name)
 	f, err := os.OpenFile(part, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o640)
 	if err != nil {
@@ -230,7 +230,7 @@ func (i *imageCopies) keep(name string, size int64, data io.Reader) error {
 }
 
 // drop removes what the leader has no image for any more.
-func (i *imageCopies) drop(want *copied) error {
+func (i *memberCopies) drop(want *copied) error {
 	entries, err := os.ReadDir(i.dir)
 	if err != nil {
 		return err
@@ -247,7 +247,7 @@ func (i *imageCopies) drop(want *copied) error {
 }
 
 // policy makes this member's overrides of policy rules those of the leader.
-func (i *imageCopies) policy(raw []byte) error {
+func (i *memberCopies) policy(raw []byte) error {
 	path := i.council.cfg.path(policyFile)
 	old, err := os.ReadFile(path)
 	switch {
@@ -260,7 +260,7 @@ func (i *imageCopies) policy(raw []byte) error {
 }
 
 // serve gives another member a file.
-func (i *imageCopies) serve(w http.ResponseWriter, q *http.Request) {
+func (i *memberCopies) serve(w http.ResponseWriter, q *http.Request) {
 	name := q.PathValue("file")
 	if !fileName(name) {
 		answer(w, nil, errs.Invalidf("%q is no file of the %s", name, i.of))
@@ -284,7 +284,7 @@ func (i *imageCopies) serve(w http.ResponseWriter, q *http.Request) {
 // images' data from the copies that are here.
 type nearby struct {
 	*nodelink.Client
-	images *imageCopies
+	images *memberCopies
 }
 
 // Image implements node.Control.
