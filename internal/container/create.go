@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -144,7 +143,7 @@ func (d *Daemon) register(c *live) error {
 
 // make makes what stands behind a container: volumes, files, containerd's part.
 func (d *Daemon) make(ctx context.Context, c *live, img *Image) error {
-	if err := os.MkdirAll(filepath.Dir(d.logPath(c.id)), 0o700); err != nil {
+	if err := d.makeLog(c.id); err != nil {
 		return err
 	}
 	r := c.record()

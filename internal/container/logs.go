@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"io"
+	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/strata-cloud/strata/internal/container/logfile"
@@ -27,6 +29,19 @@ type Log struct {
 	runs bool
 	opt  LogOptions
 	Tty  bool
+}
+
+// makeLog makes an empty log. Who attaches before the start holds it open from then
+// on, so that nothing is lost to it of a container that is removed with its end.
+func (d *Daemon) makeLog(id string) error {
+	if err := os.MkdirAll(filepath.Dir(d.logPath(id)), 0o700); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(d.logPath(id), os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	return f.Close()
 }
 
 // NewLog opens the log of a container.

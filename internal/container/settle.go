@@ -139,7 +139,6 @@ func unsupported(c *container.Config, h *container.HostConfig) error {
 		no(h.CPURealtimePeriod != 0 || h.CPURealtimeRuntime != 0, "real-time scheduling"),
 		no(h.UTSMode != "" && !h.UTSMode.IsHost(), "the UTS namespace "+string(h.UTSMode)),
 		no(len(h.Annotations) > 0, "an annotation"),
-		no(c.MacAddress != "", "a MAC address of the container; give it to the network's endpoint"),
 	} {
 		if e != nil {
 			return e

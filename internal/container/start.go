@@ -20,8 +20,8 @@ import (
 	"github.com/strata-cloud/strata/internal/errs"
 )
 
-// NotModified says that a container is already as it was asked to be: 304.
-var NotModified = errors.New("not modified")
+// ErrNotModified says that a container is already as it was asked to be: 304.
+var ErrNotModified = errors.New("not modified")
 
 // Start starts a container.
 func (d *Daemon) Start(ref string) error {
@@ -40,7 +40,7 @@ func (d *Daemon) start(c *live) error {
 	case st.Status == container.StatePaused:
 		return errs.Conflictf("cannot start a paused container, try unpause instead")
 	case st.Running():
-		return NotModified
+		return ErrNotModified
 	case c.record().Removing:
 		return errs.Conflictf("container is marked for removal and cannot be started")
 	}
@@ -294,7 +294,7 @@ func (d *Daemon) retry(c *live, after time.Duration) {
 		if ctx.Err() != nil || c.record().State.Status != container.StateRestarting {
 			return
 		}
-		if err := d.start(c); err != nil && !errors.Is(err, NotModified) {
+		if err := d.start(c); err != nil && !errors.Is(err, ErrNotModified) {
 			d.cfg.Log.Warn("restarting a container", "container", c.id, "err", err)
 			if e := d.change(c, func(r *Record) { r.State.Status = container.StateExited }); e != nil {
 				d.cfg.Log.Error("keeping the end of a container", "container", c.id, "err", e)

@@ -20,10 +20,10 @@ import (
 )
 
 // Inspect is all there is to know of a container.
-func (d *Daemon) Inspect(ref string) (container.InspectResponse, error) {
+func (d *Daemon) Inspect(ref string) (Inspection, error) {
 	c, err := d.find(ref)
 	if err != nil {
-		return container.InspectResponse{}, err
+		return Inspection{}, err
 	}
 	c.mu.Lock()
 	var execs []string
@@ -38,7 +38,7 @@ func (d *Daemon) Inspect(ref string) (container.InspectResponse, error) {
 		}
 		return d.dir(r.ID) + "/" + name
 	}
-	return container.InspectResponse{
+	return Inspection{
 		ContainerJSONBase: &container.ContainerJSONBase{ID: r.ID, Created: r.Created.Format(time.RFC3339Nano), Path: r.Path, Args: list(r.Args), State: stateView(r), Image: r.Image,
 			ResolvConfPath: file("resolv.conf"), HostnamePath: file("hostname"), HostsPath: file("hosts"), Name: "/" + r.Name, RestartCount: r.Restarts, Driver: d.engine.Snapshotter,
 			Platform: "linux", ExecIDs: execs, HostConfig: r.HostConfig, GraphDriver: storage.DriverData{Name: d.engine.Snapshotter}},
@@ -67,9 +67,34 @@ func stateView(r Record) *container.State {
 		StartedAt: s.StartedAt.Format(time.RFC3339Nano), FinishedAt: s.FinishedAt.Format(time.RFC3339Nano)}
 }
 
-func (d *Daemon) networkSettings(r Record) *container.NetworkSettings {
-	out := &container.NetworkSettings{Networks: d.endpoints(r)}
-	out.Ports = nat.PortMap{}
+// Inspection is container.InspectResponse on the wire. The library has marked what
+// it says of the bridge network as deprecated, but clients older than 1.24 read it.
+type Inspection struct {
+	*container.ContainerJSONBase
+	Mounts          []container.MountPoint
+	Config          *container.Config
+	NetworkSettings NetworkSettings
+}
+
+// NetworkSettings is a container's networking. The fields that nothing fills are
+// those that dockerd does not fill either.
+type NetworkSettings struct {
+	Bridge, SandboxID, SandboxKey                string
+	Ports                                        nat.PortMap
+	HairpinMode                                  bool
+	LinkLocalIPv6Address                         string
+	LinkLocalIPv6PrefixLen                       int
+	SecondaryIPAddresses, SecondaryIPv6Addresses []network.Address
+	EndpointID, Gateway, GlobalIPv6Address       string // these and the next: of the network bridge
+	GlobalIPv6PrefixLen                          int
+	IPAddress                                    string
+	IPPrefixLen                                  int
+	IPv6Gateway, MacAddress                      string
+	Networks                                     map[string]*network.EndpointSettings
+}
+
+func (d *Daemon) networkSettings(r Record) NetworkSettings {
+	out := NetworkSettings{Networks: d.endpoints(r), Ports: nat.PortMap{}}
 	if r.State.Running() {
 		for p := range r.Config.ExposedPorts {
 			out.Ports[p] = nil
@@ -78,7 +103,8 @@ func (d *Daemon) networkSettings(r Record) *container.NetworkSettings {
 			out.Ports[p] = b
 		}
 		if e := out.Networks[bridgeNetwork]; e != nil {
-			out.DefaultNetworkSettings = container.DefaultNetworkSettings{EndpointID: e.EndpointID, Gateway: e.Gateway, IPAddress: e.IPAddress, IPPrefixLen: e.IPPrefixLen, MacAddress: e.MacAddress}
+			out.EndpointID, out.Gateway, out.IPAddress, out.IPPrefixLen, out.MacAddress = e.EndpointID, e.Gateway, e.IPAddress, e.IPPrefixLen, e.MacAddress
+			out.IPv6Gateway, out.GlobalIPv6Address, out.GlobalIPv6PrefixLen = e.IPv6Gateway, e.GlobalIPv6Address, e.GlobalIPv6PrefixLen
 		}
 	}
 	return out
