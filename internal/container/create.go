@@ -18,6 +18,7 @@ import (
 	"github.com/docker/docker/pkg/namesgenerator"
 
 	"github.com/strata-cloud/strata/internal/container/engine"
+	"github.com/strata-cloud/strata/internal/container/health"
 	"github.com/strata-cloud/strata/internal/errs"
 )
 
@@ -104,6 +105,10 @@ func merge(c *container.Config, img imageConfig) error {
 		}
 	}
 	c.Env = append(env, c.Env...)
+	c.Healthcheck = health.Merge(c.Healthcheck, img.Healthcheck)
+	if err := health.Check(c.Healthcheck); err != nil {
+		return err
+	}
 	c.Labels = over(img.Labels, c.Labels)
 	for v := range img.Volumes {
 		if c.Volumes == nil {

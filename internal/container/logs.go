@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/strata-cloud/strata/internal/container/logfile"
+	"github.com/strata-cloud/strata/internal/errs"
 )
 
 // LogOptions are which lines of a log a client wants.
@@ -49,6 +50,9 @@ func (d *Daemon) NewLog(ref string, opt LogOptions) (*Log, error) {
 	c, err := d.find(ref)
 	if err != nil {
 		return nil, err
+	}
+	if c.record().HostConfig.LogConfig.Type == LogNone {
+		return nil, errs.New(errs.NotImplemented, "configured logging driver does not support reading")
 	}
 	l := &Log{d: d, opt: opt}
 	c.mu.Lock()

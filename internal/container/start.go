@@ -113,12 +113,14 @@ func (d *Daemon) launch(c *live) error {
 	}
 	c.mu.Lock()
 	c.task = task
+	over := c.exit
 	c.mu.Unlock()
 	err = d.change(c, func(r *Record) {
-		r.State = State{Status: container.StateRunning, Pid: int(task.Pid()), StartedAt: time.Now().UTC(), FinishedAt: r.State.FinishedAt}
+		r.State = State{Status: container.StateRunning, Pid: int(task.Pid()), StartedAt: time.Now().UTC(), FinishedAt: r.State.FinishedAt, Health: firstHealth(r.Config)}
 		r.Stopped = false
 	})
 	d.group.Go(func() { d.supervise(c, task, exit) })
+	d.watchHealth(c, over)
 	return err
 }
 
@@ -215,6 +217,11 @@ func (d *Daemon) over(c *live, code int, at time.Time) {
 	again, delay := d.again(c, code, at.Sub(started))
 	err := d.change(c, func(r *Record) {
 		r.State.Status, r.State.Pid, r.State.ExitCode, r.State.FinishedAt = container.StateExited, 0, code, at
+		if h := r.State.Health; h != nil { // as upstream: nothing looks after it now
+			ended := *h
+			ended.Status = container.Unhealthy
+			r.State.Health = &ended
+		}
 		if again {
 			r.State.Status = container.StateRestarting
 			r.Restarts++

@@ -62,7 +62,7 @@ func points(l []container.MountPoint) []container.MountPoint {
 
 func stateView(r Record) *container.State {
 	s := r.State
-	return &container.State{Status: s.Status, Running: s.Running() || s.Status == container.StateRestarting, Paused: s.Status == container.StatePaused,
+	return &container.State{Status: s.Status, Health: s.Health, Running: s.Running() || s.Status == container.StateRestarting, Paused: s.Status == container.StatePaused,
 		Restarting: s.Status == container.StateRestarting, OOMKilled: s.OOMKilled, Pid: s.Pid, ExitCode: s.ExitCode, Error: s.Error,
 		StartedAt: s.StartedAt.Format(time.RFC3339Nano), FinishedAt: s.FinishedAt.Format(time.RFC3339Nano)}
 }
@@ -136,6 +136,10 @@ func status(s State, now time.Time) string {
 		return fmt.Sprintf("Restarting (%d) %s ago", s.ExitCode, ago(s.FinishedAt))
 	case s.Status == container.StatePaused:
 		return fmt.Sprintf("Up %s (Paused)", ago(s.StartedAt))
+	case s.Running() && s.Health != nil && s.Health.Status == container.Starting:
+		return fmt.Sprintf("Up %s (health: starting)", ago(s.StartedAt))
+	case s.Running() && s.Health != nil:
+		return fmt.Sprintf("Up %s (%s)", ago(s.StartedAt), s.Health.Status)
 	case s.Running():
 		return "Up " + ago(s.StartedAt)
 	case s.StartedAt.IsZero():
@@ -152,7 +156,7 @@ type ListOptions struct {
 }
 
 // containerFilters are those that are honoured.
-var containerFilters = map[string]bool{"ancestor": true, "before": true, "exited": true, "expose": true, "id": true, "label": true, "name": true, "network": true, "publish": true, "since": true, "status": true, "volume": true}
+var containerFilters = map[string]bool{"ancestor": true, "before": true, "exited": true, "expose": true, "health": true, "id": true, "label": true, "name": true, "network": true, "publish": true, "since": true, "status": true, "volume": true}
 
 // List gives containers, the newest first.
 func (d *Daemon) List(opt ListOptions, isImage func(id, name string) bool) ([]container.Summary, error) {
@@ -162,6 +166,11 @@ func (d *Daemon) List(opt ListOptions, isImage func(id, name string) bool) ([]co
 	for _, s := range opt.Filters.Get("status") {
 		if err := container.ValidateContainerState(s); err != nil {
 			return nil, errs.Invalidf("invalid filter 'status=%s'", s)
+		}
+	}
+	for _, s := range opt.Filters.Get("health") {
+		if err := container.ValidateHealthStatus(s); err != nil {
+			return nil, errs.Invalidf("invalid filter 'health=%s'", s)
 		}
 	}
 	var before, since time.Time
@@ -206,6 +215,12 @@ func (d *Daemon) matches(r Record, f filters.Args, isImage func(id, name string)
 		any("status", func(v string) bool { return string(r.State.Status) == v }) &&
 		any("exited", func(v string) bool {
 			return r.State.Status == container.StateExited && strconv.Itoa(r.State.ExitCode) == v
+		}) &&
+		any("health", func(v string) bool {
+			if r.State.Health == nil {
+				return v == string(container.NoHealthcheck)
+			}
+			return string(r.State.Health.Status) == v
 		}) &&
 		any("ancestor", func(v string) bool { return isImage(r.Image, v) }) &&
 		any("network", func(v string) bool { return d.onNetwork(r, v) }) &&

@@ -366,7 +366,7 @@ func testContainerErrors(t *testing.T, d *dock) {
 		{"start nothing", "No such container: nothing"},
 		{"create --name -bad busybox", "Invalid container name"},
 		{"create --memory 1m busybox", "Minimum memory limit allowed is 6MB"},
-		{"create --init busybox", "not supported"},
+		{"create --runtime other busybox", "not supported"},
 		{"create --log-driver syslog busybox", "no log driver named 'syslog' is registered"},
 		{"create -v relative/path:/x busybox", "includes invalid characters"},
 		{"network rm bridge", "pre-defined network and cannot be removed"},
