@@ -121,7 +121,7 @@ func (d *Daemon) joins(r Record, netns string) oci.SpecOpts {
 		opts = append(opts, oci.WithLinuxNamespace(specs.LinuxNamespace{Type: specs.NetworkNamespace, Path: netns}))
 	}
 	if h.CgroupnsMode.IsPrivate() {
-		opts = append(opts, oci.WithNamespacedCgroup())
+		opts = append(opts, oci.WithLinuxNamespace(specs.LinuxNamespace{Type: specs.CgroupNamespace}))
 	}
 	return func(ctx context.Context, cl oci.Client, c *containers.Container, s *oci.Spec) error {
 		if h.CgroupnsMode.IsHost() {

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestContainerLife drives what happens to a container between its start and its end.
@@ -361,11 +362,12 @@ func testContainerEvents(t *testing.T, d *dock) {
 		t.Errorf("%+v", r)
 	}
 	d.must("rm", "told")
-	out := d.must("events", "--since", "1m", "--until", "0s", "--filter", "container=told", "--format", "{{.Action}} {{.Actor.Attributes.exitCode}}")
+	until := time.Now().Add(time.Second).Format(time.RFC3339Nano)
+	out := d.must("events", "--since", "1m", "--until", until, "--filter", "container=told", "--format", "{{.Action}} {{.Actor.Attributes.exitCode}}")
 	if want := "create <no value>\nattach <no value>\nstart <no value>\ndie 3\ndestroy <no value>"; out != want {
 		t.Errorf("events:\n%s\nwant\n%s", out, want)
 	}
-	if out := d.must("events", "--since", "1m", "--until", "0s", "--filter", "label=a=b", "--filter", "event=die", "--filter", "type=container", "--format", "{{.Type}} {{.Action}}"); out != "container die" {
+	if out := d.must("events", "--since", "1m", "--until", until, "--filter", "label=a=b", "--filter", "event=die", "--filter", "type=container", "--format", "{{.Type}} {{.Action}}"); out != "container die" {
 		t.Errorf("filtered events: %s", out)
 	}
 }
