@@ -44,6 +44,9 @@ func (d *Daemon) Create(ctx context.Context, name string, req container.CreateRe
 		return "", nil, err
 	}
 	if r.Endpoints, err = d.wantedEndpoints(r, req.NetworkingConfig); err != nil {
+		if errs.Is(err, errs.NotFound) { // clients would take 404 for a missing image
+			err = errs.Invalidf("%s", err)
+		}
 		return "", nil, err
 	}
 	c := newLive(r)
@@ -104,7 +107,7 @@ func merge(c *container.Config, img imageConfig) error {
 			env = append(env, e)
 		}
 	}
-	c.Env = append(env, c.Env...)
+	c.Env = append(slices.Clone(c.Env), env...)
 	c.Healthcheck = health.Merge(c.Healthcheck, img.Healthcheck)
 	if err := health.Check(c.Healthcheck); err != nil {
 		return err

@@ -132,6 +132,7 @@ func (d *Daemon) StartExec(ctx context.Context, id string, size *[2]uint, detach
 	}
 	spec, err := d.execSpec(e, size)
 	if err != nil {
+		e.end(126)
 		return err
 	}
 	return d.runExec(ctx, e, task, spec, detach, in, out)
@@ -205,7 +206,7 @@ func (d *Daemon) runExec(ctx context.Context, e *execution, task client.Task, sp
 		err = proc.Start(d.work())
 	}
 	if err != nil {
-		code, err := startError(e.opt.Cmd[0], err)
+		code, err := execError(e.opt.Cmd[0], err)
 		e.end(code)
 		_, derr := proc.Delete(d.work())
 		return errors.Join(err, ignoreMissing(derr))
@@ -222,6 +223,15 @@ func (d *Daemon) runExec(ctx context.Context, e *execution, task client.Task, sp
 		return nil
 	}
 	return d.serveExec(ctx, e, proc, exit, in, inW)
+}
+
+// execError is startError for a process of a container that runs.
+func execError(path string, err error) (int, error) {
+	code, failed := startError(path, err)
+	if code == 128 {
+		code = 126
+	}
+	return code, errs.Invalidf("%s", strings.TrimPrefix(failed.Error(), createFailed))
 }
 
 // serveExec is the time that a client sees.

@@ -89,7 +89,7 @@ func parseBind(b string) (wanted, error) {
 	if strings.HasPrefix(parts[0], "/") {
 		w.point.Type, w.point.Source, w.point.Propagation = mount.TypeBind, filepath.Clean(parts[0]), mount.PropagationRPrivate
 	} else if w.point.Name = parts[0]; !nameRE.MatchString(parts[0]) {
-		return wanted{}, errs.Invalidf("%q includes invalid characters for a local volume name, only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed. If you intended to pass a host directory, use absolute path", parts[0])
+		return wanted{}, badVolumeName(parts[0])
 	}
 	if len(parts) < 3 {
 		return w, nil
@@ -109,6 +109,10 @@ func parseBind(b string) (wanted, error) {
 		}
 	}
 	return w, nil
+}
+
+func badVolumeName(name string) error {
+	return errs.Invalidf("create %s: %q includes invalid characters for a local volume name, only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed. If you intended to pass a host directory, use absolute path", name, name)
 }
 
 // parseMount reads a mount that is given field by field.
@@ -132,7 +136,7 @@ func parseMount(m mount.Mount) (wanted, error) {
 	case mount.TypeVolume:
 		w.point.Name, w.point.Source = m.Source, ""
 		if m.Source != "" && !nameRE.MatchString(m.Source) {
-			return w, errs.Invalidf("%q includes invalid characters for a local volume name", m.Source)
+			return w, badVolumeName(m.Source)
 		}
 		if o := m.VolumeOptions; o != nil {
 			w.noCopy, w.labels = o.NoCopy, o.Labels

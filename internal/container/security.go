@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/containerd/containerd/v2/core/containers"
+	"github.com/containerd/containerd/v2/pkg/cap"
 	"github.com/containerd/containerd/v2/pkg/oci"
 	"github.com/docker/docker/api/types/container"
 	"github.com/moby/profiles/seccomp"
@@ -38,6 +39,22 @@ func capabilities(h *container.HostConfig) oci.SpecOpts {
 		opts = append(opts, oci.WithCapabilities(nil))
 	}
 	return oci.Compose(append(opts, oci.WithAddedCapabilities(add), oci.WithDroppedCapabilities(drop))...)
+}
+
+// checkCapabilities refuses names that the kernel does not have.
+func checkCapabilities(h *container.HostConfig) error {
+	known := map[string]bool{"CAP_ALL": true}
+	for _, c := range cap.Known() {
+		known[c] = true
+	}
+	for what, list := range map[string][]string{"CapAdd": h.CapAdd, "CapDrop": h.CapDrop} {
+		for _, c := range list {
+			if name := "CAP_" + strings.TrimPrefix(strings.ToUpper(c), "CAP_"); !known[name] {
+				return errs.Invalidf("invalid %s: unknown capability: %q", what, name)
+			}
+		}
+	}
+	return nil
 }
 
 // security applies the profile of system calls, after capabilities, which it depends on.

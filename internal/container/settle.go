@@ -140,6 +140,9 @@ func unsupported(c *container.Config, h *container.HostConfig) error {
 			return e
 		}
 	}
+	if err := checkCapabilities(h); err != nil {
+		return err
+	}
 	for _, o := range h.SecurityOpt {
 		if _, _, err := securityOpt(o); err != nil {
 			return err
@@ -160,6 +163,9 @@ func securityOpt(o string) (key, value string, err error) {
 	case key == "no-new-privileges" && value == "false", key == "apparmor" && value == "unconfined", key == "label" && value == "disable":
 		return "", "", nil
 	}
+	if key != "no-new-privileges" && key != "seccomp" && key != "apparmor" && key != "label" {
+		return "", "", errs.Invalidf("invalid --security-opt 2: %q", o)
+	}
 	return "", "", errs.Invalidf("the security option %q is not supported by this engine", o)
 }
 
@@ -173,7 +179,7 @@ func logLimits(c container.LogConfig) (logfile.Limits, error) {
 		return logfile.Limits{Size: 1 << 20, Files: 2}, nil
 	}
 	if c.Type != "" && c.Type != LogLocal && c.Type != LogJSON {
-		return l, errs.Invalidf("logger: no log driver named '%s' is registered", c.Type)
+		return l, errs.Invalidf("error looking up logging plugin %s: plugin %q not found", c.Type, c.Type)
 	}
 	for k, v := range c.Config {
 		switch k {

@@ -237,7 +237,7 @@ func users(user string, more []string) oci.SpecOpts {
 	return func(ctx context.Context, cl oci.Client, c *containers.Container, s *oci.Spec) error {
 		if user != "" {
 			if err := oci.WithUser(user)(ctx, cl, c, s); err != nil {
-				return errs.Invalidf("unable to find user %s: %s", user, err)
+				return errs.Invalidf("unable to find user %s: %s", user, strings.Replace(err.Error(), "no users found", "no matching entries in passwd file", 1))
 			}
 		}
 		if err := oci.WithAdditionalGIDs(name)(ctx, cl, c, s); err != nil {

@@ -159,13 +159,16 @@ func (s *streams) Wait() {}
 // Close implements cio.IO.
 func (s *streams) Close() error { return nil }
 
+// createFailed is how dockerd begins to tell of a container that does not start.
+const createFailed = "failed to create task for container: "
+
 // startError gives Docker's exit code and kind for a process that did not start.
 func startError(path string, err error) (int, error) {
 	var known *errs.Error
 	if errors.As(err, &known) {
 		return 128, err
 	}
-	msg := "failed to create task for container: " + err.Error()
+	msg := createFailed + err.Error()
 	has := func(s string) bool { return strings.Contains(msg, s) }
 	switch {
 	case has(path) && (has("executable file not found") || has("no such file or directory")):

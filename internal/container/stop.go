@@ -164,7 +164,7 @@ func (d *Daemon) Kill(ref, signal string) error {
 	}
 	task, err := c.running()
 	if err != nil {
-		return err
+		return errs.Conflictf("cannot kill container: %s: %s", ref, err)
 	}
 	r := c.record()
 	c.mu.Lock()

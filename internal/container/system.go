@@ -35,6 +35,7 @@ func (d *Daemon) Info(ctx context.Context) (system.Info, error) {
 		NGoroutines: runtime.NumGoroutine(), SystemTime: time.Now().Format(time.RFC3339Nano), LoggingDriver: LogLocal, CgroupDriver: "cgroupfs", CgroupVersion: "1",
 		NEventsListener: d.Events.listeners(), OSType: "linux", Architecture: machine(), NCPU: runtime.NumCPU(), DockerRootDir: d.cfg.Dir, Runtimes: map[string]system.RuntimeWithStatus{"runc": {Runtime: system.Runtime{Path: "runc"}}},
 		DefaultRuntime: "runc", LiveRestoreEnabled: true, SecurityOptions: []string{"name=seccomp,profile=builtin"}, Labels: []string{}, Warnings: nil, IndexServerAddress: "https://index.docker.io/v1/", CDISpecDirs: []string{}}
+	i.Swarm.LocalNodeState = "inactive"
 	if unified() {
 		i.CgroupVersion = "2"
 		i.SecurityOptions = append(i.SecurityOptions, "name=cgroupns")

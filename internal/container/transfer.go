@@ -79,6 +79,9 @@ func (d *Daemon) Save(ctx context.Context, refs []string, begin func(), w io.Wri
 	}
 	for _, ref := range refs {
 		i, err := d.image(ctx, ref)
+		if errs.Is(err, errs.NotFound) {
+			return errs.NotFoundf("No such image: %s", ref)
+		}
 		if err != nil {
 			return err
 		}
@@ -105,6 +108,9 @@ type ImportOptions struct {
 func (d *Daemon) ImportImage(ctx context.Context, r io.Reader, o ImportOptions) (id string, err error) {
 	ctx = d.request(ctx)
 	now := time.Now().UTC()
+	if o.Message == "" {
+		o.Message = "Imported from -"
+	}
 	cfg := dockerspec.DockerOCIImage{Image: ocispec.Image{Created: &now, Platform: platforms.DefaultSpec(), History: []ocispec.History{{Created: &now, Comment: o.Message}}}}
 	for _, c := range o.Changes {
 		if err := applyChange(&cfg.Config, c); err != nil {

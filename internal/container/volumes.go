@@ -34,13 +34,13 @@ func (d *Daemon) volumeDir(name string) string {
 // CreateVolume makes a volume. One that is there already is given as it is.
 func (d *Daemon) CreateVolume(o volume.CreateOptions) (*volume.Volume, error) {
 	if o.Driver != "" && o.Driver != "local" {
-		return nil, errs.NotFoundf("error looking up volume plugin %s: plugin %q not found", o.Driver, o.Driver)
+		return nil, errs.NotFoundf("create %s: error looking up volume plugin %s: plugin %q not found", o.Name, o.Driver, o.Driver)
 	}
 	if len(o.DriverOpts) > 0 || o.ClusterVolumeSpec != nil {
 		return nil, errs.Invalidf("options of a volume are not supported by this engine")
 	}
 	if o.Name != "" && !nameRE.MatchString(o.Name) {
-		return nil, errs.Invalidf("%q includes invalid characters for a local volume name, only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed", o.Name)
+		return nil, badVolumeName(o.Name)
 	}
 	v, _, err := d.ensureVolume(o.Name, o.Labels)
 	if err != nil {

@@ -37,7 +37,7 @@ func TestContainers(t *testing.T) {
 		"run": testRun, "identity": testIdentity, "streams": testStreams, "exec": testExec, "life": testLife, "images": testImages,
 		"network": testContainerNetwork, "volumes": testContainerVolumes, "security": testContainerSecurity, "restart policy": testRestartPolicy, "errors": testContainerErrors,
 	} {
-		t.Run(name, func(t *testing.T) { test(t, &dock{t, d.cloud, d.cli}) })
+		t.Run(name, func(t *testing.T) { test(t, &dock{t: t, cloud: d.cloud, cli: d.cli}) })
 	}
 	if out := d.must("ps", "-aq"); out != "" {
 		t.Errorf("containers are left: %s", out)
@@ -367,7 +367,7 @@ func testContainerErrors(t *testing.T, d *dock) {
 		{"create --name -bad busybox", "Invalid container name"},
 		{"create --memory 1m busybox", "Minimum memory limit allowed is 6MB"},
 		{"create --runtime other busybox", "not supported"},
-		{"create --log-driver syslog busybox", "no log driver named 'syslog' is registered"},
+		{"create --log-driver syslog busybox", "error looking up logging plugin syslog"},
 		{"create -v relative/path:/x busybox", "includes invalid characters"},
 		{"network rm bridge", "pre-defined network and cannot be removed"},
 		{"volume inspect nothing", "no such volume"},

@@ -20,6 +20,7 @@ type dock struct {
 	t     *testing.T
 	cloud *cloud.Cloud
 	cli   string
+	host  string // address of an engine, when it is not the cloud's
 }
 
 // newDock starts a cloud with a container engine, and loads an image.
@@ -102,7 +103,11 @@ func (d *dock) command(args ...string) *exec.Cmd {
 	d.t.Cleanup(cancel)
 	cmd := exec.CommandContext(ctx, d.cli, args...)
 	cmd.WaitDelay = time.Second
-	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=" + d.cloud.Dir, "DOCKER_HOST=unix://" + filepath.Join(d.cloud.Dir, region.DockerSocket)}
+	host, home := d.host, os.TempDir()
+	if d.cloud != nil {
+		host, home = "unix://"+filepath.Join(d.cloud.Dir, region.DockerSocket), d.cloud.Dir
+	}
+	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=" + home, "DOCKER_HOST=" + host}
 	return cmd
 }
 

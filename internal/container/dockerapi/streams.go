@@ -177,7 +177,7 @@ func (s *Server) execStart(w http.ResponseWriter, r *request) error {
 	out := frames(conn, tty)
 	if err := s.engine.StartExec(r.Context(), r.vars["id"], opt.ConsoleSize, false, in, out); err != nil {
 		// As upstream: the connection is a stream by now, and that is where it goes.
-		out(logfile.Stderr, time.Now(), []byte(err.Error()+"\r\n"))
+		out(logfile.Stdout, time.Now(), []byte(err.Error()+"\r\n"))
 		return started{err}
 	}
 	return nil

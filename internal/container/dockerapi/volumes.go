@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"slices"
 
+	"github.com/docker/docker/api/types/versions"
 	"github.com/docker/docker/api/types/volume"
 
 	core "github.com/strata-cloud/strata/internal/container"
@@ -62,6 +63,7 @@ func (s *Server) volumePrune(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return errs.Invalidf("%s", err)
 	}
+	all = all || versions.LessThan(r.version, "1.42") // which knew no other way
 	gone, freed := []string{}, int64(0)
 	for _, v := range s.engine.Volumes() {
 		if len(v.Users) > 0 || !v.Anonymous && !all || !labelled(f, v.Labels) {
