@@ -79,6 +79,7 @@ func (d *Daemon) follow(ctx context.Context, c *live, task client.Task) error {
 	}
 	c.mu.Lock()
 	c.task = task
+	over := c.exit
 	c.mu.Unlock()
 	if status.Status == client.Paused || status.Status == client.Running {
 		err = d.change(c, func(r *Record) {
@@ -93,6 +94,7 @@ func (d *Daemon) follow(ctx context.Context, c *live, task client.Task) error {
 		return err
 	}
 	d.group.Go(func() { d.supervise(c, task, exit) })
+	d.watchHealth(c, over)
 	return err
 }
 

@@ -46,6 +46,7 @@ type State struct {
 	OOMKilled  bool
 	StartedAt  time.Time
 	FinishedAt time.Time
+	Health     *container.Health `json:",omitempty"` // nil: nothing looks after it
 }
 
 // Running tells whether there is a process.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -19,6 +18,7 @@ import (
 	"github.com/docker/docker/pkg/namesgenerator"
 
 	"github.com/strata-cloud/strata/internal/container/engine"
+	"github.com/strata-cloud/strata/internal/container/health"
 	"github.com/strata-cloud/strata/internal/errs"
 )
 
@@ -105,6 +105,10 @@ func merge(c *container.Config, img imageConfig) error {
 		}
 	}
 	c.Env = append(env, c.Env...)
+	c.Healthcheck = health.Merge(c.Healthcheck, img.Healthcheck)
+	if err := health.Check(c.Healthcheck); err != nil {
+		return err
+	}
 	c.Labels = over(img.Labels, c.Labels)
 	for v := range img.Volumes {
 		if c.Volumes == nil {
@@ -144,7 +148,7 @@ func (d *Daemon) register(c *live) error {
 
 // make makes what stands behind a container: volumes, files, containerd's part.
 func (d *Daemon) make(ctx context.Context, c *live, img *Image) error {
-	if err := os.MkdirAll(filepath.Dir(d.logPath(c.id)), 0o700); err != nil {
+	if err := d.makeLog(c.id); err != nil {
 		return err
 	}
 	r := c.record()

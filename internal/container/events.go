@@ -24,9 +24,6 @@ func newEvents() *Events { return &Events{subs: map[chan events.Message]struct{}
 func (e *Events) send(t events.Type, action events.Action, id string, attrs map[string]string) {
 	now := time.Now()
 	m := events.Message{Type: t, Action: action, Actor: events.Actor{ID: id, Attributes: attrs}, Scope: "local", Time: now.Unix(), TimeNano: now.UnixNano()}
-	if t == events.ContainerEventType || t == events.ImageEventType { // what clients before 1.22 read
-		m.Status, m.ID, m.From = string(action), id, attrs["image"]
-	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.past = append(e.past, m)

@@ -5,9 +5,12 @@ import (
 	"context"
 	"errors"
 	"io"
+	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/strata-cloud/strata/internal/container/logfile"
+	"github.com/strata-cloud/strata/internal/errs"
 )
 
 // LogOptions are which lines of a log a client wants.
@@ -29,11 +32,27 @@ type Log struct {
 	Tty  bool
 }
 
+// makeLog makes an empty log. Who attaches before the start holds it open from then
+// on, so that nothing is lost to it of a container that is removed with its end.
+func (d *Daemon) makeLog(id string) error {
+	if err := os.MkdirAll(filepath.Dir(d.logPath(id)), 0o700); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(d.logPath(id), os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}
+
 // NewLog opens the log of a container.
 func (d *Daemon) NewLog(ref string, opt LogOptions) (*Log, error) {
 	c, err := d.find(ref)
 	if err != nil {
 		return nil, err
+	}
+	if c.record().HostConfig.LogConfig.Type == LogNone {
+		return nil, errs.New(errs.NotImplemented, "configured logging driver does not support reading")
 	}
 	l := &Log{d: d, opt: opt}
 	c.mu.Lock()

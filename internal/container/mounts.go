@@ -18,6 +18,7 @@ type wanted struct {
 	point  container.MountPoint
 	tmpfs  []string // options
 	noCopy bool
+	asked  bool // by the client, not by the image
 	labels map[string]string
 	opts   map[string]string
 }
@@ -59,6 +60,9 @@ func wantedMounts(c *container.Config, h *container.HostConfig) ([]wanted, error
 			return nil, errs.Invalidf("Duplicate mount point: %s", dst)
 		}
 		seen[dst] = true
+	}
+	for i := range out {
+		out[i].asked = true
 	}
 	for dst := range c.Volumes {
 		if dst = filepath.Clean(dst); !seen[dst] && filepath.IsAbs(dst) && dst != "/" {

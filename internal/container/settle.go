@@ -13,11 +13,13 @@ import (
 	"github.com/strata-cloud/strata/internal/errs"
 )
 
-// Logging drivers. Both keep logs as package logfile does; json-file is the name
-// that most compose files give.
+// Logging drivers. All keep logs as package logfile does; json-file is the name
+// that most compose files give. Of none there is only what clients who are attached
+// may not have read yet, and no one else reads it.
 const (
 	LogLocal = "local"
 	LogJSON  = "json-file"
+	LogNone  = "none"
 )
 
 // The limits of a log for which a client asks nothing else: those of dockerd's
@@ -122,10 +124,7 @@ func unsupported(c *container.Config, h *container.HostConfig) error {
 		return nil
 	}
 	for _, e := range []error{
-		no(c.Healthcheck != nil && len(c.Healthcheck.Test) > 0 && c.Healthcheck.Test[0] != "NONE", "a health check"),
-		no(h.Init != nil && *h.Init, "an init process (--init)"),
 		no(len(h.Links) > 0, "a link to another container (--link)"),
-		no(len(h.VolumesFrom) > 0, "taking volumes from another container (--volumes-from)"),
 		no(h.VolumeDriver != "" && h.VolumeDriver != "local", "the volume driver "+h.VolumeDriver),
 		no(!h.Isolation.IsDefault(), "the isolation "+string(h.Isolation)),
 		no(h.Runtime != "" && h.Runtime != "runc", "the runtime "+h.Runtime),
@@ -134,19 +133,15 @@ func unsupported(c *container.Config, h *container.HostConfig) error {
 		no(h.Cgroup != "", "another container's control group"),
 		no(len(h.StorageOpt) > 0, "a storage option"),
 		no(len(h.DeviceRequests) > 0, "a device request (--gpus)"),
-		no(len(h.DeviceCgroupRules) > 0, "a device rule (--device-cgroup-rule)"),
-		no(len(h.BlkioWeightDevice)+len(h.BlkioDeviceReadBps)+len(h.BlkioDeviceWriteBps)+len(h.BlkioDeviceReadIOps)+len(h.BlkioDeviceWriteIOps) > 0, "a limit of one block device"),
 		no(h.CPURealtimePeriod != 0 || h.CPURealtimeRuntime != 0, "real-time scheduling"),
 		no(h.UTSMode != "" && !h.UTSMode.IsHost(), "the UTS namespace "+string(h.UTSMode)),
-		no(len(h.Annotations) > 0, "an annotation"),
-		no(c.MacAddress != "", "a MAC address of the container; give it to the network's endpoint"),
 	} {
 		if e != nil {
 			return e
 		}
 	}
 	for _, o := range h.SecurityOpt {
-		if _, err := securityOpt(o); err != nil {
+		if _, _, err := securityOpt(o); err != nil {
 			return err
 		}
 	}
@@ -154,23 +149,29 @@ func unsupported(c *container.Config, h *container.HostConfig) error {
 }
 
 // securityOpt reads an option; what has no meaning without the module is accepted.
-func securityOpt(o string) (string, error) {
+func securityOpt(o string) (key, value string, err error) {
 	key, value, found := strings.Cut(o, "=")
 	if !found {
 		key, value, _ = strings.Cut(o, ":")
 	}
 	switch {
-	case key == "no-new-privileges" && (value == "" || value == "true"), key == "seccomp" && value == "unconfined":
-		return key, nil
+	case key == "no-new-privileges" && (value == "" || value == "true"), key == "seccomp" && value != "":
+		return key, value, checkProfile(key, value)
 	case key == "no-new-privileges" && value == "false", key == "apparmor" && value == "unconfined", key == "label" && value == "disable":
-		return "", nil
+		return "", "", nil
 	}
-	return "", errs.Invalidf("the security option %q is not supported by this engine", o)
+	return "", "", errs.Invalidf("the security option %q is not supported by this engine", o)
 }
 
 // logLimits reads a container's logging options.
 func logLimits(c container.LogConfig) (logfile.Limits, error) {
 	l := defaultLog
+	if c.Type == LogNone {
+		if len(c.Config) > 0 {
+			return l, errs.Invalidf("log-opts are not supported by the log driver none")
+		}
+		return logfile.Limits{Size: 1 << 20, Files: 2}, nil
+	}
 	if c.Type != "" && c.Type != LogLocal && c.Type != LogJSON {
 		return l, errs.Invalidf("logger: no log driver named '%s' is registered", c.Type)
 	}
@@ -224,40 +225,4 @@ func mergePorts(c *container.Config, img imageConfig) error {
 		c.ExposedPorts[port] = struct{}{}
 	}
 	return nil
-}
-
-// settleResources checks limits against each other and the machine.
-func settleResources(h *container.HostConfig) (warnings []string, err error) {
-	const least = 6 << 20
-	if h.Memory > 0 && h.Memory < least {
-		return nil, errs.Invalidf("Minimum memory limit allowed is 6MB")
-	}
-	if h.Memory > 0 && h.MemorySwap > 0 && h.MemorySwap < h.Memory {
-		return nil, errs.Invalidf("Minimum memoryswap limit should be larger than memory limit, see usage")
-	}
-	if h.Memory == 0 && h.MemorySwap > 0 {
-		return nil, errs.Invalidf("You should always set the Memory limit when using Memoryswap limit, see usage")
-	}
-	if h.NanoCPUs > 0 && (h.CPUPeriod > 0 || h.CPUQuota > 0) {
-		return nil, errs.Invalidf("Conflicting options: Nano CPUs and CPU Period or CPU Quota cannot both be set")
-	}
-	if h.NanoCPUs < 0 || h.Memory < 0 || h.CPUShares < 0 {
-		return nil, errs.Invalidf("a limit cannot be negative")
-	}
-	if h.ShmSize < 0 {
-		return nil, errs.Invalidf("SHM size can not be less than 0")
-	}
-	if h.Memory > 0 && h.MemorySwap == 0 {
-		h.MemorySwap = 2 * h.Memory
-	}
-	if h.Memory > 0 && h.MemorySwap > 0 && !hasSwapLimit() {
-		h.MemorySwap = -1
-		warnings = append(warnings, "Your kernel does not support swap limit capabilities or the cgroup is not mounted. Memory limited without swap.")
-	}
-	for _, dev := range h.Devices {
-		if _, err := os.Stat(dev.PathOnHost); err != nil {
-			return nil, errs.Invalidf("error gathering device information while adding custom device %q: no such file or directory", dev.PathOnHost)
-		}
-	}
-	return warnings, nil
 }

@@ -8,13 +8,13 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/containerd/containerd/v2/contrib/seccomp"
 	"github.com/containerd/containerd/v2/core/containers"
 	"github.com/containerd/containerd/v2/pkg/oci"
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/mount"
 	"github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/strata-cloud/strata/internal/container/reaper"
 	"github.com/strata-cloud/strata/internal/errs"
 )
 
@@ -25,7 +25,7 @@ func (d *Daemon) spec(ctx context.Context, r Record, netns string) (*specs.Spec,
 	opts := []oci.SpecOpts{
 		oci.WithoutRunMount,
 		oci.WithDefaultUnixDevices,
-		oci.WithProcessArgs(append([]string{r.Path}, r.Args...)...),
+		oci.WithProcessArgs(command(r)...),
 		oci.WithHostname(r.Config.Hostname),
 		oci.WithDomainname(r.Config.Domainname),
 		oci.WithMaskedPaths(h.MaskedPaths),
@@ -42,6 +42,15 @@ func (d *Daemon) spec(ctx context.Context, r Record, netns string) (*specs.Spec,
 	}
 	c := &containers.Container{ID: r.ID, Snapshotter: d.engine.Snapshotter, SnapshotKey: r.ID}
 	return oci.GenerateSpec(ctx, d.engine.Client, c, opts...)
+}
+
+// command is what runs first in a container.
+func command(r Record) []string {
+	own := append([]string{r.Path}, r.Args...)
+	if r.HostConfig.Init != nil && *r.HostConfig.Init {
+		return append([]string{reaper.Path, "--"}, own...)
+	}
+	return own
 }
 
 // cgroupParent is the control group above those of containers.
@@ -67,6 +76,7 @@ func process(r Record) oci.SpecOpts {
 			p.OOMScoreAdj = &adj
 		}
 		p.Env = environment(r.Config)
+		s.Annotations = over(s.Annotations, r.HostConfig.Annotations)
 		s.Root.Readonly = r.HostConfig.ReadonlyRootfs
 		if len(r.HostConfig.Sysctls) > 0 {
 			s.Linux.Sysctl = r.HostConfig.Sysctls
@@ -111,7 +121,7 @@ func (d *Daemon) joins(r Record, netns string) oci.SpecOpts {
 		opts = append(opts, oci.WithLinuxNamespace(specs.LinuxNamespace{Type: specs.NetworkNamespace, Path: netns}))
 	}
 	if h.CgroupnsMode.IsPrivate() {
-		opts = append(opts, oci.WithNamespacedCgroup())
+		opts = append(opts, oci.WithLinuxNamespace(specs.LinuxNamespace{Type: specs.CgroupNamespace}))
 	}
 	return func(ctx context.Context, cl oci.Client, c *containers.Container, s *oci.Spec) error {
 		if h.CgroupnsMode.IsHost() {
@@ -162,7 +172,10 @@ func (d *Daemon) mounts(r Record) oci.SpecOpts {
 		s.Mounts = append(s.Mounts, specs.Mount{Destination: "/sys/fs/cgroup", Type: "cgroup", Source: "cgroup", Options: []string{"ro", "nosuid", "noexec", "nodev"}})
 		if r.HostConfig.IpcMode.IsHost() {
 			s.Mounts = slices.DeleteFunc(s.Mounts, func(m specs.Mount) bool { return m.Destination == "/dev/shm" || m.Destination == "/dev/mqueue" })
-			s.Mounts = append(s.Mounts, bind("/dev/shm", "/dev/shm", true), bind("/dev/mqueue", "/dev/mqueue", true))
+			s.Mounts = append(s.Mounts, bind("/dev/shm", "/dev/shm", true))
+			if _, err := os.Stat("/dev/mqueue"); err == nil {
+				s.Mounts = append(s.Mounts, bind("/dev/mqueue", "/dev/mqueue", true))
+			}
 		}
 		taken := map[string]bool{}
 		for _, p := range r.Mounts {
@@ -174,6 +187,9 @@ func (d *Daemon) mounts(r Record) oci.SpecOpts {
 			if !taken["/etc/"+f] {
 				own = append(own, bind(filepath.Join(d.dir(r.ID), f), "/etc/"+f, true))
 			}
+		}
+		if r.HostConfig.Init != nil && *r.HostConfig.Init {
+			own = append(own, bind(d.engine.Shim, reaper.Path, false))
 		}
 		want, err := wantedMounts(r.Config, r.HostConfig)
 		if err != nil {
@@ -235,113 +251,6 @@ func users(user string, more []string) oci.SpecOpts {
 		}
 		return nil
 	}
-}
-
-// capabilities applies --privileged, --cap-add and --cap-drop to Docker's set.
-func capabilities(h *container.HostConfig) oci.SpecOpts {
-	names := func(l []string) (out []string, all bool) {
-		for _, c := range l {
-			c = strings.ToUpper(c)
-			if c == "ALL" {
-				all = true
-				continue
-			}
-			out = append(out, "CAP_"+strings.TrimPrefix(c, "CAP_"))
-		}
-		return out, all
-	}
-	add, addAll := names(h.CapAdd)
-	drop, dropAll := names(h.CapDrop)
-	var opts []oci.SpecOpts
-	switch {
-	case h.Privileged:
-		return oci.Compose(oci.WithAllCurrentCapabilities, oci.WithHostDevices, oci.WithAllDevicesAllowed, oci.WithWriteableSysfs, oci.WithWriteableCgroupfs)
-	case addAll:
-		opts = append(opts, oci.WithAllCurrentCapabilities)
-	case dropAll:
-		opts = append(opts, oci.WithCapabilities(nil))
-	}
-	return oci.Compose(append(opts, oci.WithAddedCapabilities(add), oci.WithDroppedCapabilities(drop))...)
-}
-
-// security applies the default profile, after capabilities, which it depends on.
-func security(h *container.HostConfig) oci.SpecOpts {
-	profile := seccomp.WithDefaultProfile()
-	if h.Privileged {
-		profile = oci.WithSeccompUnconfined
-	}
-	opts := []oci.SpecOpts{}
-	for _, o := range h.SecurityOpt {
-		switch key, _ := securityOpt(o); key {
-		case "seccomp":
-			profile = oci.WithSeccompUnconfined
-		case "no-new-privileges":
-			opts = append(opts, oci.WithNoNewPrivileges)
-		}
-	}
-	return oci.Compose(append(opts, profile)...)
-}
-
-// resources sets limits and devices.
-func resources(h *container.HostConfig) oci.SpecOpts {
-	return func(ctx context.Context, cl oci.Client, c *containers.Container, s *oci.Spec) error {
-		r := s.Linux.Resources
-		r.Memory, r.CPU = memory(h), cpu(h)
-		if h.PidsLimit != nil && *h.PidsLimit > 0 {
-			r.Pids = &specs.LinuxPids{Limit: h.PidsLimit}
-		}
-		if h.BlkioWeight > 0 {
-			r.BlockIO = &specs.LinuxBlockIO{Weight: &h.BlkioWeight}
-		}
-		for _, dev := range h.Devices {
-			perms := dev.CgroupPermissions
-			if perms == "" {
-				perms = "rwm"
-			}
-			if err := oci.WithDevices(dev.PathOnHost, dev.PathInContainer, perms)(ctx, cl, c, s); err != nil {
-				return errs.Invalidf("device %s: %s", dev.PathOnHost, err)
-			}
-		}
-		return nil
-	}
-}
-
-func memory(h *container.HostConfig) *specs.LinuxMemory {
-	m := &specs.LinuxMemory{DisableOOMKiller: h.OomKillDisable}
-	if h.Memory > 0 {
-		m.Limit = &h.Memory
-	}
-	if h.MemoryReservation > 0 {
-		m.Reservation = &h.MemoryReservation
-	}
-	if h.MemorySwap != 0 && hasSwapLimit() {
-		m.Swap = &h.MemorySwap
-	}
-	if h.MemorySwappiness != nil && *h.MemorySwappiness >= 0 {
-		v := uint64(*h.MemorySwappiness)
-		m.Swappiness = &v
-	}
-	return m
-}
-
-func cpu(h *container.HostConfig) *specs.LinuxCPU {
-	c := &specs.LinuxCPU{Cpus: h.CpusetCpus, Mems: h.CpusetMems}
-	if h.CPUShares > 0 {
-		v := uint64(h.CPUShares)
-		c.Shares = &v
-	}
-	quota, period := h.CPUQuota, uint64(h.CPUPeriod)
-	if h.NanoCPUs > 0 {
-		period = 100000
-		quota = h.NanoCPUs * int64(period) / 1e9
-	}
-	if quota != 0 {
-		c.Quota = &quota
-	}
-	if period != 0 {
-		c.Period = &period
-	}
-	return c
 }
 
 // etcFiles are the files that we write for a container.

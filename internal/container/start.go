@@ -20,8 +20,8 @@ import (
 	"github.com/strata-cloud/strata/internal/errs"
 )
 
-// NotModified says that a container is already as it was asked to be: 304.
-var NotModified = errors.New("not modified")
+// ErrNotModified says that a container is already as it was asked to be: 304.
+var ErrNotModified = errors.New("not modified")
 
 // Start starts a container.
 func (d *Daemon) Start(ref string) error {
@@ -40,7 +40,7 @@ func (d *Daemon) start(c *live) error {
 	case st.Status == container.StatePaused:
 		return errs.Conflictf("cannot start a paused container, try unpause instead")
 	case st.Running():
-		return NotModified
+		return ErrNotModified
 	case c.record().Removing:
 		return errs.Conflictf("container is marked for removal and cannot be started")
 	}
@@ -113,12 +113,14 @@ func (d *Daemon) launch(c *live) error {
 	}
 	c.mu.Lock()
 	c.task = task
+	over := c.exit
 	c.mu.Unlock()
 	err = d.change(c, func(r *Record) {
-		r.State = State{Status: container.StateRunning, Pid: int(task.Pid()), StartedAt: time.Now().UTC(), FinishedAt: r.State.FinishedAt}
+		r.State = State{Status: container.StateRunning, Pid: int(task.Pid()), StartedAt: time.Now().UTC(), FinishedAt: r.State.FinishedAt, Health: firstHealth(r.Config)}
 		r.Stopped = false
 	})
 	d.group.Go(func() { d.supervise(c, task, exit) })
+	d.watchHealth(c, over)
 	return err
 }
 
@@ -215,6 +217,11 @@ func (d *Daemon) over(c *live, code int, at time.Time) {
 	again, delay := d.again(c, code, at.Sub(started))
 	err := d.change(c, func(r *Record) {
 		r.State.Status, r.State.Pid, r.State.ExitCode, r.State.FinishedAt = container.StateExited, 0, code, at
+		if h := r.State.Health; h != nil { // as upstream: nothing looks after it now
+			ended := *h
+			ended.Status = container.Unhealthy
+			r.State.Health = &ended
+		}
 		if again {
 			r.State.Status = container.StateRestarting
 			r.Restarts++
@@ -294,7 +301,7 @@ func (d *Daemon) retry(c *live, after time.Duration) {
 		if ctx.Err() != nil || c.record().State.Status != container.StateRestarting {
 			return
 		}
-		if err := d.start(c); err != nil && !errors.Is(err, NotModified) {
+		if err := d.start(c); err != nil && !errors.Is(err, ErrNotModified) {
 			d.cfg.Log.Warn("restarting a container", "container", c.id, "err", err)
 			if e := d.change(c, func(r *Record) { r.State.Status = container.StateExited }); e != nil {
 				d.cfg.Log.Error("keeping the end of a container", "container", c.id, "err", e)

@@ -79,7 +79,7 @@ func (d *Daemon) halt(ctx context.Context, c *live, signal string, timeout *int)
 		if r.State.Status == container.StateRestarting {
 			return nil
 		}
-		return NotModified
+		return ErrNotModified
 	}
 	if signal == "" {
 		signal = r.Config.StopSignal
@@ -208,7 +208,7 @@ func (d *Daemon) Restart(ctx context.Context, ref, signal string, timeout *int) 
 	defer c.op.Unlock()
 	c.keep(true) // even one that is removed when it ends
 	defer c.keep(false)
-	if err := d.halt(ctx, c, signal, timeout); err != nil && !errors.Is(err, NotModified) {
+	if err := d.halt(ctx, c, signal, timeout); err != nil && !errors.Is(err, ErrNotModified) {
 		return err
 	}
 	if err := d.start(c); err != nil {

@@ -20,10 +20,10 @@ import (
 )
 
 // Inspect is all there is to know of a container.
-func (d *Daemon) Inspect(ref string) (container.InspectResponse, error) {
+func (d *Daemon) Inspect(ref string) (Inspection, error) {
 	c, err := d.find(ref)
 	if err != nil {
-		return container.InspectResponse{}, err
+		return Inspection{}, err
 	}
 	c.mu.Lock()
 	var execs []string
@@ -38,7 +38,7 @@ func (d *Daemon) Inspect(ref string) (container.InspectResponse, error) {
 		}
 		return d.dir(r.ID) + "/" + name
 	}
-	return container.InspectResponse{
+	return Inspection{
 		ContainerJSONBase: &container.ContainerJSONBase{ID: r.ID, Created: r.Created.Format(time.RFC3339Nano), Path: r.Path, Args: list(r.Args), State: stateView(r), Image: r.Image,
 			ResolvConfPath: file("resolv.conf"), HostnamePath: file("hostname"), HostsPath: file("hosts"), Name: "/" + r.Name, RestartCount: r.Restarts, Driver: d.engine.Snapshotter,
 			Platform: "linux", ExecIDs: execs, HostConfig: r.HostConfig, GraphDriver: storage.DriverData{Name: d.engine.Snapshotter}},
@@ -62,14 +62,39 @@ func points(l []container.MountPoint) []container.MountPoint {
 
 func stateView(r Record) *container.State {
 	s := r.State
-	return &container.State{Status: s.Status, Running: s.Running() || s.Status == container.StateRestarting, Paused: s.Status == container.StatePaused,
+	return &container.State{Status: s.Status, Health: s.Health, Running: s.Running() || s.Status == container.StateRestarting, Paused: s.Status == container.StatePaused,
 		Restarting: s.Status == container.StateRestarting, OOMKilled: s.OOMKilled, Pid: s.Pid, ExitCode: s.ExitCode, Error: s.Error,
 		StartedAt: s.StartedAt.Format(time.RFC3339Nano), FinishedAt: s.FinishedAt.Format(time.RFC3339Nano)}
 }
 
-func (d *Daemon) networkSettings(r Record) *container.NetworkSettings {
-	out := &container.NetworkSettings{Networks: d.endpoints(r)}
-	out.Ports = nat.PortMap{}
+// Inspection is container.InspectResponse on the wire. The library has marked what
+// it says of the bridge network as deprecated, but clients older than 1.24 read it.
+type Inspection struct {
+	*container.ContainerJSONBase
+	Mounts          []container.MountPoint
+	Config          *container.Config
+	NetworkSettings NetworkSettings
+}
+
+// NetworkSettings is a container's networking. The fields that nothing fills are
+// those that dockerd does not fill either.
+type NetworkSettings struct {
+	Bridge, SandboxID, SandboxKey                string
+	Ports                                        nat.PortMap
+	HairpinMode                                  bool
+	LinkLocalIPv6Address                         string
+	LinkLocalIPv6PrefixLen                       int
+	SecondaryIPAddresses, SecondaryIPv6Addresses []network.Address
+	EndpointID, Gateway, GlobalIPv6Address       string // these and the next: of the network bridge
+	GlobalIPv6PrefixLen                          int
+	IPAddress                                    string
+	IPPrefixLen                                  int
+	IPv6Gateway, MacAddress                      string
+	Networks                                     map[string]*network.EndpointSettings
+}
+
+func (d *Daemon) networkSettings(r Record) NetworkSettings {
+	out := NetworkSettings{Networks: d.endpoints(r), Ports: nat.PortMap{}}
 	if r.State.Running() {
 		for p := range r.Config.ExposedPorts {
 			out.Ports[p] = nil
@@ -78,7 +103,8 @@ func (d *Daemon) networkSettings(r Record) *container.NetworkSettings {
 			out.Ports[p] = b
 		}
 		if e := out.Networks[bridgeNetwork]; e != nil {
-			out.DefaultNetworkSettings = container.DefaultNetworkSettings{EndpointID: e.EndpointID, Gateway: e.Gateway, IPAddress: e.IPAddress, IPPrefixLen: e.IPPrefixLen, MacAddress: e.MacAddress}
+			out.EndpointID, out.Gateway, out.IPAddress, out.IPPrefixLen, out.MacAddress = e.EndpointID, e.Gateway, e.IPAddress, e.IPPrefixLen, e.MacAddress
+			out.IPv6Gateway, out.GlobalIPv6Address, out.GlobalIPv6PrefixLen = e.IPv6Gateway, e.GlobalIPv6Address, e.GlobalIPv6PrefixLen
 		}
 	}
 	return out
@@ -110,6 +136,10 @@ func status(s State, now time.Time) string {
 		return fmt.Sprintf("Restarting (%d) %s ago", s.ExitCode, ago(s.FinishedAt))
 	case s.Status == container.StatePaused:
 		return fmt.Sprintf("Up %s (Paused)", ago(s.StartedAt))
+	case s.Running() && s.Health != nil && s.Health.Status == container.Starting:
+		return fmt.Sprintf("Up %s (health: starting)", ago(s.StartedAt))
+	case s.Running() && s.Health != nil:
+		return fmt.Sprintf("Up %s (%s)", ago(s.StartedAt), s.Health.Status)
 	case s.Running():
 		return "Up " + ago(s.StartedAt)
 	case s.StartedAt.IsZero():
@@ -126,7 +156,7 @@ type ListOptions struct {
 }
 
 // containerFilters are those that are honoured.
-var containerFilters = map[string]bool{"ancestor": true, "before": true, "exited": true, "expose": true, "id": true, "label": true, "name": true, "network": true, "publish": true, "since": true, "status": true, "volume": true}
+var containerFilters = map[string]bool{"ancestor": true, "before": true, "exited": true, "expose": true, "health": true, "id": true, "label": true, "name": true, "network": true, "publish": true, "since": true, "status": true, "volume": true}
 
 // List gives containers, the newest first.
 func (d *Daemon) List(opt ListOptions, isImage func(id, name string) bool) ([]container.Summary, error) {
@@ -136,6 +166,11 @@ func (d *Daemon) List(opt ListOptions, isImage func(id, name string) bool) ([]co
 	for _, s := range opt.Filters.Get("status") {
 		if err := container.ValidateContainerState(s); err != nil {
 			return nil, errs.Invalidf("invalid filter 'status=%s'", s)
+		}
+	}
+	for _, s := range opt.Filters.Get("health") {
+		if err := container.ValidateHealthStatus(s); err != nil {
+			return nil, errs.Invalidf("invalid filter 'health=%s'", s)
 		}
 	}
 	var before, since time.Time
@@ -180,6 +215,12 @@ func (d *Daemon) matches(r Record, f filters.Args, isImage func(id, name string)
 		any("status", func(v string) bool { return string(r.State.Status) == v }) &&
 		any("exited", func(v string) bool {
 			return r.State.Status == container.StateExited && strconv.Itoa(r.State.ExitCode) == v
+		}) &&
+		any("health", func(v string) bool {
+			if r.State.Health == nil {
+				return v == string(container.NoHealthcheck)
+			}
+			return string(r.State.Health.Status) == v
 		}) &&
 		any("ancestor", func(v string) bool { return isImage(r.Image, v) }) &&
 		any("network", func(v string) bool { return d.onNetwork(r, v) }) &&

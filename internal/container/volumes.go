@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/containerd/containerd/v2/core/mount"
@@ -162,8 +163,22 @@ func (d *Daemon) mountPoints(r Record) (points []container.MountPoint, fresh map
 		return nil, nil, err
 	}
 	fresh = map[string]string{}
+	own := map[string]bool{}
+	for _, w := range want {
+		own[w.point.Destination] = w.asked
+	}
+	points, err = d.borrowed(r.HostConfig.VolumesFrom, own)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, p := range points {
+		own[p.Destination] = true
+	}
 	for _, w := range want {
 		p := w.point
+		if !w.asked && own[p.Destination] {
+			continue // of the image, but another container's is there
+		}
 		switch p.Type {
 		case mountapi.TypeBind:
 			if err := os.MkdirAll(p.Source, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
@@ -190,6 +205,32 @@ func (d *Daemon) mountPoints(r Record) (points []container.MountPoint, fresh map
 		points = append(points, p)
 	}
 	return points, fresh, nil
+}
+
+// borrowed are the mounts of other containers, except where the new one has its own.
+func (d *Daemon) borrowed(from []string, own map[string]bool) (out []container.MountPoint, err error) {
+	for _, f := range from {
+		ref, mode, _ := strings.Cut(f, ":")
+		if mode != "" && mode != "ro" && mode != "rw" && mode != "z" && mode != "Z" {
+			return nil, errs.Invalidf("invalid mode: %s", mode)
+		}
+		c, err := d.find(ref)
+		if err != nil { // not 404: clients would take that for a missing image
+			return nil, errs.Invalidf("%s", err)
+		}
+		for _, p := range c.record().Mounts {
+			if p.Type == mountapi.TypeTmpfs || own[p.Destination] {
+				continue
+			}
+			p.RW = p.RW && mode != "ro"
+			if mode != "" {
+				p.Mode = mode
+			}
+			out = slices.DeleteFunc(out, func(o container.MountPoint) bool { return o.Destination == p.Destination })
+			out = append(out, p)
+		}
+	}
+	return out, nil
 }
 
 // fillVolumes copies what the image has at a volume's place into the volume, if

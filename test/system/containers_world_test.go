@@ -78,7 +78,7 @@ func (d *dock) importImage() {
 			d.t.Fatal(err)
 		}
 	}
-	for _, a := range strings.Fields("sh sleep echo cat ls id env nc true false seq ps ip hostname kill stty dd touch mount grep") {
+	for _, a := range strings.Fields("sh sleep echo cat ls id env nc true false seq ps ip hostname kill stty dd touch mount grep stat readlink mkdir ln rm df head wc") {
 		if err := os.Symlink("busybox", filepath.Join(root, "bin", a)); err != nil {
 			d.t.Fatal(err)
 		}

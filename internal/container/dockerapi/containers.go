@@ -42,9 +42,15 @@ func (s *Server) containerList(w http.ResponseWriter, r *request) error {
 }
 
 func (s *Server) containerCreate(w http.ResponseWriter, r *request) error {
-	var req container.CreateRequest
+	var req struct {
+		container.CreateRequest
+		MacAddress string // of the container, as clients before 1.44 say it
+	}
 	if err := r.read(&req); err != nil {
 		return err
+	}
+	if req.MacAddress != "" {
+		return errs.Invalidf("a MAC address of the container is not supported by this engine")
 	}
 	if p := r.value("platform"); p != "" {
 		if err := core.CheckPlatform(p); err != nil {
@@ -54,7 +60,7 @@ func (s *Server) containerCreate(w http.ResponseWriter, r *request) error {
 	if h := req.HostConfig; h != nil && versions.LessThan(r.version, "1.40") && h.KernelMemory > 0 {
 		h.KernelMemory = 0 // later kernels have no such limit
 	}
-	id, warnings, err := s.engine.Create(r.Context(), r.value("name"), req)
+	id, warnings, err := s.engine.Create(r.Context(), r.value("name"), req.CreateRequest)
 	if err != nil {
 		return err
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/docker/docker/api/types/image"
 	"github.com/docker/docker/api/types/registry"
 	"github.com/docker/docker/api/types/storage"
+	"github.com/docker/docker/api/types/versions"
 
 	core "github.com/strata-cloud/strata/internal/container"
 	"github.com/strata-cloud/strata/internal/errs"
@@ -69,7 +70,7 @@ func (s *Server) images(r *request, f filters.Args) ([]image.Summary, error) {
 			})
 		}
 		size := s.engine.Size(r.Context(), i)
-		out = append(out, image.Summary{ID: i.ID, RepoTags: tags, RepoDigests: digests, Created: i.Created.Unix(), Size: size, VirtualSize: size, SharedSize: -1,
+		out = append(out, image.Summary{ID: i.ID, RepoTags: tags, RepoDigests: digests, Created: i.Created.Unix(), Size: size, SharedSize: -1,
 			Labels: cfg.Config.Labels, Containers: used[i.ID]})
 	}
 	return out, nil
@@ -96,7 +97,24 @@ func (s *Server) imageList(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
+	if versions.LessThan(r.version, "1.44") {
+		return answer(w, http.StatusOK, viewImages(list))
+	}
 	return answer(w, http.StatusOK, list)
+}
+
+// imageSummary has the size under the name, too, that clients before 1.44 read.
+type imageSummary struct {
+	image.Summary
+	VirtualSize int64
+}
+
+func viewImages(list []image.Summary) []imageSummary {
+	out := make([]imageSummary, 0, len(list))
+	for _, i := range list {
+		out = append(out, imageSummary{i, i.Size})
+	}
+	return out
 }
 
 func (s *Server) imageInspect(w http.ResponseWriter, r *request) error {

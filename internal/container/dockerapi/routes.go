@@ -28,6 +28,12 @@ func (s *Server) routes() []route {
 		{"POST", "/containers/{id}/wait", s.containerWait},
 		{"POST", "/containers/{id}/resize", s.containerResize},
 		{"POST", "/containers/{id}/attach", s.containerAttach},
+		{"POST", "/containers/{id}/update", s.containerUpdate},
+		{"HEAD", "/containers/{id}/archive", s.archiveStat},
+		{"GET", "/containers/{id}/archive", s.archiveGet},
+		{"PUT", "/containers/{id}/archive", s.archivePut},
+		{"GET", "/containers/{id}/changes", s.containerChanges},
+		{"GET", "/containers/{id}/export", s.containerExport},
 		{"DELETE", "/containers/{id}", s.containerRemove},
 
 		{"POST", "/containers/{id}/exec", s.execCreate},

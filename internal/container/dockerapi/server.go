@@ -147,7 +147,7 @@ func (s *Server) fail(w http.ResponseWriter, r *request, err error) {
 		}
 		return
 	}
-	if errors.Is(err, container.NotModified) {
+	if errors.Is(err, container.ErrNotModified) {
 		w.WriteHeader(http.StatusNotModified)
 		return
 	}

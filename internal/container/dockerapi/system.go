@@ -11,7 +11,6 @@ import (
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/events"
 	"github.com/docker/docker/api/types/filters"
-	"github.com/docker/docker/api/types/image"
 	"github.com/docker/docker/api/types/volume"
 
 	core "github.com/strata-cloud/strata/internal/container"
@@ -68,7 +67,7 @@ func (s *Server) events(w http.ResponseWriter, r *request) error {
 		if !wantsEvent(f, m) {
 			return nil
 		}
-		if err := out.Encode(m); err != nil {
+		if err := out.Encode(viewEvent(m)); err != nil {
 			return started{err}
 		}
 		return nil
@@ -108,6 +107,22 @@ func (s *Server) events(w http.ResponseWriter, r *request) error {
 	}
 }
 
+// event is a message with the fields that clients before 1.22 read.
+type event struct {
+	Status string `json:"status,omitempty"`
+	ID     string `json:"id,omitempty"`
+	From   string `json:"from,omitempty"`
+	events.Message
+}
+
+func viewEvent(m events.Message) event {
+	e := event{Message: m}
+	if m.Type == events.ContainerEventType || m.Type == events.ImageEventType {
+		e.Status, e.ID, e.From = string(m.Action), m.Actor.ID, m.Actor.Attributes["image"]
+	}
+	return e
+}
+
 func flush(w http.ResponseWriter) {
 	if f, ok := w.(http.Flusher); ok {
 		f.Flush()
@@ -132,7 +147,11 @@ func wantsEvent(f filters.Args, m events.Message) bool {
 }
 
 func (s *Server) diskUsage(w http.ResponseWriter, r *request) error {
-	out := types.DiskUsage{Images: []*image.Summary{}, Containers: []*container.Summary{}, Volumes: []*volume.Volume{}, BuildCache: []*build.CacheRecord{}}
+	var out struct {
+		types.DiskUsage
+		Images []imageSummary
+	}
+	out.Images, out.DiskUsage = []imageSummary{}, types.DiskUsage{Containers: []*container.Summary{}, Volumes: []*volume.Volume{}, BuildCache: []*build.CacheRecord{}}
 	kinds := map[string]bool{}
 	for _, t := range r.form["type"] {
 		kinds[t] = true
@@ -143,10 +162,10 @@ func (s *Server) diskUsage(w http.ResponseWriter, r *request) error {
 		if err != nil {
 			return err
 		}
-		for i := range list {
-			out.LayersSize += list[i].Size
-			out.Images = append(out.Images, &list[i])
+		for _, i := range list {
+			out.LayersSize += i.Size
 		}
+		out.Images = viewImages(list)
 	}
 	if wants("container") {
 		list, err := s.engine.List(core.ListOptions{All: true}, nil)

@@ -176,3 +176,36 @@ func TestDamage(t *testing.T) {
 		t.Errorf("garbage reads as %v", err)
 	}
 }
+
+// TestRemovedLog reads on in a log that is removed: what it has, and then an end.
+func TestRemovedLog(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "log")
+	w := newWriter(t, path, Limits{})
+	r, err := OpenEnd(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if err := w.Write(Stdout, []byte("last words")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	if rec, err := r.Next(); err != nil || string(rec.Chunk) != "last words" {
+		t.Errorf("read %q, %v", rec.Chunk, err)
+	}
+	ended := make(chan error, 1)
+	go func() {
+		_, err := r.Next()
+		ended <- err
+	}()
+	select {
+	case err := <-ended:
+		if !errors.Is(err, io.EOF) {
+			t.Errorf("at the end: %v", err)
+		}
+	case <-time.After(5 * time.Second):
+		t.Fatal("a log that is gone has no end")
+	}
+}

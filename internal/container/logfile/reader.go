@@ -176,6 +176,9 @@ func (r *Reader) turn() (bool, error) {
 			return r.after(i, fi)
 		}
 	}
+	if _, err := os.Stat(r.path); errors.Is(err, fs.ErrNotExist) {
+		return false, nil // the whole log is gone, with its container
+	}
 	return true, r.oldest() // ours is gone already
 }
 
