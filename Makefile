@@ -10,7 +10,7 @@ STRATA  := $(SUDO) bin/strata --data-dir $(DATA)
 # Programs from the distribution: what a cloud runs on, and what its tests run besides.
 RUN_PACKAGES  := qemu-system-x86 qemu-utils ovmf iproute2 nftables openssh-client e2fsprogs util-linux runc
 TEST_PACKAGES := $(RUN_PACKAGES) python3-openstackclient python3-osc-placement tempest python3-cinderclient jq curl iputils-ping skopeo
-CEPH_PACKAGES := $(RUN_PACKAGES) ceph-mon ceph-osd ceph-common qemu-block-extra
+CEPH_PACKAGES := $(RUN_PACKAGES) ceph-mon ceph-osd ceph-mgr ceph-common qemu-block-extra
 
 export CGO_ENABLED := 0
 
@@ -43,7 +43,7 @@ build: ## compile bin/strata and the shim beside it
 check: ## formatting, vet and static analysis
 	@out=$$(gofmt -l cmd internal test); [ -z "$$out" ] || { echo "gofmt these:"; echo "$$out"; exit 1; }
 	go vet ./...
-	go vet -tags ceph ./internal/blockdev/rbd
+	go vet -tags ceph ./internal/blockdev/rbd ./test/ceph ./test/system
 	go tool staticcheck ./...
 
 test: deps-test check unit system conformance ## everything that must pass
@@ -60,9 +60,9 @@ conformance: build ## clients and suites that others wrote; SET=smoke (default) 
 integrity: ## no flushed byte of a volume is lost: SEQUENCES=1000 random ones, with kill -9
 	$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" CGO_ENABLED=0 STRATA_INTEGRITY=$(or $(SEQUENCES),1000) go test -count=1 -timeout 60m -v ./internal/blockdev/integrity
 
-ceph-test: ## install Ceph and test the driver rbd against a cluster of one node on loopback
+ceph-test: build ## install Ceph and test volumes in a cluster of one node
 	@$(MAKE) --no-print-directory deps RUN_PACKAGES='$(CEPH_PACKAGES)'
-	$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" CGO_ENABLED=0 STRATA_NEEDS=all go test -tags ceph -count=1 -timeout 15m -v ./internal/blockdev/rbd
+	$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" CGO_ENABLED=0 STRATA_NEEDS=all go test -tags ceph -count=1 -timeout 15m -v -run 'TestConformance|TestCeph' ./internal/blockdev/rbd ./test/system
 
 bench: build ## Go benchmarks, then a whole cloud measured from outside
 	go test -run '^$$' -bench . -benchtime 1s ./internal/...

@@ -46,26 +46,13 @@ func (a *app) join() *cobra.Command {
 	c.Flags().StringVar(&cfg.Listen, "listen", region.DefaultListen, "as a control member: address of the APIs, HOST:PORT; default: port 5000 of the address that reaches the cloud")
 	c.Flags().StringVar(&cfg.Cluster, "cluster-listen", "", "as a control member: address for other machines, ADDRESS:PORT; default: port 5001 of that address")
 	c.Flags().StringVar(&cfg.Node, "name", "", "name of the node; default: this machine's host name")
-	providerFlag(c, &cfg)
+	hostFlags(c, &cfg)
 	c.Flags().BoolVarP(&detach, "detach", "d", false, "return when the node works and leave it running")
 	c.Flags().BoolVarP(&verbose, "verbose", "v", false, "log every step")
 	if err := c.MarkFlagRequired("token"); err != nil {
 		panic(err) // the flag is above
 	}
 	return c
-}
-
-// providerFlag lends devices to the cloud.
-func providerFlag(c *cobra.Command, cfg *region.Config) {
-	c.Flags().StringToStringVar(&cfg.ProviderNetworks, "provider-network", nil, "lend this machine's device to flat and VLAN networks on the physical network, NAME=DEVICE; public=DEVICE: to the external one. Is kept; NAME= takes it back")
-}
-
-// providerFlags are the flags for a process that is started in this one's place.
-func providerFlags(cfg *region.Config) (args []string) {
-	for name, device := range cfg.ProviderNetworks {
-		args = append(args, "--provider-network", name+"="+device)
-	}
-	return args
 }
 
 // joined tells whether this data directory is a node's of another machine's cloud.
@@ -90,7 +77,7 @@ func (a *app) runNode(ctx context.Context, cfg region.Config, detach, verbose bo
 		})
 	}
 	admin := region.NewAdmin(a.dataDir)
-	pid, took, err := a.spawn(ctx, append([]string{"up", "--data-dir", a.dataDir}, providerFlags(&cfg)...), verbose, "the node to work", func(ctx context.Context, pid int) bool {
+	pid, took, err := a.spawn(ctx, append([]string{"up", "--data-dir", a.dataDir}, hostArgs(&cfg)...), verbose, "the node to work", func(ctx context.Context, pid int) bool {
 		s, err := admin.Status(ctx)
 		return err == nil && s.PID == pid
 	})

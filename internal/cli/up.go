@@ -50,9 +50,7 @@ func (a *app) up() *cobra.Command {
 	c.Flags().StringVar(&cfg.Cluster, "cluster-listen", "", "address where other machines join, ADDRESS:PORT; none can without")
 	c.Flags().StringVar(&cfg.Node, "name", "", "this machine's name in the cloud; default: its host name")
 	c.Flags().DurationVar(&cfg.ReclaimAfter, "reclaim-after", 0, "how long deleted servers can be restored, such as 24h; 0: not at all")
-	c.Flags().StringToStringVar(&cfg.VolumePools, "volume-pool", nil, "one more pool of volumes, NAME=DIR; is kept, and types choose it by volume_backend_name=NAME")
-	c.Flags().StringVar(&cfg.Containers, "containers", region.ContainersAuto, "a container engine for docker: auto (when runc is installed), on or off")
-	providerFlag(c, &cfg)
+	hostFlags(c, &cfg)
 	c.Flags().BoolVarP(&detach, "detach", "d", false, "return when the cloud is ready and leave it running")
 	c.Flags().BoolVarP(&verbose, "verbose", "v", false, "log every request and step")
 	return c
@@ -84,11 +82,8 @@ func (a *app) upDetached(ctx context.Context, cfg *region.Config, verbose bool) 
 		return fmt.Errorf("making the data directory: %w; choose another with --data-dir", err)
 	}
 	args := []string{"up", "--data-dir", a.dataDir, "--listen", cfg.Listen, "--public-cidr", cfg.PublicCIDR, "--cluster-listen", cfg.Cluster, "--name", cfg.Node,
-		"--reclaim-after", cfg.ReclaimAfter.String(), "--containers", cfg.Containers}
-	for name, dir := range cfg.VolumePools {
-		args = append(args, "--volume-pool", name+"="+dir)
-	}
-	args = append(args, providerFlags(cfg)...)
+		"--reclaim-after", cfg.ReclaimAfter.String()}
+	args = append(args, hostArgs(cfg)...)
 	client := region.HealthClient(cfg)
 	pid, took, err := a.spawn(ctx, args, verbose, "the cloud to answer at "+cfg.Listen, func(ctx context.Context, pid int) bool {
 		return healthy(ctx, client, region.URLOf(cfg), pid)

@@ -39,9 +39,9 @@ type Driver interface {
 	// Lost tells whether it ended so, or in a crash: neither its guest nor a Stop ended it.
 	Cut(ctx context.Context, id string) error
 	Lost(id string) (bool, error)
-	// Reboot restarts the guest: soft asks it to shut down first and after
-	// grace falls back to hard, which is the reset button.
-	Reboot(ctx context.Context, id string, hard bool, grace time.Duration) error
+	// Reboot restarts the guest: it is asked to shut down, and after grace the reset
+	// button is pressed.
+	Reboot(ctx context.Context, id string, grace time.Duration) error
 	// Pause and Resume stop and continue the processors.
 	Pause(ctx context.Context, id string) error
 	Resume(ctx context.Context, id string) error

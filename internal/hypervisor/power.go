@@ -148,9 +148,9 @@ func (m *machine) kill(ctx context.Context) error {
 
 func errNotRunning(id string) error { return errs.Conflictf("machine %s does not run", id) }
 
-// Reboot implements Driver. A soft reboot keeps the process: QEMU is told to
-// hold instead of to exit when the guest has shut down, and is reset then.
-func (d *QEMU) Reboot(ctx context.Context, id string, hard bool, grace time.Duration) error {
+// Reboot implements Driver. It keeps the process: QEMU is told to hold instead of to
+// exit when the guest has shut down, and is reset then.
+func (d *QEMU) Reboot(ctx context.Context, id string, grace time.Duration) error {
 	return d.locked(ctx, id, "rebooting", func(m *machine) error {
 		if err := m.stays(); err != nil {
 			return err
@@ -158,7 +158,7 @@ func (d *QEMU) Reboot(ctx context.Context, id string, hard bool, grace time.Dura
 		if !m.running() {
 			return errNotRunning(id)
 		}
-		if !hard && m.power() == nodeapi.PowerRunning {
+		if m.power() == nodeapi.PowerRunning {
 			if err := m.awaitShutdown(ctx, grace); err != nil {
 				return err
 			}

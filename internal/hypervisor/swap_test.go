@@ -102,7 +102,7 @@ func TestSwapDisk(t *testing.T) {
 	d = open()
 	is("two", "volume")
 	free("two", true)
-	for what, err := range map[string]error{"resume": d.Resume(ctx, id), "pause": d.Pause(ctx, id), "reboot": d.Reboot(ctx, id, true, 0), "send": d.Send(ctx, id, hypervisor.Departure{Live: true})} {
+	for what, err := range map[string]error{"resume": d.Resume(ctx, id), "pause": d.Pause(ctx, id), "reboot": d.Reboot(ctx, id, 0), "send": d.Send(ctx, id, hypervisor.Departure{Live: true})} {
 		if !errs.Is(err, errs.Conflict) {
 			t.Errorf("%s without a disk: %v", what, err)
 		}

@@ -103,8 +103,8 @@ func (h *hands) Lost(id string) (bool, error) {
 	defer h.mu.Unlock()
 	return h.lost[id] && h.power[id] == nodeapi.PowerStopped, nil
 }
-func (h *hands) Reboot(_ context.Context, id string, hard bool, _ time.Duration) error {
-	return h.set(id, nodeapi.PowerRunning, fmt.Sprintf("reboot hard=%v", hard))
+func (h *hands) Reboot(_ context.Context, id string, _ time.Duration) error {
+	return h.set(id, nodeapi.PowerRunning, "reboot")
 }
 func (h *hands) Pause(_ context.Context, id string) error {
 	return h.set(id, nodeapi.PowerPaused, "pause")
@@ -342,8 +342,8 @@ func TestPowerStates(t *testing.T) {
 		{nodeapi.PowerRunning, nodeapi.Reboot{}, "resume", nodeapi.PowerRunning},
 		{nodeapi.PowerSuspended, nodeapi.Reboot{}, "suspend", nodeapi.PowerSuspended},
 		{nodeapi.PowerRunning, nodeapi.Reboot{}, "restore", nodeapi.PowerRunning},
-		{nodeapi.PowerRunning, nodeapi.Reboot{Seq: 1}, "reboot hard=false", nodeapi.PowerRunning},
-		{nodeapi.PowerRunning, nodeapi.Reboot{Seq: 2, Hard: true}, "reboot hard=true", nodeapi.PowerRunning},
+		{nodeapi.PowerRunning, nodeapi.Reboot{Seq: 1}, "reboot", nodeapi.PowerRunning},
+		{nodeapi.PowerRunning, nodeapi.Reboot{Seq: 2, Hard: true}, "start", nodeapi.PowerRunning},
 		{nodeapi.PowerStopped, nodeapi.Reboot{Seq: 2}, "stop", nodeapi.PowerStopped},
 		{nodeapi.PowerRunning, nodeapi.Reboot{Seq: 3, Hard: true}, "start", nodeapi.PowerRunning},
 	} {

@@ -84,7 +84,7 @@ func (s *Storage) link(ctx context.Context, dir string, v *nodeapi.VolumeSource,
 		return hypervisor.Disk{NBD: &hypervisor.NBD{Socket: socket, Export: export.Name}, Format: "raw", Shared: true}, err
 	}
 	disk, err := d.Link(ctx, v.VolumeRef, dir)
-	out := hypervisor.Disk{File: disk.File, Format: disk.Format, Encrypted: len(v.Key) > 0, Key: v.Key}
+	out := hypervisor.Disk{File: disk.File, Format: disk.Format, Shared: v.Shared, Encrypted: len(v.Key) > 0, Key: v.Key}
 	if disk.RBD != nil {
 		out.RBD = &hypervisor.RBD{Pool: disk.RBD.Pool, Image: disk.RBD.Image, Conf: disk.RBD.Conf, User: disk.RBD.User}
 	}

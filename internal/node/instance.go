@@ -184,15 +184,16 @@ func (a *Agent) ensure(ctx context.Context, inst *nodeapi.Instance, mem memory) 
 
 // run gets the machine running, with the reboot that is asked for.
 func (a *Agent) run(ctx context.Context, inst *nodeapi.Instance, mem memory, power nodeapi.Power) error {
-	if inst.Reboot.Seq > mem.RebootSeq && power == nodeapi.PowerRunning {
-		return a.Machines.Reboot(ctx, inst.ID, inst.Reboot.Hard, a.Grace)
-	}
-	if inst.Reboot.Seq > mem.RebootSeq && inst.Reboot.Hard && power != nodeapi.PowerStopped {
-		// A paused, suspended or crashed guest starts anew.
+	switch asked := inst.Reboot.Seq > mem.RebootSeq; {
+	case asked && inst.Reboot.Hard && power != nodeapi.PowerStopped:
+		// A machine of its own, as upstream's (nova/virt/libvirt/driver.py, _hard_reboot):
+		// a reset while the firmware has just begun can leave a guest that never boots.
 		if err := a.Machines.Stop(ctx, inst.ID, 0); err != nil && !gone(err) {
 			return err
 		}
 		power = nodeapi.PowerStopped
+	case asked && power == nodeapi.PowerRunning:
+		return a.Machines.Reboot(ctx, inst.ID, a.Grace)
 	}
 	return a.start(ctx, inst, power)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"io/fs"
 	"log/slog"
@@ -109,8 +110,13 @@ func (s *Storage) work(ctx context.Context, v nodeapi.VolumeRef, fn func(volumes
 	return fn(d, u)
 }
 
-// viewPrefix begins the names of snapshots that are frozen views.
-const viewPrefix = "view-"
+// viewMark begins the names of snapshots that are frozen views.
+const viewMark = "view-"
+
+// viewPrefix begins those of this node's: others may read a volume of a shared pool too.
+func (s *Storage) viewPrefix() string {
+	return fmt.Sprintf(viewMark+"%08x-", crc32.ChecksumIEEE([]byte(s.Node)))
+}
 
 // sweep removes the views that an earlier agent left, once.
 func (s *Storage) sweep(ctx context.Context, d volumes.Driver, v nodeapi.VolumeRef, u volumes.User) error {
@@ -125,7 +131,7 @@ func (s *Storage) sweep(ctx context.Context, d volumes.Driver, v nodeapi.VolumeR
 		return err
 	}
 	for _, n := range names {
-		if strings.HasPrefix(n, viewPrefix) {
+		if strings.HasPrefix(n, s.viewPrefix()) {
 			if err := d.DeleteSnapshot(ctx, v, n, u); err != nil {
 				return fmt.Errorf("removing a view that a crash left: %w", err)
 			}
@@ -143,7 +149,7 @@ func (s *Storage) freeze(ctx context.Context, v nodeapi.VolumeRef, snapshot, wha
 	name := snapshot
 	err := s.work(ctx, v, func(d volumes.Driver, u volumes.User) error {
 		if name == "" {
-			name = viewPrefix + what
+			name = s.viewPrefix() + what
 			if err := d.Snapshot(ctx, v, name, u); err != nil {
 				return err
 			}

@@ -104,7 +104,7 @@ func (s *Storage) ForeignSnapshots(ctx context.Context, v nodeapi.VolumeRef) ([]
 			return err
 		}
 		for _, n := range names {
-			if strings.HasPrefix(n, viewPrefix) {
+			if strings.HasPrefix(n, viewMark) {
 				continue
 			}
 			size, err := d.Size(ctx, v, n)

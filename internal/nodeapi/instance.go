@@ -152,7 +152,10 @@ type NodeInfo struct {
 	// TunnelAddr is where other nodes send the VXLAN of shared networks; zero: it shares none.
 	TunnelAddr netip.Addr `json:"tunnel_addr"`
 	// Physicals are the provider's networks that the node has devices on.
-	Physicals   []string  `json:"physicals,omitempty"`
+	Physicals []string `json:"physicals,omitempty"`
+	// SharedPools are pools of volumes, by names that are unique in the world, which all
+	// nodes that have the name reach alike.
+	SharedPools []string  `json:"shared_pools,omitempty"`
 	VCPUs       int       `json:"vcpus"`
 	MemoryMiB   int       `json:"memory_mib"`
 	DiskGiB     int       `json:"disk_gib"`

@@ -40,6 +40,9 @@ type Config struct {
 	// VolumePools are directories for more pools of volumes, by the pools' names. One
 	// that was given once is kept.
 	VolumePools map[string]string
+	// CephPool is USER@POOL of the Ceph cluster that CephConf describes, for volumes that
+	// every machine with the same pool reaches. One that was given once is kept.
+	CephPool, CephConf string
 	// ProviderNetworks are devices of this machine on the provider's (physical) networks
 	// of these names; "public" is the one that leads outside. They are kept; no device
 	// takes a network away.
@@ -93,7 +96,7 @@ func (c *Config) Validate() error {
 	if c.ReclaimAfter < 0 {
 		return errs.Invalidf("--reclaim-after %s is no time for which deleted servers can be kept, such as 24h", c.ReclaimAfter)
 	}
-	if err := errors.Join(validPools(c.VolumePools), validProviders(c.ProviderNetworks), validContainers(c.Containers)); err != nil {
+	if err := errors.Join(validPools(c.VolumePools), validCeph(c.CephPool, c.CephConf), validProviders(c.ProviderNetworks), validContainers(c.Containers)); err != nil {
 		return err
 	}
 	if c.QEMUUser == 0 {

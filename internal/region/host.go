@@ -14,6 +14,7 @@ import (
 	"github.com/strata-cloud/strata/internal/blockdev/export"
 	"github.com/strata-cloud/strata/internal/blockdev/local"
 	"github.com/strata-cloud/strata/internal/blockdev/qemu"
+	"github.com/strata-cloud/strata/internal/blockdev/rbd"
 	"github.com/strata-cloud/strata/internal/blockdev/vault"
 	"github.com/strata-cloud/strata/internal/blockdev/volumes"
 	"github.com/strata-cloud/strata/internal/cgroup"
@@ -128,7 +129,16 @@ func newStorage(ctx context.Context, h *host, groups *cgroup.Manager) (*node.Sto
 	if err != nil {
 		return nil, err
 	}
-	return node.NewStorage(ctx, node.StorageOptions{Drivers: map[string]volumes.Driver{local.Name: driver}, Vault: vault.New(files), Exports: exports, Machines: h.machines,
+	drivers := map[string]volumes.Driver{local.Name: driver}
+	ceph, err := cephDriver(ctx, cfg, tools)
+	if err != nil {
+		return nil, err
+	}
+	if ceph != nil {
+		drivers[rbd.Name] = ceph
+		h.info.SharedPools = []string{ceph.Cluster()}
+	}
+	return node.NewStorage(ctx, node.StorageOptions{Drivers: drivers, Vault: vault.New(files), Exports: exports, Machines: h.machines,
 		Base: func(ctx context.Context, image string, use func(blockdev.Base) error) error {
 			return h.agent.UseBase(ctx, image, use)
 		},

@@ -37,7 +37,7 @@ func (e *Engine) run(ctx context.Context, id string) error {
 		case r.Phase == Running && r.Next < len(d.steps):
 			err = e.forward(ctx, d, r)
 		case r.Phase == Running:
-			err = e.log(ctx, r.ID, func(r *Record) { r.Phase = Done })
+			err = e.log(ctx, r, func(r *Record) { r.Phase = Done })
 		case r.Next >= 0:
 			err = e.backward(ctx, d, r)
 		default:
@@ -72,7 +72,7 @@ func (e *Engine) forward(ctx context.Context, d definition, r *Record) error {
 		e.opt.Log.Info("saga unwinds", "saga", r.ID, "op", r.Kind, "step", name, "err", err)
 		return e.turn(ctx, r, r.Next, err)
 	}
-	return e.log(ctx, r.ID, func(r *Record) {
+	return e.log(ctx, r, func(r *Record) {
 		r.State, r.Next = state, r.Next+1
 		r.Steps = append(r.Steps, StepLog{Name: name, Started: start, Finished: time.Now().UTC()})
 	})
@@ -105,7 +105,7 @@ func (e *Engine) turn(ctx context.Context, r *Record, from int, cause error) err
 	} else {
 		from = len(d.steps) - 1
 	}
-	return e.log(ctx, r.ID, func(r *Record) {
+	return e.log(ctx, r, func(r *Record) {
 		r.Phase, r.Next, r.Error = Unwinding, from, cause.Error()
 		now := time.Now().UTC()
 		r.Steps = append(r.Steps, StepLog{Name: name, Started: now, Finished: now, Error: cause.Error()})
@@ -125,7 +125,7 @@ func (e *Engine) backward(ctx context.Context, d definition, r *Record) error {
 	if err != nil {
 		return err
 	}
-	return e.log(ctx, r.ID, func(r *Record) { r.State, r.Next = state, r.Next-1 })
+	return e.log(ctx, r, func(r *Record) { r.State, r.Next = state, r.Next-1 })
 }
 
 func (e *Engine) finishFailed(ctx context.Context, d definition, r *Record) error {
@@ -136,23 +136,35 @@ func (e *Engine) finishFailed(ctx context.Context, d definition, r *Record) erro
 	if err := e.insist(ctx, r, "report failure", func() error { return d.failed(ctx, r.State, cause) }); err != nil {
 		return err
 	}
-	return e.log(ctx, r.ID, func(r *Record) { r.Phase = Failed })
+	return e.log(ctx, r, func(r *Record) { r.Phase = Failed })
 }
 
-// log writes the saga's record and keeps trying while the store is away.
-func (e *Engine) log(ctx context.Context, id string, fn func(*Record)) error {
-	err := e.insist(ctx, &Record{ID: id}, "write log", func() error {
-		_, err := e.logs.Update(ctx, id, func(r *Record) error {
-			fn(r)
-			r.Updated = time.Now().UTC()
+// errMoved: the saga is not where the caller saw it.
+var errMoved = errors.New("the saga has moved on")
+
+// log writes what comes after r, and keeps trying while the store is away. A write that
+// came to be although we heard that it failed, ours or that of an engine before us, is not
+// made again on top of itself: it would skip a step. The caller reads the saga anew.
+func (e *Engine) log(ctx context.Context, r *Record, fn func(*Record)) error {
+	moved := false
+	err := e.insist(ctx, r, "write log", func() error {
+		_, err := e.logs.Update(ctx, r.ID, func(now *Record) error {
+			if now.Phase != r.Phase || now.Next != r.Next {
+				return errMoved
+			}
+			fn(now)
+			now.Updated = time.Now().UTC()
 			return nil
 		})
+		if moved = errors.Is(err, errMoved); moved {
+			return nil
+		}
 		return err
 	})
-	if err != nil {
+	if err != nil || moved {
 		return err
 	}
-	return e.ask(Point{id, "", "logged"})
+	return e.ask(Point{r.ID, "", "logged"})
 }
 
 // insist repeats fn with growing pauses until it succeeds or ctx ends.

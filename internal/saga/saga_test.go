@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -43,7 +44,12 @@ type trip struct {
 
 func open(t *testing.T, opt saga.Options) (*store.DB, *saga.Engine) {
 	t.Helper()
-	db, err := store.Open(t.Context(), store.Options{Backend: store.NewMemory()})
+	return openOn(t, store.NewMemory(), opt)
+}
+
+func openOn(t *testing.T, b store.Backend, opt saga.Options) (*store.DB, *saga.Engine) {
+	t.Helper()
+	db, err := store.Open(t.Context(), store.Options{Backend: b})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -157,6 +163,53 @@ func TestCancelAndOrder(t *testing.T) {
 	}
 	if len(order) != 2 || order[0] != "undo" || order[1] != "delete" {
 		t.Errorf("order %v", order)
+	}
+}
+
+// mute loses the answers to writes: they happen, and are told to have failed.
+type mute struct {
+	store.Backend
+	lost func() bool
+}
+
+func (m *mute) Txn(ctx context.Context, compares []store.Compare, ops []store.Op) (store.TxnResult, error) {
+	r, err := m.Backend.Txn(ctx, compares, ops)
+	if err == nil && len(ops) > 0 && m.lost() {
+		return store.TxnResult{}, errors.New("the answer was lost")
+	}
+	return r, err
+}
+
+// A write of the log whose answer is lost is made again, and skips nothing: neither a
+// step nor, on the way back, an undo.
+func TestLostAnswers(t *testing.T) {
+	for name, fails := range map[string]bool{"forward": false, "backward": true} {
+		t.Run(name, func(t *testing.T) {
+			lose, toggle := atomic.Bool{}, atomic.Bool{}
+			db, e := openOn(t, &mute{store.NewMemory(), func() bool { return lose.Load() && !toggle.Swap(!toggle.Load()) }}, saga.Options{RetryMax: 10 * time.Millisecond})
+			done, undone := map[string]bool{}, map[string]bool{}
+			step := func(name string, err error) saga.Step[trip] {
+				return saga.Step[trip]{Name: name, Do: func(context.Context, *trip) error { done[name] = true; return err },
+					Undo: func(context.Context, *trip) error { undone[name] = true; return nil }}
+			}
+			var last error
+			if fails {
+				last = errors.New("no")
+			}
+			saga.Register(e, saga.Definition[trip]{Kind: "trip", Steps: []saga.Step[trip]{step("a", nil), step("b", nil), step("c", nil), step("d", last)}})
+			if err := db.Start(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if err := begin(db, e, "1", "trip", "r"); err != nil {
+				t.Fatal(err)
+			}
+			lose.Store(true)
+			run(t, e)
+			end := ended(t, e, "r", 1)[0]
+			if want := map[bool]saga.Phase{false: saga.Done, true: saga.Failed}[fails]; end.Phase != want || len(done) != 4 || fails && len(undone) != 4 {
+				t.Errorf("it ended %s, done %v, undone %v", end.Phase, done, undone)
+			}
+		})
 	}
 }
 

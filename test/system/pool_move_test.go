@@ -159,6 +159,24 @@ func (m *mover) cold() {
 // server goes to the other one first.
 func (m *mover) evacuate() {
 	m.Helper()
+	lost := m.loseHost()
+	// The host comes back and must not run what has gone elsewhere.
+	if err := m.Join(lost); err != nil {
+		m.Fatal(err)
+	}
+	m.up(lost)
+	ctx, cancel := context.WithTimeout(m.Context(), time.Minute)
+	defer cancel()
+	if err := wait.Until(ctx, "the host that was lost to be rid of the server", 100*time.Millisecond, func(context.Context) (bool, error) {
+		return !slices.ContainsFunc(m.machines(lost.DataDir), func(x string) bool { return strings.HasSuffix(x, m.server) }), nil
+	}); err != nil {
+		m.Fatal(err)
+	}
+}
+
+// loseHost loses the server's host, and has the server be elsewhere.
+func (m *mover) loseHost() (lost *hosts.Host) {
+	m.Helper()
 	ctx := m.Context()
 	if m.host() == m.All[0] {
 		if err := m.auto(); err != nil {
@@ -166,7 +184,7 @@ func (m *mover) evacuate() {
 		}
 		m.arrived(m.All[0], "ACTIVE")
 	}
-	lost := m.host()
+	lost = m.host()
 	if err := m.Cut(lost); err != nil {
 		m.Fatal(err)
 	}
@@ -196,16 +214,5 @@ func (m *mover) evacuate() {
 	m.arrived(lost, "ACTIVE")
 	m.Logf("evacuation: %s", time.Since(start).Round(time.Millisecond))
 	m.ssh(m.T).Must("true")
-	// The host comes back and must not run what has gone elsewhere.
-	if err := m.Join(lost); err != nil {
-		m.Fatal(err)
-	}
-	m.up(lost)
-	wctx, cancel := context.WithTimeout(ctx, time.Minute)
-	defer cancel()
-	if err := wait.Until(wctx, "the host that was lost to be rid of the server", 100*time.Millisecond, func(context.Context) (bool, error) {
-		return !slices.ContainsFunc(m.machines(lost.DataDir), func(x string) bool { return strings.HasSuffix(x, m.server) }), nil
-	}); err != nil {
-		m.Fatal(err)
-	}
+	return lost
 }

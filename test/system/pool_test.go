@@ -135,7 +135,8 @@ func (p *pool) machines(dataDir string) (out []string) {
 	p.Helper()
 	links := must[[]string](p)(filepath.Glob("/proc/[0-9]*/cwd"))
 	for _, l := range links {
-		if dir, err := os.Readlink(l); err == nil && filepath.Dir(dir) == filepath.Join(dataDir, "instances") {
+		comm, _ := os.ReadFile(filepath.Join(filepath.Dir(l), "comm"))
+		if dir, err := os.Readlink(l); err == nil && filepath.Dir(dir) == filepath.Join(dataDir, "instances") && string(comm) != "qemu-img\n" {
 			out = append(out, filepath.Dir(l)+" "+filepath.Base(dir))
 		}
 	}

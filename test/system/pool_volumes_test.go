@@ -233,10 +233,19 @@ func (a *across) crash() {
 	a.Logf("the guest writes %s after agent and daemon were killed and the agent was started again", time.Since(start).Round(time.Millisecond))
 }
 
-// grow extends the volume and takes a snapshot of it under the guest.
+// grow extends the volume and takes a snapshot of it under the guest, which writes.
 func (a *across) grow() {
 	a.Helper()
 	g := a.ssh(a.T)
+	a.extend(g)
+	a.writes(g)
+	a.snapshot()
+	a.writes(g)
+}
+
+// extend gives the volume another GiB, which the guest sees.
+func (a *across) extend(g *cloud.Guest) {
+	a.Helper()
 	if err := volumes.ExtendSize(a.Context(), a.volume, a.data, volumes.ExtendSizeOpts{NewSize: 2}).ExtractErr(); err != nil {
 		a.Fatal(err)
 	}
@@ -244,7 +253,11 @@ func (a *across) grow() {
 	if b := g.Must("lsblk -lb --nodeps -n -o SIZE " + device(g, a.data)); b != fmt.Sprint(2<<30) {
 		a.Errorf("the extended volume has %s bytes in the guest", b)
 	}
-	a.writes(g)
+}
+
+// snapshot takes a snapshot of the volume and drops it.
+func (a *across) snapshot() {
+	a.Helper()
 	snap := must[*snapshots.Snapshot](a)(snapshots.Create(a.Context(), a.volume, snapshots.CreateOpts{VolumeID: a.data, Force: true}).Extract()).ID
 	if err := wait.Until(a.Context(), "the snapshot", 50*time.Millisecond, func(ctx context.Context) (bool, error) {
 		s, err := snapshots.Get(ctx, a.volume, snap).Extract()
@@ -255,7 +268,6 @@ func (a *across) grow() {
 	if err := snapshots.Delete(a.Context(), a.volume, snap).ExtractErr(); err != nil {
 		a.Error(err)
 	}
-	a.writes(g)
 }
 
 // replug takes the volume out and gives it back on its own host, where the server

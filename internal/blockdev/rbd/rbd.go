@@ -37,9 +37,17 @@ type Config struct {
 }
 
 // Driver keeps volumes in one pool.
-type Driver struct{ Config }
+type Driver struct {
+	Config
+	cluster string
+}
 
 var _ volumes.Driver = (*Driver)(nil)
+
+// Cluster names the pool as no other pool of any Ceph is named.
+func (d *Driver) Cluster() string { return Name + ":" + d.cluster + "/" + d.Pool }
+
+var fsidPattern = regexp.MustCompile(`(?m)^\s*fsid\s*=\s*([0-9a-fA-F-]{36})\s*$`)
 
 var namePattern = regexp.MustCompile(`^[0-9a-zA-Z][0-9a-zA-Z_-]{0,99}$`)
 
@@ -56,7 +64,11 @@ func New(ctx context.Context, c Config) (*Driver, error) {
 		return nil, err
 	}
 	c.Dir = dir
-	d := &Driver{c}
+	fsid := fsidPattern.FindSubmatch(c.Conf)
+	if fsid == nil {
+		return nil, errs.Invalidf("Ceph's configuration does not say the cluster's fsid")
+	}
+	d := &Driver{c, string(fsid[1])}
 	return d, errors.Join(qemu.EndWorkers(ctx, dir), d.configure(dir), c.Tools.Own(dir))
 }
 

@@ -68,7 +68,7 @@ func clone(t *testing.T, open Open) {
 	must(t, d.UnplugDisk(ctx, serverID, "more"))
 
 	// The guest hears the power button, and boots as any other.
-	must(t, d.Reboot(ctx, serverID, false, bootLimit))
+	must(t, d.Reboot(ctx, serverID, bootLimit))
 	AwaitConsole(ctx, t, d, serverID, "login:")
 	if log, err := d.ConsoleLog(serverID, 0); err != nil || !bytes.Contains(log, []byte("shutting down")) || bytes.Contains(log, []byte("to be cloned")) {
 		t.Errorf("the console of a clone: %v\n%s", err, log)

@@ -206,7 +206,7 @@ func (m *movers) stays(ctx context.Context) {
 		m.Errorf("a machine that has gone is %s, %v", st, err)
 	}
 	for what, err := range map[string]error{"start": m.here.Start(ctx, m.spec, nil), "resume": m.here.Resume(ctx, serverID), "restore": m.here.Restore(ctx, serverID, nil, nil),
-		"reboot": m.here.Reboot(ctx, serverID, true, 0), "undoing": m.here.EndMove(ctx, serverID)} {
+		"reboot": m.here.Reboot(ctx, serverID, 0), "undoing": m.here.EndMove(ctx, serverID)} {
 		if !errs.Is(err, errs.Conflict) {
 			m.Errorf("%s of a machine that has gone: %v", what, err)
 		}
@@ -314,7 +314,7 @@ func (m *movers) cloned(ctx context.Context) {
 		m.Fatalf("the move ended as %+v", got)
 	}
 	m.arrived(ctx, nodeapi.PowerRunning)
-	must(m.T, m.here.Reboot(ctx, serverID, false, bootLimit))
+	must(m.T, m.here.Reboot(ctx, serverID, bootLimit))
 	AwaitConsole(ctx, m.T, m.here, serverID, "login:")
 	if log, err := m.here.ConsoleLog(serverID, 0); err != nil || !strings.Contains(string(log), "shutting down") {
 		m.Errorf("the guest did not hear the power button: %v\n%s", err, log)

@@ -122,7 +122,7 @@ func life(t *testing.T, open Open) {
 
 	// The restored guest hears the power button, and boots again: its console
 	// says so twice since the restore emptied the log.
-	must(t, d.Reboot(ctx, serverID, false, bootLimit))
+	must(t, d.Reboot(ctx, serverID, bootLimit))
 	AwaitConsole(ctx, t, d, serverID, "login:")
 	expect(t, d, nodeapi.PowerRunning)
 	if log, err := d.ConsoleLog(serverID, 0); err != nil || !bytes.Contains(log, []byte("shutting down")) {
@@ -230,7 +230,7 @@ func absent(t *testing.T, open Open) {
 	defer d.Close()
 	const nobody = "00000000-0000-4000-8000-000000000000"
 	for what, err := range map[string]error{
-		"stop": d.Stop(ctx, nobody, 0), "reboot": d.Reboot(ctx, nobody, true, 0), "pause": d.Pause(ctx, nobody),
+		"stop": d.Stop(ctx, nobody, 0), "reboot": d.Reboot(ctx, nobody, 0), "pause": d.Pause(ctx, nobody),
 		"suspend": d.Suspend(ctx, nobody), "restore": d.Restore(ctx, nobody, nil, nil),
 	} {
 		if !errs.Is(err, errs.NotFound) {

@@ -1,6 +1,7 @@
 package block
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"log/slog"
@@ -218,5 +219,41 @@ func (c *Core) Rest(tx *store.Tx, id string) Status {
 	return status
 }
 
-// Storage reaches the node that keeps the volume.
-func (c *Core) Storage(v *Volume) (nodes.Storage, error) { return c.Nodes.Storage(v.Node) }
+// Storage reaches the node that keeps the volume. One in a shared pool is reached
+// where a server has it open, since the work is done there, or else by any node that
+// has the pool.
+func (c *Core) Storage(v *Volume) (nodes.Storage, error) {
+	if v.Driver == filesDriver {
+		return c.Nodes.Storage(v.Node)
+	}
+	var failed error
+	for _, node := range c.reached(v) {
+		st, err := c.Nodes.Storage(node)
+		if err == nil {
+			return st, nil
+		}
+		failed = cmp.Or(failed, err)
+	}
+	return nil, failed
+}
+
+// reached lists the nodes that reach a volume of a shared pool, in the order in which
+// they are to be asked.
+func (c *Core) reached(v *Volume) []string {
+	var out []string
+	for _, a := range c.Attachments.By("volume", v.ID) {
+		if a.Compute && a.Host != "" {
+			out = append(out, a.Host)
+		}
+	}
+	out = append(out, v.Node)
+	keeper, err := c.Nodes.Infos.Get(v.Node) // NotFound: it left the pool of servers
+	for _, n := range c.Nodes.Infos.All() {
+		if n.ID != v.Node && slices.ContainsFunc(n.SharedPools, func(p string) bool {
+			return strings.HasPrefix(p, v.Driver+":") && strings.HasSuffix(p, "/"+v.Pool) && (err != nil || slices.Contains(keeper.SharedPools, p))
+		}) {
+			out = append(out, n.ID)
+		}
+	}
+	return out
+}
