@@ -63,6 +63,8 @@ func start(t testing.TB, s *Server, v View) func(network, name string, kind uint
 	}
 }
 
+func to(list ...Upstream) func() []Upstream { return func() []Upstream { return list } }
+
 // told is an answer in short: its code when that is not NOERROR, and the records' data.
 func told(a *dns.Msg) string {
 	var out []string
@@ -122,7 +124,7 @@ func TestAnswers(t *testing.T) {
 	s := NewServer(slog.New(slog.DiscardHandler))
 	world(s)
 	up, _ := upstream(t)
-	ask := start(t, s, View{Members: []Member{one, two}, Outside: true, Upstreams: []Upstream{{Addr: up, Host: true}}})
+	ask := start(t, s, View{Members: []Member{one, two}, Outside: true, Upstreams: to(Upstream{Addr: up, Host: true})})
 	linked := start(t, s, View{Members: []Member{with}, Outside: true})
 	for _, c := range []struct {
 		from func(network, name string, kind uint16) *dns.Msg
@@ -172,20 +174,20 @@ func TestForward(t *testing.T) {
 		t.Fatal(err)
 	}
 	dead.Close()
-	inside := start(t, s, View{Members: []Member{one}, Upstreams: []Upstream{{Addr: up, Host: true}}})
+	inside := start(t, s, View{Members: []Member{one}, Upstreams: to(Upstream{Addr: up, Host: true})})
 	if got := told(inside("udp", "example.org", dns.TypeA)); got != "SERVFAIL" || len(asked()) != 0 {
 		t.Errorf("from an internal network: %q, asked %v", got, asked())
 	}
-	given := start(t, s, View{Members: []Member{one}, Upstreams: []Upstream{{Addr: up}}})
+	given := start(t, s, View{Members: []Member{one}, Upstreams: to(Upstream{Addr: up})})
 	if got := told(given("udp", "example.org", dns.TypeA)); got != "192.0.2.7" {
 		t.Errorf("by a server of its own: %q", got)
 	}
-	dots := start(t, s, View{Members: []Member{one}, Outside: true, Dots: true, Upstreams: []Upstream{{Addr: up, Host: true}}})
+	dots := start(t, s, View{Members: []Member{one}, Outside: true, Dots: true, Upstreams: to(Upstream{Addr: up, Host: true})})
 	before := len(asked())
 	if got := told(dots("udp", "nobody", dns.TypeA)); got != "" || len(asked()) != before {
 		t.Errorf("without a dot: %q, asked %v", got, asked())
 	}
-	second := start(t, s, View{Outside: true, Upstreams: []Upstream{{Addr: dead.LocalAddr().String(), Host: true}, {Addr: up, Host: true}}})
+	second := start(t, s, View{Outside: true, Upstreams: to(Upstream{Addr: dead.LocalAddr().String(), Host: true}, Upstream{Addr: up, Host: true})})
 	if got := told(second("tcp", "example.org", dns.TypeA)); got != "192.0.2.7" || asked()[before] != "example.org. tcp" {
 		t.Errorf("when the first server is dead: %q, asked %v", got, asked())
 	}

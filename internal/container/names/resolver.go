@@ -30,7 +30,7 @@ type View struct {
 	Members   []Member // the one that leads outside first
 	Outside   bool     // it reaches others than those on its networks
 	Dots      bool     // it set ndots itself: a name without a dot is never asked of others
-	Upstreams []Upstream
+	Upstreams func() []Upstream
 }
 
 // Dial opens a connection from a container's own namespace.
@@ -124,7 +124,10 @@ func (r *Resolver) resolve(network string, q *dns.Msg) *dns.Msg {
 
 // forward asks others, one after the other until one knows an answer.
 func (r *Resolver) forward(network string, v View, q *dns.Msg) *dns.Msg {
-	for _, u := range v.Upstreams {
+	if v.Upstreams == nil {
+		return new(dns.Msg).SetRcode(q, dns.RcodeServerFailure)
+	}
+	for _, u := range v.Upstreams() {
 		if u.Host && !v.Outside {
 			continue
 		}
