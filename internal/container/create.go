@@ -209,12 +209,12 @@ func (d *Daemon) unmake(c *live) error {
 func (d *Daemon) wantedEndpoints(r Record, n *network.NetworkingConfig) (map[string]*Endpoint, error) {
 	mode := r.HostConfig.NetworkMode
 	if mode.IsContainer() {
-		if _, err := d.find(mode.ConnectedContainer()); err != nil {
-			return nil, err
-		}
 		return nil, nil
 	}
 	main, err := d.findNetwork(string(mode))
+	if errs.Is(err, errs.NotFound) { // as dockerd: it need not be there before the start
+		return map[string]*Endpoint{string(mode): {Network: string(mode)}}, nil
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -20,12 +20,10 @@ func (d *Daemon) plug(c *live) (string, error) {
 	r := c.record()
 	mode := r.HostConfig.NetworkMode
 	if mode.IsContainer() {
-		return d.namespaceOf(mode.ConnectedContainer(), "net")
+		return d.share(c, mode.ConnectedContainer())
 	}
-	for _, e := range r.Endpoints {
-		if _, err := d.findNetwork(e.Network); err != nil {
-			return "", err
-		}
+	if err := d.findNetworks(c, r); err != nil {
+		return "", err
 	}
 	if err := d.lease(c); err != nil {
 		return "", err
@@ -53,6 +51,44 @@ func (d *Daemon) plug(c *live) (string, error) {
 		return "", err
 	}
 	return d.plane.Path(c.id), d.known(c)
+}
+
+// share puts a container into another's namespace; it is called as the other is.
+func (d *Daemon) share(c *live, ref string) (string, error) {
+	other, err := d.find(ref)
+	if err != nil {
+		return "", err
+	}
+	path, err := d.namespaceOf(ref, "net")
+	if err != nil {
+		return "", err
+	}
+	o := other.record().Config
+	return path, d.change(c, func(r *Record) {
+		cfg := *r.Config
+		cfg.Hostname, cfg.Domainname = o.Hostname, o.Domainname
+		r.Config = &cfg
+	})
+}
+
+// findNetworks sees to it that a container's networks are there; one that was not when
+// the container was made is known by what the user called it.
+func (d *Daemon) findNetworks(c *live, r Record) error {
+	for name, e := range r.Endpoints {
+		n, err := d.findNetwork(e.Network)
+		if err != nil {
+			return err
+		}
+		if n.ID == e.Network {
+			continue
+		}
+		found := *e
+		found.Network = n.ID
+		if err := d.change(c, func(r *Record) { r.Endpoints = withEndpoint(withEndpoint(r.Endpoints, name, nil), n.Name, &found) }); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // route makes the ways out lead where they should.

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/netip"
 	"slices"
@@ -57,8 +58,9 @@ type Port struct {
 
 // Plane is the networking of one cloud's containers.
 type Plane struct {
-	name string
-	host *netns.NS
+	name      string
+	host      *netns.NS
+	perBridge int // containers
 
 	mu    sync.Mutex
 	ns    *netns.NS // nil until the first network
@@ -74,7 +76,7 @@ func New(name string) (*Plane, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Plane{name: name, host: host}, nil
+	return &Plane{name: name, host: host, perBridge: perBridge}, nil
 }
 
 // Close closes handles; everything stays.
@@ -162,6 +164,13 @@ func (p *Plane) furnish(ns *netns.NS) error {
 	if err := ns.Sysctl("net/ipv4/ip_forward", "1"); err != nil {
 		return err
 	}
+	// What stays on a bridge is no business of our rules, which know no leaves, and
+	// addresses, which are ours alone, are not probed for a second before their use.
+	for key, value := range map[string]string{"net/bridge/bridge-nf-call-iptables": "0", "net/bridge/bridge-nf-call-ip6tables": "0", noDAD: "0"} {
+		if err := sysctl(ns, key, value); err != nil {
+			return err
+		}
+	}
 	host, err := p.host.Link()
 	if err != nil {
 		return err
@@ -196,7 +205,7 @@ func (p *Plane) furnish(ns *netns.NS) error {
 		}
 	}
 	a, b := transit(p.name)
-	if err := errors.Join(address(host, outer, a), address(in, inner, b), host.LinkSetUp(outer), in.LinkSetUp(inner)); err != nil {
+	if err := errors.Join(sysctl(p.host, "net/ipv6/conf/"+p.uplink()+"/accept_dad", "0"), address(host, outer, a), address(in, inner, b), host.LinkSetUp(outer), in.LinkSetUp(inner)); err != nil {
 		return err
 	}
 	if err := in.RouteReplace(&netlink.Route{LinkIndex: inner.Attrs().Index, Gw: a.Addr().AsSlice()}); err != nil {
@@ -204,6 +213,17 @@ func (p *Plane) furnish(ns *netns.NS) error {
 	}
 	// A published port answers on 127.0.0.1 as well.
 	return errors.Join(p.host.Sysctl("net/ipv4/conf/"+p.uplink()+"/route_localnet", "1"), dataplane.TakeForward(p.host, table(p.name)))
+}
+
+// noDAD is whether new devices of a namespace probe for their addresses.
+const noDAD = "net/ipv6/conf/default/accept_dad"
+
+// sysctl sets what not every kernel has.
+func sysctl(ns *netns.NS, key, value string) error {
+	if err := ns.Sysctl(key, value); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 // family6 gives the veth IPv6 and lets the host forward it once a network has it.

@@ -94,6 +94,11 @@ func (p *Plane) wire(ns *netns.NS, e Endpoint) error {
 	if err := p.drop(e.ID); err != nil {
 		return err
 	}
+	if e.Addr6.IsValid() {
+		if err := sysctl(ns, noDAD, "0"); err != nil {
+			return err
+		}
+	}
 	br, err := p.room(node, e.Network)
 	if err != nil {
 		return err

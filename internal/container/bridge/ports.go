@@ -73,12 +73,12 @@ func (p *Plane) room(h *netlink.Handle, n Network) (netlink.Link, error) {
 	if err != nil {
 		return nil, err
 	}
-	if p.ports.used[bridgeName(n.ID)] < perBridge {
+	if p.ports.used[bridgeName(n.ID)] < p.perBridge {
 		return trunk, nil
 	}
 	for i := 1; i <= 0xff; i++ {
 		name := leafName(n.ID, i)
-		if p.ports.used[name] >= perBridge {
+		if p.ports.used[name] >= p.perBridge {
 			continue
 		}
 		if leaf, err := h.LinkByName(name); err == nil && p.ports.used[name] > 0 {
