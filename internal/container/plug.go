@@ -144,7 +144,7 @@ func (d *Daemon) lease(c *live) error {
 		next.Endpoints[p.name] = e
 	}
 	b := binder{taken: ports}
-	if b.four, b.six = ways(d.placesLocked(next)); r.Bound == nil {
+	if b.four, b.six = ways(d.placesLocked(next)); len(r.Bound) == 0 {
 		bound, err := b.bind(next)
 		if err != nil {
 			return err

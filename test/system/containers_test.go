@@ -37,7 +37,7 @@ func TestContainers(t *testing.T) {
 		"run": testRun, "identity": testIdentity, "streams": testStreams, "exec": testExec, "life": testLife, "images": testImages,
 		"network": testContainerNetwork, "volumes": testContainerVolumes, "security": testContainerSecurity, "restart policy": testRestartPolicy, "errors": testContainerErrors,
 	} {
-		t.Run(name, func(t *testing.T) { test(t, &dock{t, d.cloud, d.cli}) })
+		t.Run(name, func(t *testing.T) { test(t, &dock{t: t, cloud: d.cloud, cli: d.cli}) })
 	}
 	if out := d.must("ps", "-aq"); out != "" {
 		t.Errorf("containers are left: %s", out)

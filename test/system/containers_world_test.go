@@ -20,6 +20,7 @@ type dock struct {
 	t     *testing.T
 	cloud *cloud.Cloud
 	cli   string
+	env   []string // over the usual
 }
 
 // newDock starts a cloud with a container engine, and loads an image.
@@ -98,11 +99,12 @@ const patience = 30 * time.Second
 
 // command prepares docker with our socket.
 func (d *dock) command(args ...string) *exec.Cmd {
-	ctx, cancel := context.WithTimeout(d.t.Context(), patience)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(d.t.Context()), patience) // clean-up runs docker, too
 	d.t.Cleanup(cancel)
 	cmd := exec.CommandContext(ctx, d.cli, args...)
 	cmd.WaitDelay = time.Second
 	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=" + d.cloud.Dir, "DOCKER_HOST=unix://" + filepath.Join(d.cloud.Dir, region.DockerSocket)}
+	cmd.Env = append(cmd.Env, d.env...)
 	return cmd
 }
 

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/miekg/dns"
 )
@@ -234,8 +235,50 @@ func TestTruncate(t *testing.T) {
 	}
 }
 
+// TestCloseDoesNotWait ends a resolver whose question no one answers.
+func TestCloseDoesNotWait(t *testing.T) {
+	mute, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer mute.Close()
+	s := NewServer(slog.New(slog.DiscardHandler))
+	pc, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	up := Upstream{Addr: mute.LocalAddr().String(), Host: true}
+	r := s.Start(pc, l, func() View { return View{Outside: true, Upstreams: to(up, up, up)} }, nil)
+	c, err := net.Dial("udp", pc.LocalAddr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	q, err := new(dns.Msg).SetQuestion("example.org.", dns.TypeA).Pack()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Write(q); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := mute.ReadFrom(make([]byte, 512)); err != nil { // it waits for the answer now
+		t.Fatal(err)
+	}
+	begun := time.Now()
+	if err := r.Close(); err != nil {
+		t.Error(err)
+	}
+	if took := time.Since(begun); took > forwardTimeout/2 {
+		t.Errorf("closing took %s", took)
+	}
+}
+
 func TestRefuses(t *testing.T) {
-	r := &Resolver{server: NewServer(slog.New(slog.DiscardHandler)), view: func() View { return View{} }, dial: func(context.Context, string, string) (net.Conn, error) { panic("dialled") }}
+	r := &Resolver{server: NewServer(slog.New(slog.DiscardHandler)), ctx: t.Context(), view: func() View { return View{} }, dial: func(context.Context, string, string) (net.Conn, error) { panic("dialled") }}
 	for _, q := range []*dns.Msg{{}, {MsgHdr: dns.MsgHdr{Opcode: dns.OpcodeUpdate}, Question: []dns.Question{{Name: "a.", Qtype: dns.TypeA, Qclass: dns.ClassINET}}},
 		{Question: []dns.Question{{Name: "a."}, {Name: "b."}}}} {
 		if a := r.resolve("udp", q); a.Rcode != dns.RcodeNotImplemented {
@@ -259,7 +302,7 @@ func BenchmarkAnswer(b *testing.B) {
 	for i := range 1000 {
 		s.Table.Set("net1", Entry{ID: fmt.Sprint(i), Names: []string{fmt.Sprint("c", i), fmt.Sprintf("%012x", i)}, Addrs: []netip.Addr{netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)})}})
 	}
-	r := &Resolver{server: s, view: func() View { return View{Members: []Member{one}} }}
+	r := &Resolver{server: s, view: func() View { return View{Members: []Member{one}} }, ctx: b.Context()}
 	q := new(dns.Msg).SetQuestion("c500.", dns.TypeA)
 	for b.Loop() {
 		if a := r.resolve("udp", q); len(a.Answer) != 1 {

@@ -56,11 +56,14 @@ type Resolver struct {
 	dial     Dial
 	udp, tcp *dns.Server
 	done     sync.WaitGroup
+	ctx      context.Context // ends what is asked of others with the resolver
+	stop     context.CancelFunc
 }
 
 // Start answers on both sockets until Close.
 func (s *Server) Start(pc net.PacketConn, l net.Listener, view func() View, dial Dial) *Resolver {
 	r := &Resolver{server: s, view: view, dial: dial}
+	r.ctx, r.stop = context.WithCancel(context.Background())
 	started := make(chan struct{}, 2)
 	note := func() { started <- struct{}{} }
 	r.udp = &dns.Server{PacketConn: pc, Handler: r, NotifyStartedFunc: note}
@@ -80,6 +83,7 @@ func (s *Server) Start(pc net.PacketConn, l net.Listener, view func() View, dial
 
 // Close ends the resolver and waits for it.
 func (r *Resolver) Close() error {
+	r.stop()
 	ctx, cancel := context.WithTimeout(context.Background(), forwardTimeout)
 	defer cancel()
 	err := errors.Join(r.udp.ShutdownContext(ctx), r.tcp.ShutdownContext(ctx))
@@ -131,6 +135,9 @@ func (r *Resolver) forward(network string, v View, q *dns.Msg) *dns.Msg {
 		if u.Host && !v.Outside {
 			continue
 		}
+		if r.ctx.Err() != nil {
+			break
+		}
 		select {
 		case r.server.slots <- struct{}{}:
 		default:
@@ -152,7 +159,7 @@ func (r *Resolver) forward(network string, v View, q *dns.Msg) *dns.Msg {
 }
 
 func (r *Resolver) ask(network string, u Upstream, q *dns.Msg) (*dns.Msg, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), forwardTimeout)
+	ctx, cancel := context.WithTimeout(r.ctx, forwardTimeout)
 	defer cancel()
 	dial := r.dial
 	if u.Host {
@@ -163,6 +170,7 @@ func (r *Resolver) ask(network string, u Upstream, q *dns.Msg) (*dns.Msg, error)
 		return nil, err
 	}
 	defer conn.Close()
+	defer context.AfterFunc(r.ctx, func() { conn.Close() })()
 	c := &dns.Client{Net: network, Timeout: forwardTimeout, UDPSize: dns.MaxMsgSize}
 	a, _, err := c.ExchangeWithConnContext(ctx, q, &dns.Conn{Conn: conn})
 	return a, err
