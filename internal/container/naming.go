@@ -54,7 +54,7 @@ func (d *Daemon) resolve(c *live) error {
 	if err != nil {
 		return err
 	}
-	r := d.names.Start(pc, l, func() names.View { return *c.view.Load() }, func(ctx context.Context, network, addr string) (conn net.Conn, err error) {
+	r := d.names.Start(d.ctx, pc, l, func() names.View { return *c.view.Load() }, func(ctx context.Context, network, addr string) (conn net.Conn, err error) {
 		err = d.plane.Do(c.id, func(ns *netns.NS) error {
 			return ns.Do(func() error {
 				conn, err = new(net.Dialer).DialContext(ctx, network, addr)

@@ -2,7 +2,6 @@ package system
 
 import (
 	"fmt"
-	"io"
 	"net"
 	"net/netip"
 	"slices"
@@ -66,127 +65,6 @@ func (d *dock) sh(name, line string) string {
 	d.t.Helper()
 	r := d.run(nil, "exec", name, "sh", "-c", line)
 	return strings.TrimSpace(r.out + r.errs)
-}
-
-// ask asks a container's name server from inside.
-func (d *dock) ask(name, network, question string, kind uint16) string {
-	d.t.Helper()
-	return d.askIn(d.space(name), network, question, kind)
-}
-
-// space is a container's namespace.
-func (d *dock) space(name string) string {
-	d.t.Helper()
-	return d.cloud.Name() + "-c-" + d.inspect(name, ".Id")[:12]
-}
-
-func (d *dock) askIn(space, network, question string, kind uint16) string {
-	d.t.Helper()
-	ns := must[*netns.NS](d.t)(netns.Open(space))
-	defer ns.Close()
-	var a *dns.Msg
-	err := ns.Do(func() (err error) {
-		c := &dns.Client{Net: network, Timeout: 5 * time.Second}
-		a, _, err = c.Exchange(new(dns.Msg).SetQuestion(dns.Fqdn(question), kind), "127.0.0.11:53")
-		return err
-	})
-	if err != nil {
-		return err.Error()
-	}
-	var out []string
-	for _, rr := range a.Answer {
-		out = append(out, strings.TrimPrefix(rr.String(), rr.Header().String()))
-	}
-	slices.Sort(out)
-	if a.Rcode != dns.RcodeSuccess {
-		out = append(out, dns.RcodeToString[a.Rcode])
-	}
-	return strings.Join(out, " ")
-}
-
-func testNames(t *testing.T, d *dock) {
-	d.network("front")
-	d.network("back")
-	d.start("web", "--network", "front", "--network-alias", "www", "--hostname", "box")
-	d.start("api1", "--network", "front", "--network-alias", "api")
-	d.start("api2", "--network", "front", "--network-alias", "api")
-	d.start("client", "--network", "front", "--link", "api2:db")
-	d.start("db", "--network", "back")
-	d.start("plain")
-	web, one, two := d.addr("web", "front"), d.addr("api1", "front"), d.addr("api2", "front")
-	both := strings.Join(slices.Sorted(slices.Values([]string{one, two})), " ")
-	reverse := must[string](t)(dns.ReverseAddr(web))
-	for _, c := range []struct {
-		name string
-		kind uint16
-		want string
-	}{
-		{"web", dns.TypeA, web}, {"WEB", dns.TypeA, web}, {"www", dns.TypeA, web}, {"box", dns.TypeA, web}, {d.inspect("web", ".Id")[:12], dns.TypeA, web}, {"web.front", dns.TypeA, web},
-		{"web", dns.TypeAAAA, ""}, {"api", dns.TypeA, both}, {"db", dns.TypeA, two}, {reverse, dns.TypePTR, "web.front."},
-	} {
-		for _, network := range []string{"udp", "tcp"} {
-			if got := d.ask("client", network, c.name, c.kind); got != c.want {
-				t.Errorf("%s %s over %s: %q, want %q", c.name, dns.TypeToString[c.kind], network, got, c.want)
-			}
-		}
-	}
-	if got := d.ask("web", "udp", "db", dns.TypeA); got == d.addr("db", "back") || got == two {
-		t.Errorf("of another network, and by another's link: %q", got)
-	}
-	if out := d.sh("client", "busybox nslookup web"); !strings.Contains(out, "Address: "+web) {
-		t.Errorf("by the container's own means: %s", out)
-	}
-	if out := d.sh("plain", "cat /etc/resolv.conf"); strings.Contains(out, "127.0.0.11") {
-		t.Errorf("on the bridge that is always there: %s", out)
-	}
-	d.must("rename", "web", "net")
-	if a, b := d.ask("client", "udp", "net", dns.TypeA), d.ask("client", "udp", reverse, dns.TypePTR); a != web || b != "net.front." {
-		t.Errorf("after a rename: %q, %q", a, b)
-	}
-	d.must("stop", "-t", "0", "api1")
-	if got := d.ask("client", "udp", "api", dns.TypeA); got != two {
-		t.Errorf("after one has stopped: %q", got)
-	}
-	// A program of the container may have port 53 for itself.
-	if out := d.sh("client", "(echo mine | busybox nc -l -p 53 &) ; sleep 0.3; busybox nc 127.0.0.1 53; busybox nslookup api2"); !strings.Contains(out, "mine") || !strings.Contains(out, "Address: "+two) {
-		t.Errorf("with a server of its own: %s", out)
-	}
-	d.must("rm", "-f", "net")
-}
-
-// testUpstream has a name server in a container.
-func testUpstream(t *testing.T, d *dock) {
-	d.network("front")
-	d.network("closed", "--internal")
-	d.start("upstream", "--network", "front")
-	at := d.addr("upstream", "front")
-	ns := must[*netns.NS](t)(netns.Open(d.space("upstream")))
-	defer ns.Close()
-	var pc net.PacketConn
-	if err := ns.Do(func() (err error) { pc, err = net.ListenPacket("udp", at+":53"); return err }); err != nil {
-		t.Fatal(err)
-	}
-	srv := &dns.Server{PacketConn: pc, Handler: dns.HandlerFunc(func(w dns.ResponseWriter, q *dns.Msg) {
-		m := new(dns.Msg).SetReply(q)
-		if q.Question[0].Name == "example.org." {
-			m.Answer = []dns.RR{&dns.A{Hdr: dns.RR_Header{Name: "example.org.", Rrtype: dns.TypeA, Class: dns.ClassINET}, A: net.IPv4(192, 0, 2, 7)}}
-		} else {
-			m.Rcode = dns.RcodeNameError
-		}
-		w.WriteMsg(m)
-	})}
-	go srv.ActivateAndServe()
-	defer srv.Shutdown()
-	d.start("client", "--network", "front", "--dns", at)
-	for name, want := range map[string]string{"example.org": "192.0.2.7", "nobody.example.org": "NXDOMAIN", "upstream": at} {
-		if got := d.ask("client", "udp", name, dns.TypeA); got != want {
-			t.Errorf("%s: %q, want %q", name, got, want)
-		}
-	}
-	d.start("inner", "--network", "closed")
-	if got := d.ask("inner", "udp", "example.org", dns.TypeA); got != "SERVFAIL" {
-		t.Errorf("from an internal network: %q", got)
-	}
 }
 
 func testConnect(t *testing.T, d *dock) {
@@ -313,56 +191,6 @@ func testConnectRefused(t *testing.T, d *dock) {
 	}
 }
 
-func testNetworkFiles(t *testing.T, d *dock) {
-	d.network("front")
-	d.start("given", "--network", "front", "--dns", "192.0.2.53", "--dns-search", "corp.example", "--dns-opt", "timeout:1", "--hostname", "web.corp.example",
-		"--add-host", "printer:192.0.2.9", "--add-host", "six:2001:db8::9", "--add-host", "gate:host-gateway")
-	if out := d.sh("given", "cat /etc/resolv.conf"); out != "nameserver 127.0.0.11\nsearch corp.example\noptions timeout:1 ndots:0" {
-		t.Errorf("resolv.conf: %q", out)
-	}
-	hosts := d.sh("given", "cat /etc/hosts")
-	for _, want := range []string{"127.0.0.1\tlocalhost", "192.0.2.9\tprinter", "2001:db8::9\tsix", "\tgate\n", d.addr("given", "front") + "\tweb.corp.example web"} {
-		if !strings.Contains(hosts+"\n", want) {
-			t.Errorf("hosts has no %q: %s", want, hosts)
-		}
-	}
-	if out := d.sh("given", "hostname; cat /etc/hostname"); out != "web.corp.example\nweb.corp.example" {
-		t.Errorf("host name: %q", out)
-	}
-	if out := d.must("run", "--rm", "--dns", "192.0.2.53", "busybox", "cat", "/etc/resolv.conf"); !strings.HasPrefix(out, "nameserver 192.0.2.53") {
-		t.Errorf("on the default bridge: %q", out)
-	}
-	l := must[net.Listener](t)(net.Listen("tcp", "0.0.0.0:0"))
-	defer l.Close()
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			io.WriteString(c, "of the host\n")
-			c.Close()
-		}
-	}()
-	if out := d.sh("given", fmt.Sprintf("busybox nc gate %d", l.Addr().(*net.TCPAddr).Port)); out != "of the host" {
-		t.Errorf("the host by host-gateway: %q", out)
-	}
-}
-
-func testJoined(t *testing.T, d *dock) {
-	d.network("front")
-	d.start("web", append([]string{"--network", "front"}, serving...)...)
-	d.start("other", "--network", "front")
-	d.start("sidecar", "--network", "container:web")
-	if out := d.sh("sidecar", "ip -4 -o addr show eth0 | grep -c "+d.addr("web", "front")+"; hostname; busybox nslookup other"); !strings.HasPrefix(out, "1\n"+d.inspect("web", ".Id")[:12]) || !strings.Contains(out, d.addr("other", "front")) {
-		t.Errorf("on another's network: %s", out)
-	}
-	d.eventually("the other's port on the loopback", func() bool { return d.sh("sidecar", "nc 127.0.0.1 80") == "served" })
-	if r := d.run(nil, "network", "connect", "bridge", "sidecar"); r.code == 0 || !strings.Contains(r.errs, "sharing network namespace") {
-		t.Errorf("connecting it: %+v", r)
-	}
-}
-
 func testAddresses(t *testing.T, d *dock) {
 	d.network("ranged", "--subnet", "10.213.0.0/16", "--gateway", "10.213.0.254", "--ip-range", "10.213.5.0/30", "--aux-address", "printer=10.213.5.1")
 	for i, want := range []string{"10.213.5.0", "10.213.5.2", "10.213.5.3"} {
@@ -430,12 +258,10 @@ func testContainerIPv6(t *testing.T, d *dock) {
 	if f := strings.Fields(sub); len(f) != 2 || !netip.MustParsePrefix(f[1]).Addr().Is6() || netip.MustParsePrefix(f[1]).Bits() != 64 {
 		t.Errorf("a subnet that no one chose: %q", sub)
 	}
-	ports := d.must("port", "publisher")
-	_, v6, ok := strings.Cut(ports, "[::]:")
-	if !ok {
-		t.Fatalf("not published over IPv6: %q", ports)
+	port := d.must("inspect", "--format", `{{range index .NetworkSettings.Ports "80/tcp"}}{{if eq .HostIp "::"}}{{.HostPort}}{{end}}{{end}}`, "publisher")
+	if port == "" {
+		t.Fatal("not published over IPv6")
 	}
-	port, _, _ := strings.Cut(v6, "\n")
 	host := hostIPv6(t, d)
 	d.eventually("the port on the host's address "+host, func() bool { return dial(net.JoinHostPort(host, port)) == "served\n" })
 	d.eventually("the port from another container", func() bool { return d.sh("client", "nc -w 3 "+host+" "+port) == "served" })
@@ -475,107 +301,6 @@ func testIsolation(t *testing.T, d *dock) {
 	d.eventually("the host to reach it", func() bool { return dial(quiet+":80") == "served\n" })
 	if out := d.sh("deaf", "nc -w 2 "+quiet+" 80"); strings.Contains(out, "served") {
 		t.Errorf("neighbours without ICC: %q", out)
-	}
-}
-
-func testPorts(t *testing.T, d *dock) {
-	d.network("front")
-	tcp, udp := freeTCP(t), freeTCP(t)
-	d.start("web", "--network", "front", "-p", tcp+":80", "-p", udp+":7/udp", "-P", "--expose", "81", "busybox", "sh", "-c", "while :; do echo served | nc -l -p 80; done")
-	echo(t, d.space("web"))
-	d.start("client")
-	d.eventually("the port on the loopback", func() bool { return dial("127.0.0.1:"+tcp) == "served\n" })
-	gate := strings.Fields(d.must("run", "--rm", "--add-host", "gate:host-gateway", "busybox", "grep", "gate", "/etc/hosts"))[0]
-	d.eventually("the port from another network, by the host's address", func() bool { return d.sh("client", "nc -w 3 "+gate+" "+tcp) == "served" })
-	d.eventually("the port from itself, by the host's address", func() bool { return d.sh("web", "nc -w 3 "+gate+" "+tcp) == "served" })
-	d.eventually("an echo over UDP", func() bool { return echoUDP("127.0.0.1:"+udp) == "hello" })
-	out := d.must("port", "web")
-	for _, want := range []string{"80/tcp -> 0.0.0.0:" + tcp, "7/udp -> 0.0.0.0:" + udp, "81/tcp -> 0.0.0.0:"} {
-		if !strings.Contains(out, want) {
-			t.Errorf("port has no %q: %s", want, out)
-		}
-	}
-	first := must[netip.AddrPort](t)(netip.ParseAddrPort("127.0.0.1:" + freeTCP(t))).Port()
-	if first > 65000 {
-		first = 40000
-	}
-	d.start("ranged", "-p", fmt.Sprintf("127.0.0.2:%d-%d:8000-8002", first, first+2), "-p", fmt.Sprintf("127.0.0.3:%d-%d:80", first, first+5), "busybox", "sh", "-c", "while :; do echo served | nc -l -p 8001; done")
-	d.eventually("the middle of a range", func() bool { return dial(fmt.Sprintf("127.0.0.2:%d", first+1)) == "served\n" })
-	if got := dial(fmt.Sprintf("127.0.0.1:%d", first+1)); got == "served\n" {
-		t.Error("a port of 127.0.0.2 answers on 127.0.0.1")
-	}
-	if out := d.must("port", "ranged", "80/tcp"); out != fmt.Sprintf("127.0.0.3:%d", first) {
-		t.Errorf("the first of a range: %q", out)
-	}
-	// Ports follow the way out.
-	d.network("a-first")
-	d.must("network", "connect", "a-first", "web")
-	d.eventually("the port by the new way", func() bool { return dial("127.0.0.1:"+tcp) == "served\n" })
-	d.must("network", "disconnect", "front", "web")
-	d.eventually("the port by the way that is left", func() bool { return dial("127.0.0.1:"+tcp) == "served\n" })
-	d.must("stop", "-t", "0", "web")
-	if got := dial("127.0.0.1:" + tcp); got == "served\n" {
-		t.Error("the port of a stopped container answers")
-	}
-}
-
-// echo answers what comes to a container's port 7 over UDP.
-func echo(t *testing.T, space string) {
-	ns := must[*netns.NS](t)(netns.Open(space))
-	defer ns.Close()
-	var pc net.PacketConn
-	if err := ns.Do(func() (err error) { pc, err = net.ListenPacket("udp", ":7"); return err }); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { pc.Close() })
-	go func() {
-		b := make([]byte, 64)
-		for {
-			n, from, err := pc.ReadFrom(b)
-			if err != nil {
-				return
-			}
-			pc.WriteTo(b[:n], from)
-		}
-	}()
-}
-
-func echoUDP(addr string) string {
-	c, err := net.Dial("udp", addr)
-	if err != nil {
-		return err.Error()
-	}
-	defer c.Close()
-	c.SetDeadline(time.Now().Add(time.Second))
-	if _, err := c.Write([]byte("hello")); err != nil {
-		return err.Error()
-	}
-	b := make([]byte, 64)
-	n, err := c.Read(b)
-	if err != nil {
-		return err.Error()
-	}
-	return string(b[:n])
-}
-
-func testTakenPorts(t *testing.T, d *dock) {
-	l := must[net.Listener](t)(net.Listen("tcp", "127.0.0.1:0"))
-	defer l.Close()
-	_, host, _ := net.SplitHostPort(l.Addr().String())
-	if r := d.run(nil, "run", "--rm", "-p", "127.0.0.1:"+host+":80", "busybox", "true"); r.code != 125 || !strings.Contains(r.errs, "address already in use") {
-		t.Errorf("a port of the host's: %+v", r)
-	}
-	port := freeTCP(t)
-	d.start("web", "-p", "127.0.0.1:"+port+":80")
-	if r := d.run(nil, "run", "--rm", "-p", port+":80", "busybox", "true"); r.code != 125 || !strings.Contains(r.errs, "Bind for 0.0.0.0:"+port+" failed: port is already allocated") {
-		t.Errorf("a container's port, on all addresses: %+v", r)
-	}
-	d.must("run", "--rm", "-p", "127.0.0.4:"+port+":80", "busybox", "true") // another address
-	d.must("run", "--rm", "-p", "127.0.0.1:"+port+":80/udp", "busybox", "true")
-	d.must("rm", "-f", "web")
-	d.must("run", "--rm", "-p", port+":80", "busybox", "true")
-	if out := d.must("ps", "-aq"); out != "" {
-		t.Errorf("refused containers are left: %s", out)
 	}
 }
 

@@ -47,7 +47,7 @@ func start(t testing.TB, s *Server, v View) func(network, name string, kind uint
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := s.Start(pc, l, func() View { return v }, new(net.Dialer).DialContext)
+	r := s.Start(context.WithoutCancel(t.Context()), pc, l, func() View { return v }, new(net.Dialer).DialContext)
 	t.Cleanup(func() {
 		if err := r.Close(); err != nil {
 			t.Error(err)
@@ -252,7 +252,7 @@ func TestCloseDoesNotWait(t *testing.T) {
 		t.Fatal(err)
 	}
 	up := Upstream{Addr: mute.LocalAddr().String(), Host: true}
-	r := s.Start(pc, l, func() View { return View{Outside: true, Upstreams: to(up, up, up)} }, nil)
+	r := s.Start(context.WithoutCancel(t.Context()), pc, l, func() View { return View{Outside: true, Upstreams: to(up, up, up)} }, nil)
 	c, err := net.Dial("udp", pc.LocalAddr().String())
 	if err != nil {
 		t.Fatal(err)

@@ -60,10 +60,10 @@ type Resolver struct {
 	stop     context.CancelFunc
 }
 
-// Start answers on both sockets until Close.
-func (s *Server) Start(pc net.PacketConn, l net.Listener, view func() View, dial Dial) *Resolver {
+// Start answers on both sockets until Close. ctx ends what is asked of others.
+func (s *Server) Start(ctx context.Context, pc net.PacketConn, l net.Listener, view func() View, dial Dial) *Resolver {
 	r := &Resolver{server: s, view: view, dial: dial}
-	r.ctx, r.stop = context.WithCancel(context.Background())
+	r.ctx, r.stop = context.WithCancel(ctx)
 	started := make(chan struct{}, 2)
 	note := func() { started <- struct{}{} }
 	r.udp = &dns.Server{PacketConn: pc, Handler: r, NotifyStartedFunc: note}
@@ -84,7 +84,7 @@ func (s *Server) Start(pc net.PacketConn, l net.Listener, view func() View, dial
 // Close ends the resolver and waits for it.
 func (r *Resolver) Close() error {
 	r.stop()
-	ctx, cancel := context.WithTimeout(context.Background(), forwardTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.ctx), forwardTimeout)
 	defer cancel()
 	err := errors.Join(r.udp.ShutdownContext(ctx), r.tcp.ShutdownContext(ctx))
 	r.done.Wait()
