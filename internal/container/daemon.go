@@ -12,6 +12,7 @@ import (
 
 	"github.com/strata-cloud/strata/internal/container/bridge"
 	"github.com/strata-cloud/strata/internal/container/engine"
+	"github.com/strata-cloud/strata/internal/container/names"
 )
 
 // Config says where the engine lives and how it is named.
@@ -30,6 +31,7 @@ type Daemon struct {
 	group  sync.WaitGroup
 	engine *engine.Engine
 	plane  *bridge.Plane
+	names  *names.Server
 	Events *Events
 	begun  time.Time
 	key    string // identifies the engine to clients
@@ -43,6 +45,7 @@ type Daemon struct {
 	byName map[string]*live
 	vols   map[string]*Volume
 	nets   map[string]*Network // by id
+	stale  bool                // the plane is not as nets say
 	execs  map[string]*execution
 	images sync.Mutex // one change of names at a time
 
@@ -55,7 +58,7 @@ func runDir(name string) string { return filepath.Join("/run/strata", name) }
 
 // New opens the engine and takes over the containers that run.
 func New(ctx context.Context, cfg Config) (d *Daemon, err error) {
-	d = &Daemon{cfg: cfg, Events: newEvents(), begun: time.Now(), byID: map[string]*live{}, byName: map[string]*live{}, vols: map[string]*Volume{}, nets: map[string]*Network{}, execs: map[string]*execution{}}
+	d = &Daemon{cfg: cfg, Events: newEvents(), begun: time.Now(), byID: map[string]*live{}, byName: map[string]*live{}, vols: map[string]*Volume{}, nets: map[string]*Network{}, execs: map[string]*execution{}, names: names.NewServer(cfg.Log)}
 	if err := os.MkdirAll(filepath.Join(cfg.Dir, "containers"), 0o711); err != nil {
 		return nil, err
 	}
@@ -117,8 +120,11 @@ func (d *Daemon) Close() error {
 	d.stop()
 	d.group.Wait()
 	var err error
+	for _, c := range d.list() {
+		err = errors.Join(err, c.closeResolver())
+	}
 	if d.plane != nil {
-		err = d.plane.Close()
+		err = errors.Join(err, d.plane.Close())
 	}
 	return errors.Join(err, d.engine.Close())
 }

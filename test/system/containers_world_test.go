@@ -21,6 +21,7 @@ type dock struct {
 	cloud *cloud.Cloud
 	cli   string
 	host  string // address of an engine, when it is not the cloud's
+	env   []string // over the usual
 }
 
 // newDock starts a cloud with a container engine, and loads an image.
@@ -99,7 +100,7 @@ const patience = 30 * time.Second
 
 // command prepares docker with our socket.
 func (d *dock) command(args ...string) *exec.Cmd {
-	ctx, cancel := context.WithTimeout(d.t.Context(), patience)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(d.t.Context()), patience) // clean-up runs docker, too
 	d.t.Cleanup(cancel)
 	cmd := exec.CommandContext(ctx, d.cli, args...)
 	cmd.WaitDelay = time.Second
@@ -108,6 +109,7 @@ func (d *dock) command(args ...string) *exec.Cmd {
 		host, home = "unix://"+filepath.Join(d.cloud.Dir, region.DockerSocket), d.cloud.Dir
 	}
 	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=" + home, "DOCKER_HOST=" + host}
+	cmd.Env = append(cmd.Env, d.env...)
 	return cmd
 }
 

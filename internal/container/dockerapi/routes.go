@@ -56,6 +56,8 @@ func (s *Server) routes() []route {
 		{"POST", "/networks/create", s.networkCreate},
 		{"POST", "/networks/prune", s.networkPrune},
 		{"GET", "/networks/{id}", s.networkInspect},
+		{"POST", "/networks/{id}/connect", s.networkConnect},
+		{"POST", "/networks/{id}/disconnect", s.networkDisconnect},
 		{"DELETE", "/networks/{id}", s.networkRemove},
 
 		{"GET", "/volumes", s.volumeList},
