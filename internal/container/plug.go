@@ -58,36 +58,23 @@ func (d *Daemon) plug(c *live) (string, error) {
 
 // lease gives a container an address, and free ports of the host where it wants any.
 func (d *Daemon) lease(c *live, n *Network, name string) (*Network, error) {
-	used, ports := map[netip.Addr]bool{}, map[string]string{}
+	ports := map[string]string{}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if !n.Subnet.IsValid() {
-		subnet, err := d.free(netip.Prefix{})
-		if err != nil {
-			return nil, err
-		}
-		with := *n
-		with.Subnet, with.Gateway = subnet, subnet.Addr().Next()
-		if err := d.networks.put(n.ID, &with); err != nil {
-			return nil, err
-		}
-		d.nets[n.ID], n = &with, &with
+	n, err := d.subnetLocked(n)
+	if err != nil {
+		return nil, err
 	}
 	for _, o := range d.byID {
 		if o == c {
 			continue
 		}
 		r := o.record()
-		for _, e := range r.Endpoints {
-			if e.Network == n.ID {
-				used[e.Addr] = used[e.Addr] || e.Addr.IsValid()
-			}
-		}
 		for _, p := range published(r) {
 			ports[fmt.Sprintf("%s/%d", p.Proto, p.HostPort)] = r.Name
 		}
 	}
-	addr, err := n.address(c.record().Endpoints[name], used)
+	addr, err := n.address(c.record().Endpoints[name], d.usedLocked(n, c))
 	if err != nil {
 		return nil, err
 	}

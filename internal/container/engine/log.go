@@ -43,7 +43,8 @@ func (h hook) Fire(e *logrus.Entry) error {
 	if e.Level <= logrus.ErrorLevel {
 		level = slog.LevelError
 	}
-	if e.Message == "copy shim log" { // the end of every container
+	switch e.Message {
+	case "copy shim log", "no trace recorder found, skipping": // the end of every container, and of every build
 		level = slog.LevelDebug
 	}
 	ctx := e.Context
