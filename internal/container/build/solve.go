@@ -88,10 +88,16 @@ func (b *Builder) bring(ctx context.Context, id string, body io.Reader) error {
 	u := &upload{body: body, done: make(chan struct{})}
 	ctx, cancel := context.WithTimeout(ctx, uploadPatience)
 	defer cancel()
+	j := b.job(id)
 	select {
-	case b.job(id).upload <- u:
+	case j.upload <- u:
 	case <-ctx.Done():
-		return ctx.Err()
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		if j.cancel == nil { // no build has come for it
+			delete(b.jobs, id)
+		}
+		return errs.Invalidf("no build waits for the context of %s", id)
 	}
 	<-u.done
 	return u.err

@@ -7,6 +7,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"time"
 
 	"github.com/containerd/containerd/v2/core/diff"
@@ -69,6 +70,7 @@ func (b *Builder) newWorker() (*buildWorker, error) {
 		Labels:           map[string]string{label.Executor: "oci", label.Snapshotter: b.cfg.Snapshotter, label.ContainerdNamespace: ns, label.Network: "bridge"},
 		Platforms:        supported(),
 		GCPolicy:         gcPolicy(b.cfg.Dir),
+		BuildkitVersion:  kitVersion(),
 		NetworkProviders: providers,
 		Executor:         exec,
 		Snapshotter:      snapshot.NewSnapshotter(b.cfg.Snapshotter, c.SnapshotService(b.cfg.Snapshotter), ns, nil),
@@ -110,6 +112,21 @@ func (b *Builder) newExecutor(providers map[pb.NetMode]network.Provider) (execut
 }
 
 const executorDir = "executor"
+
+const kitPackage = "github.com/moby/buildkit"
+
+// kitVersion is the version of BuildKit that this program was made with.
+func kitVersion() bkclient.BuildkitVersion {
+	v := bkclient.BuildkitVersion{Package: kitPackage}
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, d := range info.Deps {
+			if d.Path == kitPackage {
+				v.Version = d.Version
+			}
+		}
+	}
+	return v
+}
 
 // supported are this machine's platforms, with those that binfmt adds.
 func supported() []ocispec.Platform {
