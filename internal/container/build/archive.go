@@ -20,6 +20,9 @@ import (
 	"github.com/strata-cloud/strata/internal/errs"
 )
 
+// maxPadding bounds what follows the end of an archive.
+const maxPadding = 1 << 20
+
 // maxEntries bounds the number of a context's files.
 const maxEntries = 2_000_000
 
@@ -43,8 +46,9 @@ func unpack(r io.Reader, dir string) error {
 	in := tar.NewReader(plain)
 	for n := 0; ; n++ {
 		h, err := in.Next()
-		if errors.Is(err, io.EOF) {
-			return nil
+		if errors.Is(err, io.EOF) { // of the archive: padding may follow, which the client sends as well
+			_, err := io.Copy(io.Discard, io.LimitReader(plain, maxPadding))
+			return err
 		}
 		if err != nil {
 			return errs.Invalidf("the build context cannot be read: %s", err)

@@ -12,6 +12,7 @@ import (
 	"sync"
 
 	"github.com/docker/docker/api/types/registry"
+	"github.com/moby/buildkit/identity"
 	"github.com/moby/buildkit/session"
 	"github.com/moby/buildkit/session/auth"
 	"github.com/moby/buildkit/session/filesync"
@@ -38,7 +39,9 @@ type source struct {
 func (b *Builder) receive(body io.Reader, cred map[string]registry.AuthConfig) (*source, error) {
 	s := &source{over: make(chan struct{})}
 	var err error
-	if s.session, err = session.NewSession(b.ctx, ""); err != nil {
+	// A key of its own: BuildKit would take a file for one of an earlier context that has
+	// the same name, size and second, as archives have no finer times.
+	if s.session, err = session.NewSession(b.ctx, identity.NewID()); err != nil {
 		return nil, err
 	}
 	s.session.Allow(credentials{cred: cred})

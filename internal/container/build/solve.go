@@ -73,7 +73,7 @@ func (b *Builder) Build(ctx context.Context, o Options, body io.Reader, tell Sin
 		attrs["local-sessionid:context"], attrs["local-sessionid:dockerfile"] = src.session.ID(), src.session.ID()
 	}
 	if !o.Classic {
-		return b.solve(ctx, o, attrs, session, trace{tell})
+		return b.solve(ctx, o, attrs, session, trace{tell, o.Quiet})
 	}
 	c, err := newClassic(src.dir, o, tell)
 	if err != nil {
@@ -165,10 +165,16 @@ func (b *Builder) solve(ctx context.Context, o Options, attrs map[string]string,
 	return id, err
 }
 
-// trace passes BuildKit's progress on.
-type trace struct{ tell Sink }
+// trace passes BuildKit's progress on, or nothing but the id.
+type trace struct {
+	tell  Sink
+	quiet bool
+}
 
 func (t trace) status(s *controlapi.StatusResponse) error {
+	if t.quiet {
+		return nil
+	}
 	raw, err := proto.Marshal(s)
 	if err == nil {
 		t.tell.Aux("moby.buildkit.trace", raw)
@@ -177,6 +183,10 @@ func (t trace) status(s *controlapi.StatusResponse) error {
 }
 
 func (t trace) finished(id string) {
+	if t.quiet {
+		t.tell.Stream(id + "\n")
+		return
+	}
 	t.tell.Aux("moby.image.id", map[string]string{"ID": id})
 }
 

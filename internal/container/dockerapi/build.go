@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"strconv"
@@ -49,18 +50,20 @@ func (s *buildSink) line(v any) {
 	flush(s.w)
 }
 
+// maxIgnored is how much of a refused context is read all the same.
+const maxIgnored = 64 << 20
+
 func (s *Server) build(w http.ResponseWriter, r *request) error {
 	o, err := buildOptions(r)
 	if err != nil {
 		return err
 	}
-	// Progress is told while the context still comes in.
-	if err := http.NewResponseController(w).EnableFullDuplex(); err != nil {
-		return err
-	}
 	w.Header().Set("Content-Type", "application/json")
 	sink := &buildSink{w: w}
 	_, err = s.engine.Build(r.Context(), o, r.Body, sink)
+	if err != nil && !sink.begun { // a client that still sends would not hear of it
+		io.Copy(io.Discard, io.LimitReader(r.Body, maxIgnored))
+	}
 	if err == nil && !sink.begun {
 		w.WriteHeader(http.StatusOK)
 	}
@@ -68,11 +71,12 @@ func (s *Server) build(w http.ResponseWriter, r *request) error {
 		return nil
 	}
 	var f *builder.Failure
-	if !sink.begun && !errors.As(err, &f) {
+	failed := errors.As(err, &f)
+	if !sink.begun && !failed {
 		return err
 	}
 	detail := map[string]any{"message": err.Error()}
-	if f != nil {
+	if failed {
 		detail["code"] = f.Code
 	}
 	sink.line(progress{Error: err.Error(), Detail: detail})

@@ -44,7 +44,7 @@ func (h hook) Fire(e *logrus.Entry) error {
 		level = slog.LevelError
 	}
 	switch e.Message {
-	case "copy shim log", "no trace recorder found, skipping": // the end of every container, and of every build
+	case "copy shim log", "no trace recorder found, skipping", "failed to read oom_kill event": // the end of every container, build, and step of one
 		level = slog.LevelDebug
 	}
 	ctx := e.Context
