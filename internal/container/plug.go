@@ -110,21 +110,10 @@ func (d *Daemon) lease(c *live) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	ports := taken{}
-	used := map[string]map[netip.Addr]bool{} // by network
+	used := d.usedLocked()
 	for _, o := range d.byID {
-		r := o.record()
-		for _, e := range r.Endpoints {
-			for _, a := range []netip.Addr{e.Addr, e.Addr6} {
-				if a.IsValid() {
-					if used[e.Network] == nil {
-						used[e.Network] = map[netip.Addr]bool{}
-					}
-					used[e.Network][a] = true
-				}
-			}
-		}
 		if o != c {
-			ports.addBound(r.Bound)
+			ports.addBound(o.record().Bound)
 		}
 	}
 	r := c.record()
@@ -152,6 +141,27 @@ func (d *Daemon) lease(c *live) error {
 		next.Bound = bound
 	}
 	return d.change(c, func(r *Record) { r.Endpoints, r.Bound = next.Endpoints, next.Bound })
+}
+
+// usedLocked are the addresses that are taken, by network.
+func (d *Daemon) usedLocked() map[string]map[netip.Addr]bool {
+	used := map[string]map[netip.Addr]bool{}
+	take := func(network string, a netip.Addr) {
+		if used[network] == nil {
+			used[network] = map[netip.Addr]bool{}
+		}
+		used[network][a] = a.IsValid()
+	}
+	for _, s := range d.sandboxes {
+		take(s.network, s.addr)
+	}
+	for _, o := range d.byID {
+		for _, e := range o.record().Endpoints {
+			take(e.Network, e.Addr)
+			take(e.Network, e.Addr6)
+		}
+	}
+	return used
 }
 
 // leaseOne is an endpoint that a container gets. d.mu is held.

@@ -93,7 +93,7 @@ func openContainers(ctx context.Context, cfg *Config) (*containers, error) {
 }
 
 func startContainers(ctx context.Context, cfg *Config, shim string) (*containers, error) {
-	d, err := container.New(ctx, container.Config{Dir: cfg.path(containersDir), Name: Name(cfg.DataDir), Shim: shim, Log: cfg.Log})
+	d, err := container.New(ctx, container.Config{Dir: cfg.path(containersDir), Name: Name(cfg.DataDir), Shim: shim, Log: cfg.Log, Authority: cfg.path(caCertFile)})
 	if err != nil {
 		return nil, fmt.Errorf("container engine: %w", err)
 	}
