@@ -20,6 +20,8 @@ type Config struct {
 	Name string // begins the names of namespaces, links and control groups
 	Shim string // the program, as an absolute path
 	Log  *slog.Logger
+
+	Cloud Cloud // nil: it is the machine's own alone
 }
 
 // Daemon is the container engine at work.

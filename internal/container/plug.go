@@ -26,6 +26,9 @@ func (d *Daemon) plug(c *live) (string, error) {
 	if mode := r.HostConfig.NetworkMode; mode.IsContainer() {
 		return d.namespaceOf(mode.ConnectedContainer(), "net")
 	}
+	if len(r.Ports) > 0 {
+		return d.plugPorts(r)
+	}
 	for name, e := range r.Endpoints {
 		n, err := d.findNetwork(e.Network)
 		if err != nil {
@@ -252,6 +255,9 @@ func (d *Daemon) unplug(r Record) error {
 	if r.HostConfig.NetworkMode.IsContainer() {
 		return nil
 	}
+	if len(r.Ports) > 0 {
+		return d.unplugPorts(r)
+	}
 	plugged := false
 	for _, e := range r.Endpoints {
 		plugged = plugged || e.Addr.IsValid()
@@ -346,6 +352,11 @@ func (d *Daemon) hosts(r Record, host bool) (string, error) {
 			fmt.Fprintf(&b, "%s\t%s\n", e.Addr, name)
 		}
 	}
+	for _, p := range r.Ports {
+		for _, a := range p.Addrs {
+			fmt.Fprintf(&b, "%s\t%s\n", a.Addr(), r.Config.Hostname)
+		}
+	}
 	return b.String(), nil
 }
 
@@ -369,6 +380,9 @@ func resolvConf(r Record, host bool) string {
 		case "options":
 			options = append(options, f[1:]...)
 		}
+	}
+	if len(r.Ports) > 0 {
+		servers, search, options = portNames(r.Ports)
 	}
 	h := r.HostConfig
 	if len(h.DNS) > 0 {

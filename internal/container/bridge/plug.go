@@ -99,6 +99,32 @@ func (p *Plane) wire(ns *netns.NS, id string, e Endpoint) error {
 	return in.RouteReplace(&netlink.Route{LinkIndex: eth.Attrs().Index, Gw: e.Network.Gateway.AsSlice()})
 }
 
+// Space makes the namespace of a container whose devices someone else makes, and gives its
+// path. It is removed by Unplug.
+func (p *Plane) Space(id string, furnish func(ns *netns.NS) error) (path string, err error) {
+	name := containerSpace(p.name, id)
+	ns, _, err := netns.Ensure(name)
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, ns.Close()) }()
+	in, err := ns.Link()
+	if err != nil {
+		return "", err
+	}
+	lo, err := in.LinkByName("lo")
+	if err == nil {
+		err = in.LinkSetUp(lo)
+	}
+	if err == nil {
+		err = furnish(ns)
+	}
+	if err != nil {
+		return "", errors.Join(err, netns.Remove(name))
+	}
+	return filepath.Join(netns.Dir, name), nil
+}
+
 // Unplug removes a container's namespace and device. What is not there is no error.
 func (p *Plane) Unplug(id string) error {
 	p.mu.Lock()
