@@ -43,6 +43,7 @@ type containers struct {
 	engine   *container.Daemon
 	api      *dockerapi.Server
 	listener net.Listener
+	socket   string
 }
 
 // shim is the program that stands behind each container.
@@ -59,7 +60,7 @@ func shim() (string, error) {
 
 // openContainers starts the engine; nil when this machine has none. Unless it was asked
 // for, a machine whose engine does not start does all else.
-func openContainers(ctx context.Context, cfg *Config) (*containers, error) {
+func openContainers(ctx context.Context, cfg *Config, cloud container.Cloud) (*containers, error) {
 	if cfg.Containers == ContainersOff {
 		return nil, nil
 	}
@@ -72,7 +73,7 @@ func openContainers(ctx context.Context, cfg *Config) (*containers, error) {
 		cfg.Log.Info("no containers here", "why", why)
 		return nil, nil
 	}
-	c, err := startContainers(ctx, cfg, shim)
+	c, err := startContainers(ctx, cfg, shim, cloud)
 	if err != nil && !wanted {
 		cfg.Log.Error("no containers here: repair this, and start strata again", "err", err)
 		return nil, nil
@@ -80,8 +81,8 @@ func openContainers(ctx context.Context, cfg *Config) (*containers, error) {
 	return c, err
 }
 
-func startContainers(ctx context.Context, cfg *Config, shim string) (*containers, error) {
-	d, err := container.New(ctx, container.Config{Dir: cfg.path(containersDir), Name: Name(cfg.DataDir), Shim: shim, Log: cfg.Log})
+func startContainers(ctx context.Context, cfg *Config, shim string, cloud container.Cloud) (*containers, error) {
+	d, err := container.New(ctx, container.Config{Dir: cfg.path(containersDir), Name: Name(cfg.DataDir), Shim: shim, Log: cfg.Log, Cloud: cloud})
 	if err != nil {
 		return nil, fmt.Errorf("container engine: %w", err)
 	}
@@ -89,7 +90,7 @@ func startContainers(ctx context.Context, cfg *Config, shim string) (*containers
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("docker's socket: %w", err), d.Close())
 	}
-	return &containers{engine: d, api: dockerapi.New(d, cfg.Version, cfg.Log), listener: l}, nil
+	return &containers{engine: d, api: dockerapi.New(d, cfg.Version, cfg.Log), listener: l, socket: cfg.path(DockerSocket)}, nil
 }
 
 // listenDocker makes the socket, in the place of one that a crash left. Who may use
