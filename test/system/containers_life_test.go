@@ -16,7 +16,7 @@ func TestContainerLife(t *testing.T) {
 		"copy": testCopy, "changes": testChanges, "update": testUpdate, "health": testHealth, "init": testInit, "borrowed volumes": testVolumesFrom,
 		"profiles": testProfiles, "limits": testLimits, "namespaces": testNamespaces, "mounts": testMountKinds, "logs": testLogLimits, "detach": testDetach, "events": testContainerEvents,
 	} {
-		t.Run(name, func(t *testing.T) { test(t, &dock{t, d.cloud, d.cli}) })
+		t.Run(name, func(t *testing.T) { test(t, &dock{t: t, cloud: d.cloud, cli: d.cli}) })
 	}
 	if out := d.must("ps", "-aq"); out != "" {
 		t.Errorf("containers are left: %s", out)
