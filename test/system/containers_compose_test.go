@@ -25,15 +25,17 @@ services:
     command: sh -c 'while :; do echo served | nc -l -p 80; done'
     ports: ["127.0.0.1:${PORT}:80"]
     networks: [front, back]
-    depends_on: [store]
+    depends_on:
+      store: {condition: service_healthy}
     extra_hosts: ["printer:192.0.2.9"]
   store:
     image: busybox
-    command: sh -c 'echo up; sleep 600'
+    command: sh -c 'sleep 1; echo up | busybox tee /tmp/state; sleep 600'
     volumes: ["kept:/data"]
     networks:
       back: {aliases: [db]}
     restart: unless-stopped
+    healthcheck: {test: ["CMD", "grep", "-q", "up", "/tmp/state"], interval: 200ms, retries: 50}
   tool:
     image: busybox
     command: sleep 600
@@ -120,6 +122,9 @@ func testCompose(t *testing.T, c *compose) {
 	c.do("up", "-d")
 	if w, s, tool := c.service("web", "running"), c.service("store", "running"), c.service("tool", "running"); len(w) != 1 || len(s) != 1 || len(tool) != 0 {
 		t.Fatalf("running: web %v, store %v, tool %v", w, s, tool)
+	}
+	if s := c.inspect(c.service("store", "running")[0], ".State.Health.Status"); s != "healthy" {
+		t.Errorf("what depends on a healthy service runs while that is %s", s)
 	}
 	c.eventually("the published port", func() bool { return dial(net.JoinHostPort("127.0.0.1", port)) == "served\n" })
 	testComposeNames(t, c)

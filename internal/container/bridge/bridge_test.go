@@ -82,11 +82,12 @@ func serve(t testing.TB, p *Plane, i int) {
 	}()
 }
 
-// reach asks for what an address serves, from a namespace.
+// reach asks for what an address serves, from a namespace. A link that is new may take a
+// second to carry anything.
 func reach(in func(func(*netns.NS) error) error, addr string) string {
 	var c net.Conn
 	err := in(func(ns *netns.NS) error {
-		return ns.Do(func() (err error) { c, err = net.DialTimeout("tcp", addr, time.Second); return err })
+		return ns.Do(func() (err error) { c, err = net.DialTimeout("tcp", addr, 3*time.Second); return err })
 	})
 	if err != nil {
 		return "not reached"
