@@ -33,7 +33,8 @@ type Record struct {
 	Bound      nat.PortMap          // ports of the host while it runs
 	State      State
 	Restarts   int
-	Stopped    bool // by a user: no policy starts it again
+	Group      string // of containers behind one shim; "" before the first start
+	Stopped    bool   // by a user: no policy starts it again
 	Removing   bool
 }
 
@@ -69,6 +70,7 @@ type live struct {
 	retry   context.CancelFunc // of a restart that waits
 	delay   time.Duration      // that it waited
 	kept    bool               // at its end, come what may
+	joining bool               // a group, of which its run is not booked yet
 }
 
 func newLive(r Record) *live {

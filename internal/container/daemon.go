@@ -46,7 +46,8 @@ type Daemon struct {
 	execs  map[string]*execution
 	images sync.Mutex // one change of names at a time
 
-	syncing sync.Mutex // of networks
+	syncing  sync.Mutex // of networks
+	grouping sync.Mutex // of containers behind shims
 }
 
 // runDir is where sockets and runc's state are: on a file system that a restart of
