@@ -36,7 +36,8 @@ type Record struct {
 	Bound      nat.PortMap          // ports of the host while it runs
 	State      State
 	Restarts   int
-	Stopped    bool // by a user: no policy starts it again
+	Group      string // of containers behind one shim; "" before the first start
+	Stopped    bool   // by a user: no policy starts it again
 	Removing   bool
 	Ports      []nodeapi.ContainerPort // of a project's container: its devices
 	Project    bool                    // it is a project's
@@ -74,6 +75,7 @@ type live struct {
 	retry   context.CancelFunc // of a restart that waits
 	delay   time.Duration      // that it waited
 	kept    bool               // at its end, come what may
+	joining bool               // a group, of which its run is not booked yet
 
 	resolver *names.Resolver            // of a container on a network with names
 	view     atomic.Pointer[names.View] // what it has to know

@@ -59,6 +59,7 @@ type Daemon struct {
 	remote    *remote.Registries
 	building  sync.Mutex
 	builder   *build.Builder // nil until the first build
+	grouping  sync.Mutex     // of containers behind shims
 }
 
 // runDir is where sockets and runc's state are: on a file system that a restart of

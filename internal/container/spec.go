@@ -76,7 +76,7 @@ func process(r Record) oci.SpecOpts {
 			p.OOMScoreAdj = &adj
 		}
 		p.Env = environment(r.Config)
-		s.Annotations = over(s.Annotations, r.HostConfig.Annotations)
+		s.Annotations = over(over(s.Annotations, r.HostConfig.Annotations), map[string]string{groupAnnotation: r.Group})
 		s.Root.Readonly = r.HostConfig.ReadonlyRootfs
 		if len(r.HostConfig.Sysctls) > 0 {
 			s.Linux.Sysctl = r.HostConfig.Sysctls

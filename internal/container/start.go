@@ -83,6 +83,8 @@ func (d *Daemon) launch(c *live) error {
 	if err := d.writeEtc(c); err != nil {
 		return err
 	}
+	d.join(c)
+	defer c.joined()
 	r := c.record()
 	spec, err := d.spec(ctx, r, netns)
 	if err != nil {
@@ -100,6 +102,9 @@ func (d *Daemon) launch(c *live) error {
 		return err
 	}
 	task, err := cc.NewTask(ctx, func(string) (cio.IO, error) { return io, nil })
+	if err != nil && shimGone(err) { // the last of its group has just ended, and the shim with it
+		task, err = cc.NewTask(ctx, func(string) (cio.IO, error) { return io, nil })
+	}
 	if err != nil {
 		return err
 	}

@@ -55,15 +55,15 @@ func (d *Daemon) Update(ctx context.Context, ref string, u container.UpdateConfi
 func updateResources(is *container.Resources, want container.Resources) error {
 	switch {
 	case want.NanoCPUs > 0 && is.CPUPeriod > 0:
-		return errors.New("Conflicting options: Nano CPUs cannot be updated as CPU Period has already been set")
+		return errs.Conflictf("Conflicting options: Nano CPUs cannot be updated as CPU Period has already been set")
 	case want.NanoCPUs > 0 && is.CPUQuota > 0:
-		return errors.New("Conflicting options: Nano CPUs cannot be updated as CPU Quota has already been set")
+		return errs.Conflictf("Conflicting options: Nano CPUs cannot be updated as CPU Quota has already been set")
 	case want.CPUPeriod > 0 && is.NanoCPUs > 0:
-		return errors.New("Conflicting options: CPU Period cannot be updated as NanoCPUs has already been set")
+		return errs.Conflictf("Conflicting options: CPU Period cannot be updated as NanoCPUs has already been set")
 	case want.CPUQuota > 0 && is.NanoCPUs > 0:
-		return errors.New("Conflicting options: CPU Quota cannot be updated as NanoCPUs has already been set")
+		return errs.Conflictf("Conflicting options: CPU Quota cannot be updated as NanoCPUs has already been set")
 	case want.Memory > 0 && want.MemorySwap == 0 && is.MemorySwap > 0 && want.Memory > is.MemorySwap:
-		return errors.New("Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time")
+		return errs.Conflictf("Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time")
 	}
 	take(&is.BlkioWeight, want.BlkioWeight)
 	take(&is.CPUShares, want.CPUShares)

@@ -183,7 +183,7 @@ func testComposeNames(t *testing.T, c *compose) {
 	for range 2 {
 		want := strings.Join(addrs(), " ")
 		for _, name := range []string{"store", "db"} {
-			if got := c.ask(web, "udp", name, dns.TypeA); got != want {
+			if got := c.lookUp(web, "udp", name, dns.TypeA); got != want {
 				t.Errorf("%s is %q, want %q", name, got, want)
 			}
 		}

@@ -14,10 +14,10 @@ import (
 	"github.com/strata-cloud/strata/internal/netns"
 )
 
-// ask asks a container's name server from inside.
-func (d *dock) ask(name, network, question string, kind uint16) string {
+// lookUp asks a container's name server from inside.
+func (d *dock) lookUp(name, network, question string, kind uint16) string {
 	d.t.Helper()
-	return d.askIn(d.space(name), network, question, kind)
+	return d.lookUpIn(d.space(name), network, question, kind)
 }
 
 // space is a container's namespace.
@@ -26,7 +26,7 @@ func (d *dock) space(name string) string {
 	return d.cloud.Name() + "-c-" + d.inspect(name, ".Id")[:12]
 }
 
-func (d *dock) askIn(space, network, question string, kind uint16) string {
+func (d *dock) lookUpIn(space, network, question string, kind uint16) string {
 	d.t.Helper()
 	ns := must[*netns.NS](d.t)(netns.Open(space))
 	defer ns.Close()
@@ -71,12 +71,12 @@ func testNames(t *testing.T, d *dock) {
 		{"web", dns.TypeAAAA, ""}, {"api", dns.TypeA, both}, {"db", dns.TypeA, two}, {reverse, dns.TypePTR, "web.front."},
 	} {
 		for _, network := range []string{"udp", "tcp"} {
-			if got := d.ask("client", network, c.name, c.kind); got != c.want {
+			if got := d.lookUp("client", network, c.name, c.kind); got != c.want {
 				t.Errorf("%s %s over %s: %q, want %q", c.name, dns.TypeToString[c.kind], network, got, c.want)
 			}
 		}
 	}
-	if got := d.ask("web", "udp", "db", dns.TypeA); got == d.addr("db", "back") || got == two {
+	if got := d.lookUp("web", "udp", "db", dns.TypeA); got == d.addr("db", "back") || got == two {
 		t.Errorf("of another network, and by another's link: %q", got)
 	}
 	if out := d.sh("client", "busybox nslookup web"); !strings.Contains(out, "Address: "+web) {
@@ -86,11 +86,11 @@ func testNames(t *testing.T, d *dock) {
 		t.Errorf("on the bridge that is always there: %s", out)
 	}
 	d.must("rename", "web", "net")
-	if a, b := d.ask("client", "udp", "net", dns.TypeA), d.ask("client", "udp", reverse, dns.TypePTR); a != web || b != "net.front." {
+	if a, b := d.lookUp("client", "udp", "net", dns.TypeA), d.lookUp("client", "udp", reverse, dns.TypePTR); a != web || b != "net.front." {
 		t.Errorf("after a rename: %q, %q", a, b)
 	}
 	d.must("stop", "-t", "0", "api1")
-	if got := d.ask("client", "udp", "api", dns.TypeA); got != two {
+	if got := d.lookUp("client", "udp", "api", dns.TypeA); got != two {
 		t.Errorf("after one has stopped: %q", got)
 	}
 	// A program of the container may have port 53 for itself.
@@ -125,12 +125,12 @@ func testUpstream(t *testing.T, d *dock) {
 	defer srv.Shutdown()
 	d.start("client", "--network", "front", "--dns", at)
 	for name, want := range map[string]string{"example.org": "192.0.2.7", "nobody.example.org": "NXDOMAIN", "upstream": at} {
-		if got := d.ask("client", "udp", name, dns.TypeA); got != want {
+		if got := d.lookUp("client", "udp", name, dns.TypeA); got != want {
 			t.Errorf("%s: %q, want %q", name, got, want)
 		}
 	}
 	d.start("inner", "--network", "closed")
-	if got := d.ask("inner", "udp", "example.org", dns.TypeA); got != "SERVFAIL" {
+	if got := d.lookUp("inner", "udp", "example.org", dns.TypeA); got != "SERVFAIL" {
 		t.Errorf("from an internal network: %q", got)
 	}
 }

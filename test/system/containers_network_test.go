@@ -76,7 +76,7 @@ func testConnect(t *testing.T, d *dock) {
 	if out := d.sh("web", "ip -4 -o addr show eth1 | grep -o 'inet [^ ]*'; grep -c 10.213.9.77 /etc/hosts"); out != "inet 10.213.9.77/24\n1" {
 		t.Errorf("in the container: %q", out)
 	}
-	if got := d.ask("peer", "udp", "store", dns.TypeA); got != "10.213.9.77" {
+	if got := d.lookUp("peer", "udp", "store", dns.TypeA); got != "10.213.9.77" {
 		t.Errorf("by its alias: %q", got)
 	}
 	if out := d.must("network", "inspect", "--format", "{{range .Containers}}{{.Name}} {{.IPv4Address}};{{end}}", "back"); !strings.Contains(out, "web 10.213.9.77/24;") || !strings.Contains(out, "peer ") {
@@ -86,7 +86,7 @@ func testConnect(t *testing.T, d *dock) {
 	if out := d.sh("web", "ip -o link | grep -c eth1; grep -c 10.213.9.77 /etc/hosts"); out != "0\n0" {
 		t.Errorf("disconnected: %q", out)
 	}
-	if got := d.ask("peer", "udp", "store", dns.TypeA); got == "10.213.9.77" {
+	if got := d.lookUp("peer", "udp", "store", dns.TypeA); got == "10.213.9.77" {
 		t.Errorf("the alias is still there: %q", got)
 	}
 	d.must("network", "connect", "--alias", "later", "back", "web")
@@ -96,7 +96,7 @@ func testConnect(t *testing.T, d *dock) {
 	if out := d.must("inspect", "--format", "{{range $n, $e := .NetworkSettings.Networks}}{{$n}} {{end}}", "web"); out != "back" {
 		t.Errorf("after a restart it is on %q", out)
 	}
-	if got := d.ask("peer", "udp", "later", dns.TypeA); got != d.addr("web", "back") {
+	if got := d.lookUp("peer", "udp", "later", dns.TypeA); got != d.addr("web", "back") {
 		t.Errorf("by its alias after a restart: %q", got)
 	}
 	// A container of the default bridge gets a name server with its first network that has names.
@@ -243,10 +243,10 @@ func testContainerIPv6(t *testing.T, d *dock) {
 	if out := d.sh("web", "ip -6 -o addr show eth0 scope global | grep -o 'inet6 [^ ]*'; ip -6 route | grep -o 'default via [^ ]*'"); out != "inet6 fd12:3456::77/64\ndefault via fd12:3456::1" {
 		t.Errorf("in the container: %q", out)
 	}
-	if got := d.ask("client", "udp", "web", dns.TypeAAAA); got != "fd12:3456::77" {
+	if got := d.lookUp("client", "udp", "web", dns.TypeAAAA); got != "fd12:3456::77" {
 		t.Errorf("AAAA: %q", got)
 	}
-	if got := d.ask("client", "udp", must[string](t)(dns.ReverseAddr("fd12:3456::77")), dns.TypePTR); got != "web.six." {
+	if got := d.lookUp("client", "udp", must[string](t)(dns.ReverseAddr("fd12:3456::77")), dns.TypePTR); got != "web.six." {
 		t.Errorf("PTR: %q", got)
 	}
 	if out := d.must("inspect", "--format", "{{.NetworkSettings.Networks.six.GlobalIPv6Address}} {{.NetworkSettings.Networks.six.IPv6Gateway}}", "web"); out != "fd12:3456::77 fd12:3456::1" {
@@ -353,7 +353,7 @@ func TestContainerNetworksOutliveTheEngine(t *testing.T) {
 	if got := served(port); got != "served\n" {
 		t.Errorf("the port while the engine is away: %q", got)
 	}
-	if got := d.askIn(space, "udp", "www", dns.TypeA); got == web {
+	if got := d.lookUpIn(space, "udp", "www", dns.TypeA); got == web {
 		t.Errorf("someone answers while the engine is away: %q", got)
 	}
 	// What a crash leaves: a namespace and a device that no record knows.
@@ -361,7 +361,7 @@ func TestContainerNetworksOutliveTheEngine(t *testing.T) {
 	defer stray.Close()
 	d.cloud.Up()
 	for _, network := range []string{"udp", "tcp"} {
-		if got := d.ask("client", network, "www", dns.TypeA); got != web {
+		if got := d.lookUp("client", network, "www", dns.TypeA); got != web {
 			t.Errorf("afterwards over %s: %q, want %s", network, got, web)
 		}
 	}
@@ -377,7 +377,7 @@ func TestContainerNetworksOutliveTheEngine(t *testing.T) {
 		t.Errorf("the port afterwards: %q", got)
 	}
 	d.must("restart", "-t", "0", "web")
-	if got := d.ask("client", "udp", "www", dns.TypeA); got != d.addr("web", "front") {
+	if got := d.lookUp("client", "udp", "www", dns.TypeA); got != d.addr("web", "front") {
 		t.Errorf("after a restart of the container: %q", got)
 	}
 }

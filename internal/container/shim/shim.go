@@ -1,10 +1,10 @@
-// Package shim is the process that stands behind each container: containerd's
-// shim for runc, which also writes the container's log.
+// Package shim is the process that stands behind containers, several of them each:
+// containerd's shim for runc, which also writes the containers' logs.
 //
 // It outlives strata. The container's output goes through it into a file (package
 // logfile), so that nothing is lost and no container blocks while strata is away,
 // and it keeps the exit status until strata has asked for it. It is a program of its
-// own, since there is one process of it per container and strata's is large.
+// own, since there are many processes of it and strata's is large.
 package shim
 
 import (
@@ -29,6 +29,7 @@ import (
 	"github.com/containerd/plugin"
 	"github.com/containerd/plugin/registry"
 	"github.com/containerd/ttrpc"
+	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/strata-cloud/strata/internal/container/logfile"
 )
@@ -68,6 +69,7 @@ type service struct {
 	mu    sync.Mutex
 	logs  map[string]chan struct{} // closed when all is written
 	inits map[string]uint32        // pids of containers that are not deleted yet
+	busy  int                      // containers that are being made
 }
 
 // RegisterTTRPC makes the service reachable.
@@ -79,6 +81,8 @@ func (s *service) RegisterTTRPC(server *ttrpc.Server) error {
 // Create begins the log before the container, which then writes into FIFOs that
 // only this process knows.
 func (s *service) Create(ctx context.Context, r *taskapi.CreateTaskRequest) (*taskapi.CreateTaskResponse, error) {
+	s.making(1)
+	defer s.making(-1)
 	path, limits, ok := logfile.ParseURI(r.Stdout)
 	if !ok {
 		return s.TTRPCTaskService.Create(ctx, r)
@@ -96,6 +100,25 @@ func (s *service) Create(ctx context.Context, r *taskapi.CreateTaskRequest) (*ta
 	s.inits[r.ID] = resp.Pid
 	s.mu.Unlock()
 	return resp, nil
+}
+
+func (s *service) making(n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.busy += n
+}
+
+// Shutdown ends the process when there is nothing more to stand behind. containerd
+// asks for it after each of a group's containers, and would end it under one that is
+// just being made.
+func (s *service) Shutdown(ctx context.Context, r *taskapi.ShutdownRequest) (*emptypb.Empty, error) {
+	s.mu.Lock()
+	needed := s.busy+len(s.inits) > 0
+	s.mu.Unlock()
+	if needed {
+		return &emptypb.Empty{}, nil
+	}
+	return s.TTRPCTaskService.Shutdown(ctx, r)
 }
 
 // Pids names the first process of a container that has ended until it is deleted.
