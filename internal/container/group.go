@@ -16,8 +16,8 @@ const groupAnnotation = "io.containerd.runc.v2.group"
 // code if it is killed.
 const groupSize = 16
 
-// join puts a container that is about to start into a group that has room.
-func (d *Daemon) join(c *live) {
+// enlist puts a container that is about to start into a group that has room.
+func (d *Daemon) enlist(c *live) {
 	d.grouping.Lock() // until the choice is booked
 	defer d.grouping.Unlock()
 	sizes := map[string]int{}

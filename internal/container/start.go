@@ -83,7 +83,7 @@ func (d *Daemon) launch(c *live) error {
 	if err := d.writeEtc(c); err != nil {
 		return err
 	}
-	d.join(c)
+	d.enlist(c)
 	defer c.joined()
 	r := c.record()
 	spec, err := d.spec(ctx, r, netns)
