@@ -32,7 +32,11 @@ func (d *Daemon) adopt() error {
 		return err
 	}
 	for _, c := range d.list() {
-		if err := d.resume(c); err != nil { // the others are not to suffer
+		err := d.resume(c)
+		if err == nil && c.record().State.Running() {
+			err = d.known(c)
+		}
+		if err != nil { // the others are not to suffer
 			d.cfg.Log.Error("a container cannot be taken over", "container", c.id, "name", c.record().Name, "err", err)
 		}
 	}
@@ -164,6 +168,16 @@ func (d *Daemon) sweep() error {
 			}
 		}
 	}
+	endpoints := map[string]bool{}
+	for _, c := range d.list() {
+		for _, e := range c.record().Endpoints {
+			endpoints[e.ID] = e.ID != ""
+		}
+	}
+	delete(endpoints, "")
+	if err := d.plane.Sweep(endpoints); err != nil {
+		return err
+	}
 	plugged, err := d.plane.Plugged()
 	if err != nil {
 		return err
@@ -174,7 +188,7 @@ func (d *Daemon) sweep() error {
 		} else if err != nil && !errs.Is(err, errs.NotFound) {
 			return err
 		}
-		if err := d.plane.Unplug(id + strings.Repeat("0", 52)); err != nil {
+		if err := d.plane.Remove(id + strings.Repeat("0", 52)); err != nil {
 			return err
 		}
 	}

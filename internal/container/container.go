@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/containerd/containerd/v2/client"
@@ -15,6 +16,7 @@ import (
 	"github.com/docker/docker/api/types/events"
 	"github.com/docker/go-connections/nat"
 
+	"github.com/strata-cloud/strata/internal/container/names"
 	"github.com/strata-cloud/strata/internal/errs"
 )
 
@@ -71,6 +73,9 @@ type live struct {
 	delay   time.Duration      // that it waited
 	kept    bool               // at its end, come what may
 	joining bool               // a group, of which its run is not booked yet
+
+	resolver *names.Resolver            // of a container on a network with names
+	view     atomic.Pointer[names.View] // what it has to know
 }
 
 func newLive(r Record) *live {

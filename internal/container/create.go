@@ -212,36 +212,38 @@ func (d *Daemon) unmake(c *live) error {
 func (d *Daemon) wantedEndpoints(r Record, n *network.NetworkingConfig) (map[string]*Endpoint, error) {
 	mode := r.HostConfig.NetworkMode
 	if mode.IsContainer() {
-		if _, err := d.find(mode.ConnectedContainer()); err != nil {
-			return nil, err
-		}
 		return nil, nil
 	}
-	given := map[string]*network.EndpointSettings{}
-	if n != nil {
-		given = n.EndpointsConfig
+	main, err := d.findNetwork(string(mode))
+	if errs.Is(err, errs.NotFound) { // as dockerd: it need not be there before the start
+		return map[string]*Endpoint{string(mode): {Network: string(mode)}}, nil
 	}
-	if len(given) > 1 {
-		return nil, errs.Invalidf("Container cannot be created with more than one network: connect it to the others later")
-	}
-	net, err := d.findNetwork(string(mode))
 	if err != nil {
 		return nil, err
 	}
-	out := map[string]*Endpoint{net.Name: {Network: net.ID}}
-	for name, s := range given {
+	out := map[string]*Endpoint{main.Name: {Network: main.ID}}
+	if n == nil {
+		n = &network.NetworkingConfig{}
+	}
+	for name, s := range n.EndpointsConfig {
 		if name == network.NetworkDefault { // what clients call the bridge
 			name = bridgeNetwork
 		}
-		if g, err := d.findNetwork(name); err != nil || g.ID != net.ID {
-			return nil, errors.Join(err, errs.Invalidf("the network %s is not the one of --network", name))
-		}
-		if s == nil {
-			continue
-		}
-		if err := out[net.Name].want(net, s); err != nil {
+		net, err := d.findNetwork(name)
+		if err != nil {
 			return nil, err
 		}
+		if net.ID != main.ID && (net.Driver != "bridge" || main.Driver != "bridge") {
+			return nil, errs.Invalidf("container sharing network namespace with another container or host cannot be connected to any other network")
+		}
+		e := &Endpoint{Network: net.ID}
+		if err := e.want(net, s); err != nil {
+			return nil, err
+		}
+		out[net.Name] = e
+	}
+	if e := out[main.Name]; e.MAC == "" { // where clients before 1.44 put it
+		e.MAC = r.Config.MacAddress
 	}
 	return out, nil
 }

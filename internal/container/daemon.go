@@ -11,7 +11,10 @@ import (
 	"time"
 
 	"github.com/strata-cloud/strata/internal/container/bridge"
+	"github.com/strata-cloud/strata/internal/container/build"
 	"github.com/strata-cloud/strata/internal/container/engine"
+	"github.com/strata-cloud/strata/internal/container/names"
+	"github.com/strata-cloud/strata/internal/container/remote"
 )
 
 // Config says where the engine lives and how it is named.
@@ -20,6 +23,8 @@ type Config struct {
 	Name string // begins the names of namespaces, links and control groups
 	Shim string // the program, as an absolute path
 	Log  *slog.Logger
+
+	Authority string // file of the certificate authority of the region's own registry
 }
 
 // Daemon is the container engine at work.
@@ -30,6 +35,7 @@ type Daemon struct {
 	group  sync.WaitGroup
 	engine *engine.Engine
 	plane  *bridge.Plane
+	names  *names.Server
 	Events *Events
 	begun  time.Time
 	key    string // identifies the engine to clients
@@ -43,11 +49,16 @@ type Daemon struct {
 	byName map[string]*live
 	vols   map[string]*Volume
 	nets   map[string]*Network // by id
+	stale  bool                // the plane is not as nets say
 	execs  map[string]*execution
 	images sync.Mutex // one change of names at a time
 
-	syncing  sync.Mutex // of networks
-	grouping sync.Mutex // of containers behind shims
+	grouping  sync.Mutex      // of containers behind shims
+	syncing   sync.Mutex      // of networks
+	sandboxes map[string]seat // of builds
+	remote    *remote.Registries
+	building  sync.Mutex
+	builder   *build.Builder // nil until the first build
 }
 
 // runDir is where sockets and runc's state are: on a file system that a restart of
@@ -56,7 +67,8 @@ func runDir(name string) string { return filepath.Join("/run/strata", name) }
 
 // New opens the engine and takes over the containers that run.
 func New(ctx context.Context, cfg Config) (d *Daemon, err error) {
-	d = &Daemon{cfg: cfg, Events: newEvents(), begun: time.Now(), byID: map[string]*live{}, byName: map[string]*live{}, vols: map[string]*Volume{}, nets: map[string]*Network{}, execs: map[string]*execution{}}
+	d = &Daemon{cfg: cfg, Events: newEvents(), begun: time.Now(), byID: map[string]*live{}, byName: map[string]*live{}, vols: map[string]*Volume{}, nets: map[string]*Network{}, execs: map[string]*execution{},
+		names: names.NewServer(cfg.Log), sandboxes: map[string]seat{}, remote: remote.New(cfg.Authority)}
 	if err := os.MkdirAll(filepath.Join(cfg.Dir, "containers"), 0o711); err != nil {
 		return nil, err
 	}
@@ -73,7 +85,7 @@ func New(ctx context.Context, cfg Config) (d *Daemon, err error) {
 		return nil, err
 	}
 	if d.plane, err = bridge.New(cfg.Name); err == nil {
-		err = d.adopt()
+		err = errors.Join(d.cleanBuilds(), d.adopt())
 	}
 	if err != nil {
 		return nil, errors.Join(err, d.Close())
@@ -116,10 +128,13 @@ func ownKey(path string) (string, error) {
 // Close ends the engine. Containers go on.
 func (d *Daemon) Close() error {
 	d.stop()
+	err := d.closeBuilder()
 	d.group.Wait()
-	var err error
+	for _, c := range d.list() {
+		err = errors.Join(err, c.closeResolver())
+	}
 	if d.plane != nil {
-		err = d.plane.Close()
+		err = errors.Join(err, d.plane.Close())
 	}
 	return errors.Join(err, d.engine.Close())
 }

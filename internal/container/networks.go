@@ -1,6 +1,7 @@
 package container
 
 import (
+	"net"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -11,57 +12,79 @@ import (
 	"github.com/docker/docker/api/types/network"
 
 	"github.com/strata-cloud/strata/internal/container/bridge"
+	"github.com/strata-cloud/strata/internal/container/ipam"
 	"github.com/strata-cloud/strata/internal/errs"
 )
 
 // Network is what is kept of a network.
 type Network struct {
-	ID, Name string
-	Driver   string // bridge, host, null
-	Created  time.Time
-	Subnet   netip.Prefix // of a bridge
-	Gateway  netip.Addr
-	Internal bool
-	Chosen   bool // the subnet, by the user
-	Labels   map[string]string
-	Options  map[string]string
+	ID, Name   string
+	Driver     string // bridge, host, null
+	Created    time.Time
+	V4, V6     ipam.Pool // of a bridge; V6 is optional
+	Internal   bool
+	Attachable bool
+	Chosen     bool // the IPv4 subnet, by the user
+	Chosen6    bool
+	Labels     map[string]string
+	Options    map[string]string
+}
+
+// The options of a bridge.
+const (
+	optionICC        = "com.docker.network.bridge.enable_icc"
+	optionMasquerade = "com.docker.network.bridge.enable_ip_masquerade"
+	optionHostIP     = "com.docker.network.bridge.host_binding_ipv4"
+	optionMTU        = "com.docker.network.driver.mtu"
+	optionDevice     = "com.docker.network.container_iface_prefix"
+)
+
+// off tells whether an option that is on by default is not.
+func (n *Network) off(option string) bool {
+	on, err := strconv.ParseBool(n.Options[option])
+	return err == nil && !on
 }
 
 func (n *Network) plane() bridge.Network {
-	return bridge.Network{ID: n.ID, Subnet: n.Subnet, Gateway: n.Gateway, Internal: n.Internal}
+	mtu, _ := strconv.Atoi(n.Options[optionMTU]) // was checked; 0: none
+	return bridge.Network{ID: n.ID, V4: bridge.Subnet{Prefix: n.V4.Subnet, Gateway: n.V4.Gateway}, V6: bridge.Subnet{Prefix: n.V6.Subnet, Gateway: n.V6.Gateway},
+		Internal: n.Internal, Apart: n.off(optionICC), Routed: n.off(optionMasquerade), MTU: mtu}
 }
 
-// Endpoint is a container on a network. It has an address while it runs.
-type Endpoint struct {
-	Network string // id
-	ID      string
-	Addr    netip.Addr
-	Wanted  netip.Addr // by the user
-	Aliases []string
+// named tells whether containers on it find each other by name.
+func (n *Network) named() bool { return n.Driver == "bridge" && n.Name != bridgeNetwork }
+
+// device begins the names of containers' devices.
+func (n *Network) device() string {
+	if p := n.Options[optionDevice]; p != "" {
+		return p
+	}
+	return "eth"
 }
 
-// want reads what a user asks of an endpoint.
-func (e *Endpoint) want(n *Network, s *network.EndpointSettings) error {
-	if len(s.Links) > 0 || len(s.DriverOpts) > 0 || s.MacAddress != "" {
-		return errs.Invalidf("links, options and a MAC address of an endpoint are not supported by this engine")
+// subnet shows a pool to the checks of Docker's types.
+type subnet struct {
+	ipam.Pool
+	chosen bool
+}
+
+// IsStatic implements network.NetworkSubnet.
+func (s subnet) IsStatic() bool { return s.chosen }
+
+// Contains implements network.NetworkSubnet.
+func (s subnet) Contains(ip net.IP) bool {
+	a, ok := netip.AddrFromSlice(ip)
+	return ok && s.Pool.Contains(a.Unmap())
+}
+
+func (n *Network) subnets() (v4, v6 []network.NetworkSubnet) {
+	if n.V4.Valid() {
+		v4 = append(v4, subnet{n.V4, n.Chosen})
 	}
-	e.Aliases = s.Aliases
-	if s.IPAMConfig == nil || s.IPAMConfig.IPv4Address == "" && s.IPAMConfig.IPv6Address == "" {
-		return nil
+	if n.V6.Valid() {
+		v6 = append(v6, subnet{n.V6, n.Chosen6})
 	}
-	a, err := netip.ParseAddr(s.IPAMConfig.IPv4Address)
-	switch {
-	case s.IPAMConfig.IPv6Address != "":
-		return errs.Invalidf("IPv6 addresses are not supported by this engine")
-	case err != nil || !a.Is4():
-		return errs.Invalidf("invalid IPv4 address: %s", s.IPAMConfig.IPv4Address)
-	case !n.Chosen:
-		return errs.Invalidf("user specified IP address is supported only when connecting to networks with user configured subnets")
-	case !n.Subnet.Contains(a):
-		return errs.Invalidf("no configured subnet contains IP address %s", a)
-	}
-	e.Wanted = a
-	return nil
+	return v4, v6
 }
 
 // The networks that are always there.
@@ -116,128 +139,6 @@ func (d *Daemon) networkLocked(ref string) (*Network, error) {
 	return nil, errs.Invalidf("network %s is ambiguous (%d matches found based on ID prefix)", ref, len(found))
 }
 
-// pools are where subnets without a wish come from: dockerd's.
-func pools() (out []netip.Prefix) {
-	for i := 17; i < 32; i++ {
-		out = append(out, netip.MustParsePrefix("172."+strconv.Itoa(i)+".0.0/16"))
-	}
-	for i := 0; i < 256; i += 16 {
-		out = append(out, netip.MustParsePrefix("192.168."+strconv.Itoa(i)+".0/20"))
-	}
-	return out
-}
-
-// free chooses a subnet that neither the host nor another network has.
-func (d *Daemon) free(want netip.Prefix) (netip.Prefix, error) {
-	taken, err := d.plane.Taken()
-	if err != nil {
-		return netip.Prefix{}, err
-	}
-	for _, n := range d.nets {
-		if n.Subnet.IsValid() {
-			taken = append(taken, n.Subnet)
-		}
-	}
-	overlaps := func(p netip.Prefix) bool { return slices.ContainsFunc(taken, p.Overlaps) }
-	if want.IsValid() {
-		if overlaps(want) {
-			return want, errs.Forbiddenf("invalid pool request: Pool overlaps with other one on this address space")
-		}
-		return want, nil
-	}
-	for _, p := range pools() {
-		if !overlaps(p) {
-			return p, nil
-		}
-	}
-	return netip.Prefix{}, errs.Invalidf("all predefined address pools have been fully subnetted")
-}
-
-// CreateNetwork makes a bridge.
-func (d *Daemon) CreateNetwork(req network.CreateRequest) (string, error) {
-	n := &Network{ID: newID(), Name: req.Name, Driver: "bridge", Created: time.Now().UTC(), Internal: req.Internal, Labels: over(req.Labels, nil), Options: over(req.Options, nil)}
-	if !nameRE.MatchString(req.Name) {
-		return "", errs.Invalidf("invalid network name: %q", req.Name)
-	}
-	want, err := wantedSubnet(req)
-	if err != nil {
-		return "", err
-	}
-	n.Chosen = want.IsValid()
-	d.mu.Lock()
-	for _, o := range d.nets {
-		if o.Name == req.Name {
-			d.mu.Unlock()
-			return "", errs.Conflictf("network with name %s already exists", req.Name)
-		}
-	}
-	if n.Subnet, err = d.free(want); err == nil {
-		n.Gateway = n.Subnet.Masked().Addr().Next()
-		if g := gateway(req); g.IsValid() {
-			n.Gateway = g
-		}
-		if err = d.networks.put(n.ID, n); err == nil {
-			d.nets[n.ID] = n
-		}
-	}
-	d.mu.Unlock()
-	if err != nil {
-		return "", err
-	}
-	if err := d.syncNetworks(); err != nil {
-		return "", err
-	}
-	d.Events.send(events.NetworkEventType, events.ActionCreate, n.ID, map[string]string{"name": n.Name, "type": n.Driver})
-	return n.ID, nil
-}
-
-// wantedSubnet reads a request and refuses what cannot be honoured.
-func wantedSubnet(req network.CreateRequest) (netip.Prefix, error) {
-	no := func(what string) (netip.Prefix, error) {
-		return netip.Prefix{}, errs.Invalidf("%s of a network is not supported by this engine", what)
-	}
-	switch {
-	case req.Driver != "" && req.Driver != "bridge" && req.Driver != "default":
-		return netip.Prefix{}, errs.NotFoundf("plugin %q not found", req.Driver)
-	case req.EnableIPv6 != nil && *req.EnableIPv6:
-		return no("IPv6")
-	case req.EnableIPv4 != nil && !*req.EnableIPv4:
-		return no("a lack of IPv4")
-	case req.Ingress || req.ConfigOnly || req.ConfigFrom != nil:
-		return no("swarm's configuration")
-	case len(req.Options) > 0:
-		return no("a driver option")
-	}
-	if req.IPAM == nil || len(req.IPAM.Config) == 0 {
-		return netip.Prefix{}, nil
-	}
-	c := req.IPAM.Config[0]
-	switch {
-	case req.IPAM.Driver != "" && req.IPAM.Driver != "default":
-		return no("the address driver " + req.IPAM.Driver)
-	case len(req.IPAM.Config) > 1:
-		return no("more than one subnet")
-	case c.IPRange != "" || len(c.AuxAddress) > 0:
-		return no("an address range or auxiliary address")
-	}
-	p, err := netip.ParsePrefix(c.Subnet)
-	if err != nil || !p.Addr().Is4() || p != p.Masked() || p.Bits() > 30 {
-		return p, errs.Invalidf("invalid network config: invalid subnet %s: it should be an IPv4 network of at least 4 addresses", c.Subnet)
-	}
-	if g := gateway(req); c.Gateway != "" && (!g.IsValid() || !p.Contains(g)) {
-		return p, errs.Invalidf("invalid network config: invalid gateway %s: parent subnet is %s", c.Gateway, p)
-	}
-	return p, nil
-}
-
-func gateway(req network.CreateRequest) netip.Addr {
-	if req.IPAM == nil || len(req.IPAM.Config) == 0 {
-		return netip.Addr{}
-	}
-	a, _ := netip.ParseAddr(req.IPAM.Config[0].Gateway)
-	return a
-}
-
 // RemoveNetwork removes a network that no container is on.
 func (d *Daemon) RemoveNetwork(ref string) error {
 	n, err := d.findNetwork(ref)
@@ -247,12 +148,13 @@ func (d *Daemon) RemoveNetwork(ref string) error {
 	if n.Name == bridgeNetwork || n.Name == hostNetwork || n.Name == noneNetwork {
 		return errs.Forbiddenf("%s is a pre-defined network and cannot be removed", n.Name)
 	}
-	for _, c := range d.list() {
-		if r := c.record(); r.State.Running() && r.Endpoints[n.Name] != nil {
-			return errs.Forbiddenf("error while removing network: network %s has active endpoints (name:%q id:%q)", n.Name, r.Name, r.ID[:12])
+	d.mu.Lock()
+	for _, c := range d.byID {
+		if r := c.record(); r.Endpoints[n.Name] != nil && r.Endpoints[n.Name].ID != "" {
+			d.mu.Unlock()
+			return errs.Forbiddenf("error while removing network: network %s has active endpoints (name:%q id:%q)", n.Name, r.Name, r.Endpoints[n.Name].ID[:12])
 		}
 	}
-	d.mu.Lock()
 	if err = d.networks.remove(n.ID); err == nil {
 		delete(d.nets, n.ID)
 	}
@@ -263,8 +165,17 @@ func (d *Daemon) RemoveNetwork(ref string) error {
 	if err := d.syncNetworks(); err != nil {
 		return err
 	}
-	d.Events.send(events.NetworkEventType, events.ActionDestroy, n.ID, map[string]string{"name": n.Name, "type": n.Driver})
+	d.networkEvent(events.ActionDestroy, n, "")
 	return nil
+}
+
+// networkEvent tells of a network, and of the container that comes or goes.
+func (d *Daemon) networkEvent(action events.Action, n *Network, container string) {
+	attrs := map[string]string{"name": n.Name, "type": n.Driver}
+	if container != "" {
+		attrs["container"] = container
+	}
+	d.Events.send(events.NetworkEventType, action, n.ID, attrs)
 }
 
 // Networks lists all, by name, with the containers that are on them now.
@@ -293,22 +204,41 @@ func (d *Daemon) Network(ref string) (network.Inspect, error) {
 }
 
 func (d *Daemon) networkView(n *Network) network.Inspect {
-	v := network.Inspect{Name: n.Name, ID: n.ID, Created: n.Created, Scope: "local", Driver: n.Driver, EnableIPv4: n.Driver == "bridge", Internal: n.Internal,
+	v := network.Inspect{Name: n.Name, ID: n.ID, Created: n.Created, Scope: "local", Driver: n.Driver, EnableIPv4: n.Driver == "bridge", EnableIPv6: n.V6.Valid(), Internal: n.Internal, Attachable: n.Attachable,
 		IPAM: network.IPAM{Driver: "default", Options: map[string]string{}, Config: []network.IPAMConfig{}}, Containers: map[string]network.EndpointResource{}, Options: n.Options, Labels: n.Labels}
-	if n.Subnet.IsValid() {
-		v.IPAM.Config = append(v.IPAM.Config, network.IPAMConfig{Subnet: n.Subnet.String(), Gateway: n.Gateway.String()})
+	for _, p := range []ipam.Pool{n.V4, n.V6} {
+		if p.Valid() {
+			v.IPAM.Config = append(v.IPAM.Config, poolView(p))
+		}
 	}
 	for _, c := range d.list() {
 		r := c.record()
 		e := r.Endpoints[n.Name]
-		if e == nil || !r.State.Running() {
+		if e == nil || e.Network != n.ID || e.ID == "" {
 			continue
 		}
 		res := network.EndpointResource{Name: r.Name, EndpointID: e.ID}
 		if e.Addr.IsValid() {
-			res.IPv4Address, res.MacAddress = netip.PrefixFrom(e.Addr, n.Subnet.Bits()).String(), bridge.MAC(e.Addr).String()
+			res.IPv4Address, res.MacAddress = n.V4.Prefix(e.Addr).String(), e.mac().String()
+		}
+		if e.Addr6.IsValid() {
+			res.IPv6Address = n.V6.Prefix(e.Addr6).String()
 		}
 		v.Containers[r.ID] = res
 	}
 	return v
+}
+
+func poolView(p ipam.Pool) network.IPAMConfig {
+	c := network.IPAMConfig{Subnet: p.Subnet.String(), Gateway: p.Gateway.String()}
+	if p.Range.IsValid() {
+		c.IPRange = p.Range.String()
+	}
+	for name, a := range p.Aux {
+		if c.AuxAddress == nil {
+			c.AuxAddress = map[string]string{}
+		}
+		c.AuxAddress[name] = a.String()
+	}
+	return c
 }

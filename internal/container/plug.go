@@ -3,228 +3,231 @@ package container
 import (
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/docker/docker/api/types/events"
-	"github.com/docker/go-connections/nat"
 
 	"github.com/strata-cloud/strata/internal/container/bridge"
+	"github.com/strata-cloud/strata/internal/container/ipam"
 	"github.com/strata-cloud/strata/internal/errs"
 )
 
 // plug puts a container that is about to start onto its networks, and gives the
-// path of its network namespace; "" is the host's, or one without a network that
-// runc makes.
+// path of its network namespace; "" is the host's.
 func (d *Daemon) plug(c *live) (string, error) {
 	r := c.record()
-	if mode := r.HostConfig.NetworkMode; mode.IsContainer() {
-		return d.namespaceOf(mode.ConnectedContainer(), "net")
+	mode := r.HostConfig.NetworkMode
+	if mode.IsContainer() {
+		return d.share(c, mode.ConnectedContainer())
 	}
-	for name, e := range r.Endpoints {
-		n, err := d.findNetwork(e.Network)
-		if err != nil {
-			return "", err
-		}
-		if n.Driver != "bridge" {
-			if err := d.change(c, func(r *Record) {
-				r.Endpoints = map[string]*Endpoint{name: {Network: n.ID, ID: newID(), Aliases: e.Aliases}}
-			}); err != nil {
+	if err := d.findNetworks(c, r); err != nil {
+		return "", err
+	}
+	if err := d.lease(c); err != nil {
+		return "", err
+	}
+	if mode.IsHost() {
+		return "", nil
+	}
+	if err := d.syncFor(c); err != nil {
+		return "", err
+	}
+	if err := d.plane.Open(c.id); err != nil {
+		return "", err
+	}
+	r = c.record()
+	places := d.places(r)
+	for _, p := range joining(r, places) {
+		if p.n.Driver == "bridge" {
+			if err := d.plane.Connect(c.id, p.e.plane(p.n)); err != nil {
 				return "", err
 			}
-			continue
 		}
-		if n, err = d.lease(c, n, name); err != nil {
-			return "", err
-		}
-		if err := d.syncNetworks(); err != nil {
-			return "", err
-		}
-		addr := c.record().Endpoints[name].Addr
-		path, err := d.plane.Plug(c.id, bridge.Endpoint{Network: n.plane(), Addr: addr, MAC: bridge.MAC(addr)})
-		if err != nil {
-			return "", err
-		}
-		d.Events.send(events.NetworkEventType, events.ActionConnect, n.ID, map[string]string{"container": c.id, "name": n.Name, "type": n.Driver})
-		return path, nil
+		d.networkEvent(events.ActionConnect, p.n, c.id)
 	}
-	return "", nil
+	if err := d.route(c.id, places); err != nil {
+		return "", err
+	}
+	return d.plane.Path(c.id), d.known(c)
 }
 
-// lease gives a container an address, and free ports of the host where it wants any.
-func (d *Daemon) lease(c *live, n *Network, name string) (*Network, error) {
-	used, ports := map[netip.Addr]bool{}, map[string]string{}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if !n.Subnet.IsValid() {
-		subnet, err := d.free(netip.Prefix{})
-		if err != nil {
-			return nil, err
-		}
-		with := *n
-		with.Subnet, with.Gateway = subnet, subnet.Addr().Next()
-		if err := d.networks.put(n.ID, &with); err != nil {
-			return nil, err
-		}
-		d.nets[n.ID], n = &with, &with
-	}
-	for _, o := range d.byID {
-		if o == c {
-			continue
-		}
-		r := o.record()
-		for _, e := range r.Endpoints {
-			if e.Network == n.ID {
-				used[e.Addr] = used[e.Addr] || e.Addr.IsValid()
-			}
-		}
-		for _, p := range published(r) {
-			ports[fmt.Sprintf("%s/%d", p.Proto, p.HostPort)] = r.Name
-		}
-	}
-	addr, err := n.address(c.record().Endpoints[name], used)
+// share puts a container into another's namespace; it is called as the other is.
+func (d *Daemon) share(c *live, ref string) (string, error) {
+	other, err := d.find(ref)
 	if err != nil {
-		return nil, err
+		return "", err
 	}
-	bindings, err := bindPorts(c.record(), ports)
+	path, err := d.namespaceOf(ref, "net")
 	if err != nil {
-		return nil, err
+		return "", err
 	}
-	return n, d.change(c, func(r *Record) {
-		e := *r.Endpoints[name]
-		e.ID, e.Addr = newID(), addr
-		r.Endpoints = map[string]*Endpoint{name: &e}
-		r.Bound = bindings
+	o := other.record().Config
+	return path, d.change(c, func(r *Record) {
+		cfg := *r.Config
+		cfg.Hostname, cfg.Domainname = o.Hostname, o.Domainname
+		r.Config = &cfg
 	})
 }
 
-// address chooses one: the wanted, the one of before, or the first that is free.
-func (n *Network) address(e *Endpoint, used map[netip.Addr]bool) (netip.Addr, error) {
-	if e.Wanted.IsValid() {
-		if used[e.Wanted] || e.Wanted == n.Gateway {
-			return e.Wanted, errs.Forbiddenf("Address already in use")
+// findNetworks sees to it that a container's networks are there; one that was not when
+// the container was made is known by what the user called it.
+func (d *Daemon) findNetworks(c *live, r Record) error {
+	for name, e := range r.Endpoints {
+		n, err := d.findNetwork(e.Network)
+		if err != nil {
+			return err
 		}
-		return e.Wanted, nil
-	}
-	last := broadcast(n.Subnet)
-	for a := n.Subnet.Masked().Addr().Next(); n.Subnet.Contains(a) && a != last; a = a.Next() {
-		if !used[a] && a != n.Gateway {
-			return a, nil
-		}
-	}
-	return netip.Addr{}, errs.Forbiddenf("no available IPv4 addresses on this network's address pools: %s (%s)", n.Name, n.ID)
-}
-
-func broadcast(p netip.Prefix) netip.Addr {
-	b := p.Masked().Addr().As4()
-	for i := p.Bits(); i < 32; i++ {
-		b[i/8] |= 0x80 >> (i % 8)
-	}
-	return netip.AddrFrom4(b)
-}
-
-// bindPorts chooses the host's ports of a container.
-func bindPorts(r Record, taken map[string]string) (nat.PortMap, error) {
-	out := nat.PortMap{}
-	want := nat.PortMap{}
-	for p, b := range r.HostConfig.PortBindings {
-		want[p] = b
-	}
-	if r.HostConfig.PublishAllPorts {
-		for p := range r.Config.ExposedPorts {
-			if len(want[p]) == 0 {
-				want[p] = []nat.PortBinding{{}}
-			}
-		}
-	}
-	for p, list := range want {
-		if p.Proto() != "tcp" && p.Proto() != "udp" {
-			return nil, errs.Invalidf("publishing a port of %s is not supported by this engine", p.Proto())
-		}
-		for _, b := range list {
-			got, err := bindPort(p.Proto(), b, taken)
-			if err != nil {
-				return nil, err
-			}
-			out[p] = append(out[p], got)
-		}
-	}
-	return out, nil
-}
-
-// ephemeral are the ports for who has no wish.
-const ephemeralFirst, ephemeralLast = 32768, 60999
-
-func bindPort(proto string, b nat.PortBinding, taken map[string]string) (nat.PortBinding, error) {
-	if b.HostIP == "" {
-		b.HostIP = "0.0.0.0"
-	}
-	ip, err := netip.ParseAddr(b.HostIP)
-	if err != nil {
-		return b, errs.Invalidf("invalid IP address %s", b.HostIP)
-	}
-	if !ip.Is4() {
-		return b, errs.Invalidf("publishing on the IPv6 address %s is not supported by this engine", ip)
-	}
-	first, last := ephemeralFirst, ephemeralLast
-	if b.HostPort != "" && b.HostPort != "0" {
-		if first, last, err = nat.ParsePortRangeToInt(b.HostPort); err != nil || first < 1 {
-			return b, errs.Invalidf("invalid port specification: %q", b.HostPort)
-		}
-	}
-	for port := first; port <= last; port++ {
-		key := fmt.Sprintf("%s/%d", proto, port)
-		if taken[key] != "" || !unbound(proto, ip, port) {
+		if n.ID == e.Network {
 			continue
 		}
-		taken[key] = "this"
-		b.HostPort = strconv.Itoa(port)
-		return b, nil
-	}
-	return b, errs.New(errs.Internal, "Bind for %s:%s failed: port is already allocated", b.HostIP, b.HostPort)
-}
-
-// unbound tells whether a program of the host has the port.
-func unbound(proto string, ip netip.Addr, port int) bool {
-	at := net.JoinHostPort(ip.String(), strconv.Itoa(port))
-	if proto == "udp" {
-		l, err := net.ListenPacket("udp4", at)
-		if err == nil {
-			l.Close()
+		found := *e
+		found.Network = n.ID
+		if err := d.change(c, func(r *Record) { r.Endpoints = withEndpoint(withEndpoint(r.Endpoints, name, nil), n.Name, &found) }); err != nil {
+			return err
 		}
-		return err == nil
 	}
-	l, err := net.Listen("tcp4", at)
-	if err == nil {
-		l.Close()
-	}
-	return err == nil
+	return nil
 }
 
-// published are the ports that lead to a container that runs.
-func published(r Record) []bridge.Port {
-	var addr netip.Addr
-	for _, e := range r.Endpoints {
-		addr = e.Addr
+// route makes the ways out lead where they should.
+func (d *Daemon) route(id string, places []place) error {
+	var via [2]*bridge.Endpoint
+	four, six := ways(places)
+	for i, w := range []*place{four, six} {
+		if w != nil {
+			e := w.e.plane(w.n)
+			via[i] = &e
+		}
 	}
-	if !addr.IsValid() {
+	return d.plane.Route(id, via[0], via[1])
+}
+
+// lease gives a container's endpoints ids, devices and addresses as far as they have
+// none, and free ports of the host where it wants any.
+func (d *Daemon) lease(c *live) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	ports := taken{}
+	used := d.usedLocked()
+	for _, o := range d.byID {
+		if o != c {
+			ports.addBound(o.record().Bound)
+		}
+	}
+	r := c.record()
+	next := r
+	next.Endpoints = map[string]*Endpoint{}
+	for name, e := range r.Endpoints {
+		next.Endpoints[name] = e
+	}
+	for _, p := range joining(r, d.placesLocked(r)) {
+		if p.e.ID != "" {
+			continue
+		}
+		e, err := d.leaseOne(next, p, used[p.n.ID])
+		if err != nil {
+			return err
+		}
+		next.Endpoints[p.name] = e
+	}
+	b := binder{taken: ports}
+	if b.four, b.six = ways(d.placesLocked(next)); len(r.Bound) == 0 {
+		bound, err := b.bind(next)
+		if err != nil {
+			return err
+		}
+		next.Bound = bound
+	}
+	return d.change(c, func(r *Record) { r.Endpoints, r.Bound = next.Endpoints, next.Bound })
+}
+
+// usedLocked are the addresses that are taken, by network.
+func (d *Daemon) usedLocked() map[string]map[netip.Addr]bool {
+	used := map[string]map[netip.Addr]bool{}
+	take := func(network string, a netip.Addr) {
+		if used[network] == nil {
+			used[network] = map[netip.Addr]bool{}
+		}
+		used[network][a] = a.IsValid()
+	}
+	for _, s := range d.sandboxes {
+		take(s.network, s.addr)
+	}
+	for _, o := range d.byID {
+		for _, e := range o.record().Endpoints {
+			take(e.Network, e.Addr)
+			take(e.Network, e.Addr6)
+		}
+	}
+	return used
+}
+
+// leaseOne is an endpoint that a container gets. d.mu is held.
+func (d *Daemon) leaseOne(r Record, p place, used map[netip.Addr]bool) (*Endpoint, error) {
+	e := *p.e
+	e.ID = newID()
+	if p.n.Driver != "bridge" {
+		return &e, nil
+	}
+	n := p.n
+	if !n.V4.Valid() { // the bridge that is always there, at its first use
+		with := *n
+		if err := d.allot(&with, false); err != nil {
+			return nil, err
+		}
+		if err := d.networks.put(n.ID, &with); err != nil {
+			return nil, err
+		}
+		n, d.nets[n.ID], d.stale = &with, &with, true
+	}
+	var err error
+	if e.Addr, err = address(n, n.V4, e.Wanted, used); err != nil {
+		return nil, err
+	}
+	if n.V6.Valid() {
+		if e.Addr6, err = address(n, n.V6, e.Wanted6, used); err != nil {
+			return nil, err
+		}
+	}
+	for i := 0; e.Device == ""; i++ {
+		name := fmt.Sprint(n.device(), i)
+		taken := false
+		for _, o := range r.Endpoints {
+			taken = taken || o.Device == name
+		}
+		if !taken {
+			e.Device = name
+		}
+	}
+	return &e, nil
+}
+
+// address chooses one: the wanted, or the first that is free.
+func address(n *Network, p ipam.Pool, wanted netip.Addr, used map[netip.Addr]bool) (netip.Addr, error) {
+	if wanted.IsValid() {
+		if !p.Free(wanted, used) {
+			return wanted, errs.Forbiddenf("Address already in use")
+		}
+		return wanted, nil
+	}
+	a, ok := p.Next(used)
+	if !ok {
+		return a, errs.Forbiddenf("no available addresses on this network's address pools: %s (%s)", n.Name, n.ID)
+	}
+	return a, nil
+}
+
+// syncFor makes rules where a container needs them.
+func (d *Daemon) syncFor(c *live) error {
+	d.mu.Lock()
+	stale := d.stale
+	d.mu.Unlock()
+	if !stale && len(c.record().Bound) == 0 {
 		return nil
 	}
-	var out []bridge.Port
-	for p, list := range r.Bound {
-		for _, b := range list {
-			ip, _ := netip.ParseAddr(b.HostIP)
-			port, _ := strconv.ParseUint(b.HostPort, 10, 16)
-			out = append(out, bridge.Port{Proto: p.Proto(), HostIP: ip, HostPort: uint16(port), To: netip.AddrPortFrom(addr, uint16(p.Int()))})
-		}
-	}
-	slices.SortFunc(out, func(a, b bridge.Port) int { return strings.Compare(fmt.Sprint(a), fmt.Sprint(b)) })
-	return out
+	return d.syncNetworks()
 }
 
 // syncNetworks makes bridges and rules as records say.
@@ -234,17 +237,24 @@ func (d *Daemon) syncNetworks() error {
 	var nets []bridge.Network
 	var ports []bridge.Port
 	d.mu.Lock()
+	d.stale = false
 	for _, n := range d.nets {
-		if n.Subnet.IsValid() {
+		if n.V4.Valid() {
 			nets = append(nets, n.plane())
 		}
 	}
 	d.mu.Unlock()
 	slices.SortFunc(nets, func(a, b bridge.Network) int { return strings.Compare(a.ID, b.ID) })
 	for _, c := range d.list() {
-		ports = append(ports, published(c.record())...)
+		ports = append(ports, d.published(c.record())...)
 	}
-	return d.plane.Sync(d.ctx, nets, ports)
+	err := d.plane.Sync(d.ctx, nets, ports)
+	if err != nil {
+		d.mu.Lock()
+		d.stale = true
+		d.mu.Unlock()
+	}
+	return err
 }
 
 // unplug takes a container off its networks.
@@ -252,143 +262,38 @@ func (d *Daemon) unplug(r Record) error {
 	if r.HostConfig.NetworkMode.IsContainer() {
 		return nil
 	}
-	plugged := false
+	var ids []string
 	for _, e := range r.Endpoints {
-		plugged = plugged || e.Addr.IsValid()
+		if e.ID != "" {
+			ids = append(ids, e.ID)
+		}
 	}
-	if !plugged {
+	c, err := d.find(r.ID)
+	if err != nil {
 		return nil
 	}
-	err := d.plane.Unplug(r.ID)
-	c, ferr := d.find(r.ID)
-	if ferr != nil {
+	err = d.unknown(c)
+	if !r.HostConfig.NetworkMode.IsHost() {
+		err = errors.Join(err, d.plane.Remove(r.ID, ids...))
+	}
+	if len(ids) == 0 && len(r.Bound) == 0 {
 		return err
 	}
+	places := d.places(r)
 	err = errors.Join(err, d.change(c, func(r *Record) {
 		next := map[string]*Endpoint{}
 		for name, e := range r.Endpoints {
-			next[name] = &Endpoint{Network: e.Network, Wanted: e.Wanted, Aliases: e.Aliases}
+			next[name] = e.idle()
 		}
 		r.Endpoints, r.Bound = next, nil
 	}))
-	for name, e := range r.Endpoints {
-		d.Events.send(events.NetworkEventType, events.ActionDisconnect, e.Network, map[string]string{"container": r.ID, "name": name, "type": "bridge"})
+	for _, p := range places {
+		if p.e.ID != "" && !r.HostConfig.NetworkMode.IsHost() {
+			d.networkEvent(events.ActionDisconnect, p.n, r.ID)
+		}
 	}
 	if len(r.Bound) > 0 {
 		err = errors.Join(err, d.syncNetworks())
 	}
 	return err
-}
-
-// writeEtc writes the files of /etc that depend on the network.
-func (d *Daemon) writeEtc(c *live) error {
-	r := c.record()
-	dir := d.dir(c.id)
-	host := r.HostConfig.NetworkMode.IsHost()
-	if mode := r.HostConfig.NetworkMode; mode.IsContainer() {
-		other, err := d.find(mode.ConnectedContainer())
-		if err != nil {
-			return err
-		}
-		for _, f := range etcFiles {
-			raw, err := os.ReadFile(filepath.Join(d.dir(other.id), f))
-			if err != nil {
-				return err
-			}
-			if err := os.WriteFile(filepath.Join(dir, f), raw, 0o644); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
-	hosts, err := d.hosts(r, host)
-	if err != nil {
-		return err
-	}
-	for f, text := range map[string]string{"hostname": r.Config.Hostname + "\n", "hosts": hosts, "resolv.conf": resolvConf(r, host)} {
-		if err := os.WriteFile(filepath.Join(dir, f), []byte(text), 0o644); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (d *Daemon) hosts(r Record, host bool) (string, error) {
-	var b strings.Builder
-	if host {
-		raw, err := os.ReadFile("/etc/hosts")
-		if err != nil {
-			return "", err
-		}
-		b.Write(raw)
-	} else {
-		b.WriteString("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-localnet\nff00::\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n")
-	}
-	for _, e := range r.HostConfig.ExtraHosts {
-		name, ip, ok := strings.Cut(e, ":")
-		if !ok {
-			return "", errs.Invalidf("bad format for add-host: %q", e)
-		}
-		if ip == "host-gateway" {
-			ip = bridge.HostAddr(d.cfg.Name).String()
-		}
-		if _, err := netip.ParseAddr(strings.Trim(ip, "[]")); err != nil {
-			return "", errs.Invalidf("invalid IP address in add-host: %q", ip)
-		}
-		fmt.Fprintf(&b, "%s\t%s\n", strings.Trim(ip, "[]"), name)
-	}
-	for _, e := range r.Endpoints {
-		if e.Addr.IsValid() {
-			name := r.Config.Hostname
-			if r.Config.Domainname != "" {
-				name += "." + r.Config.Domainname + " " + r.Config.Hostname
-			}
-			fmt.Fprintf(&b, "%s\t%s\n", e.Addr, name)
-		}
-	}
-	return b.String(), nil
-}
-
-// resolvConf is the host's, without servers that only the host reaches, changed as
-// the user wishes.
-func resolvConf(r Record, host bool) string {
-	raw, _ := os.ReadFile("/etc/resolv.conf") // a host without one has no names
-	var servers, search, options []string
-	for line := range strings.Lines(string(raw)) {
-		f := strings.Fields(line)
-		if len(f) < 2 {
-			continue
-		}
-		switch f[0] {
-		case "nameserver":
-			if a, err := netip.ParseAddr(f[1]); err == nil && (host || !a.IsLoopback()) {
-				servers = append(servers, f[1])
-			}
-		case "search", "domain":
-			search = f[1:]
-		case "options":
-			options = append(options, f[1:]...)
-		}
-	}
-	h := r.HostConfig
-	if len(h.DNS) > 0 {
-		servers = h.DNS
-	}
-	if len(h.DNSSearch) > 0 {
-		search = h.DNSSearch
-	}
-	if len(h.DNSOptions) > 0 {
-		options = h.DNSOptions
-	}
-	var b strings.Builder
-	for _, s := range servers {
-		fmt.Fprintf(&b, "nameserver %s\n", s)
-	}
-	if len(search) > 0 && search[0] != "." {
-		fmt.Fprintf(&b, "search %s\n", strings.Join(search, " "))
-	}
-	if len(options) > 0 {
-		fmt.Fprintf(&b, "options %s\n", strings.Join(options, " "))
-	}
-	return b.String()
 }

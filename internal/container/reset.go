@@ -28,10 +28,11 @@ func Reset(ctx context.Context, cfg Config) error {
 	}
 	return errors.Join(
 		bridge.Reset(ctx, cfg.Name),
+		cleanBuilds(cfg),
 		unmountBelow(cfg.Dir),
 		unmountBelow(runDir(cfg.Name)),
 		os.RemoveAll(runDir(cfg.Name)),
-		removeGroups(ctx, cfg.Name),
+		removeGroups(ctx, groupDirs(cfg.Name)),
 		removeEmpty(filepath.Dir(runDir(cfg.Name))),
 	)
 }
@@ -115,10 +116,10 @@ func thaw(name string) {
 }
 
 // removeGroups removes control groups, from the innermost outwards.
-func removeGroups(ctx context.Context, name string) error {
+func removeGroups(ctx context.Context, tops []string) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	for _, top := range groupDirs(name) {
+	for _, top := range tops {
 		var dirs []string
 		err := filepath.WalkDir(top, func(path string, e fs.DirEntry, err error) error {
 			if err == nil && e.IsDir() {

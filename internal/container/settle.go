@@ -50,6 +50,9 @@ func (d *Daemon) settle(r *Record) (warnings []string, err error) {
 	if err := unsupported(r.Config, h); err != nil {
 		return nil, err
 	}
+	if err := checkNetMode(r.Config, h); err != nil {
+		return nil, err
+	}
 	if err := container.ValidateRestartPolicy(h.RestartPolicy); err != nil {
 		return nil, errs.Invalidf("%s", err)
 	}
@@ -124,7 +127,7 @@ func unsupported(c *container.Config, h *container.HostConfig) error {
 		return nil
 	}
 	for _, e := range []error{
-		no(len(h.Links) > 0, "a link to another container (--link)"),
+		no(len(h.Links) > 0 && !h.NetworkMode.IsUserDefined(), "a link to another container (--link) on the default network"),
 		no(h.VolumeDriver != "" && h.VolumeDriver != "local", "the volume driver "+h.VolumeDriver),
 		no(!h.Isolation.IsDefault(), "the isolation "+string(h.Isolation)),
 		no(h.Runtime != "" && h.Runtime != "runc", "the runtime "+h.Runtime),

@@ -382,5 +382,8 @@ func (d *Daemon) Rename(ref, name string) error {
 		return err
 	}
 	d.tell(c, events.ActionRename, "oldName", "/"+old)
+	if c.record().State.Running() {
+		return d.known(c)
+	}
 	return nil
 }

@@ -15,11 +15,9 @@ import (
 	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/containerd/v2/core/images/archive"
-	"github.com/containerd/containerd/v2/core/remotes/docker"
 	"github.com/containerd/containerd/v2/pkg/archive/compression"
 	"github.com/containerd/errdefs"
 	"github.com/containerd/platforms"
-	"github.com/distribution/reference"
 	"github.com/docker/docker/api/types/events"
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	"github.com/opencontainers/go-digest"
@@ -46,6 +44,11 @@ func (d *Daemon) Load(ctx context.Context, r io.Reader) (loaded []string, err er
 		return nil, errs.Invalidf("there is no image in the archive")
 	}
 	for _, i := range got {
+		if err := d.checkImage(ctx, i); err != nil {
+			return nil, errors.Join(err, unload(ctx, is, got, before))
+		}
+	}
+	for _, i := range got {
 		for _, old := range before {
 			if old.Name == i.Name && old.Target.Digest != i.Target.Digest {
 				if err := d.keepDangling(ctx, old.Name, old.Target); err != nil {
@@ -67,6 +70,21 @@ func (d *Daemon) Load(ctx context.Context, r io.Reader) (loaded []string, err er
 		}
 	}
 	return loaded, nil
+}
+
+// unload gives names back that an archive has taken.
+func unload(ctx context.Context, is images.Store, got, before []images.Image) error {
+	var all []error
+	for _, i := range got {
+		at := slices.IndexFunc(before, func(old images.Image) bool { return old.Name == i.Name })
+		if at < 0 {
+			all = append(all, ignoreMissing(is.Delete(ctx, i.Name)))
+			continue
+		}
+		_, err := is.Update(ctx, before[at], "target")
+		all = append(all, err)
+	}
+	return errors.Join(all...)
 }
 
 // Save writes images into an archive. begin is called when nothing is wrong with
@@ -132,8 +150,11 @@ func (d *Daemon) ImportImage(ctx context.Context, r io.Reader, o ImportOptions) 
 	if err != nil {
 		return "", err
 	}
+	if err := d.checkLayer(ctx, layer); err != nil {
+		return "", err
+	}
 	cfg.RootFS = ocispec.RootFS{Type: "layers", DiffIDs: []digest.Digest{layer.Digest}}
-	target, err := d.writeImage(ctx, cfg, layer)
+	target, err := d.writeImage(ctx, cfg, []ocispec.Descriptor{layer})
 	if err != nil {
 		return "", err
 	}
@@ -176,7 +197,7 @@ func (d *Daemon) writeLayer(ctx context.Context, r io.Reader) (ocispec.Descripto
 }
 
 // writeImage keeps a configuration and the manifest over it.
-func (d *Daemon) writeImage(ctx context.Context, cfg dockerspec.DockerOCIImage, layer ocispec.Descriptor) (ocispec.Descriptor, error) {
+func (d *Daemon) writeImage(ctx context.Context, cfg dockerspec.DockerOCIImage, layers []ocispec.Descriptor) (ocispec.Descriptor, error) {
 	write := func(mediaType string, v any, labels map[string]string) (ocispec.Descriptor, error) {
 		raw, err := json.Marshal(v)
 		desc := ocispec.Descriptor{MediaType: mediaType, Digest: digest.FromBytes(raw), Size: int64(len(raw))}
@@ -189,9 +210,12 @@ func (d *Daemon) writeImage(ctx context.Context, cfg dockerspec.DockerOCIImage, 
 	if err != nil {
 		return config, err
 	}
-	m := ocispec.Manifest{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest, Config: config, Layers: []ocispec.Descriptor{layer}}
-	return write(ocispec.MediaTypeImageManifest, m, map[string]string{
-		"containerd.io/gc.ref.content.config": config.Digest.String(), "containerd.io/gc.ref.content.l.0": layer.Digest.String()})
+	m := ocispec.Manifest{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest, Config: config, Layers: layers}
+	refs := map[string]string{"containerd.io/gc.ref.content.config": config.Digest.String()}
+	for i, l := range layers {
+		refs[fmt.Sprintf("containerd.io/gc.ref.content.l.%d", i)] = l.Digest.String()
+	}
+	return write(ocispec.MediaTypeImageManifest, m, refs)
 }
 
 // applyChange applies an instruction of a Dockerfile that is about the configuration.
@@ -253,68 +277,4 @@ func set(m map[string]struct{}, k string) map[string]struct{} {
 	}
 	m[k] = struct{}{}
 	return m
-}
-
-// Credentials open a registry.
-type Credentials struct{ User, Password, Token string }
-
-// Pull fetches an image. say is called with what happens once the registry has the image.
-func (d *Daemon) Pull(ctx context.Context, repo, tag string, cred Credentials, say func(id, status string)) error {
-	ctx = d.request(ctx)
-	ref, name, err := pullRef(repo, tag)
-	if err != nil {
-		return err
-	}
-	auth := docker.NewDockerAuthorizer(docker.WithAuthCreds(func(string) (string, string, error) {
-		if cred.Token != "" {
-			return "", cred.Token, nil
-		}
-		return cred.User, cred.Password, nil
-	}))
-	resolver := docker.NewResolver(docker.ResolverOptions{Hosts: docker.ConfigureDefaultRegistries(docker.WithAuthorizer(auth), docker.WithPlainHTTP(docker.MatchLocalhost))})
-	_, desc, err := resolver.Resolve(ctx, name)
-	switch {
-	case errdefs.IsNotFound(err):
-		return errs.NotFoundf("manifest for %s not found: manifest unknown", familiar(name))
-	case err != nil:
-		return errs.New(errs.Internal, "Get %q: the registry %s cannot be used: %s", familiar(name), reference.Domain(ref), err)
-	}
-	what := "latest"
-	if t, ok := ref.(reference.Tagged); ok {
-		what = t.Tag()
-	}
-	say(what, "Pulling from "+reference.Path(ref))
-	before, err := d.engine.Client.ImageService().Get(ctx, name)
-	had := err == nil
-	if had && before.Target.Digest != desc.Digest {
-		if err := d.keepDangling(ctx, name, before.Target); err != nil {
-			return err
-		}
-	}
-	if _, err := d.engine.Client.Pull(ctx, name, client.WithResolver(resolver), client.WithPullUnpack, client.WithPullSnapshotter(d.engine.Snapshotter)); err != nil {
-		return fmt.Errorf("pulling %s: %w", familiar(name), err)
-	}
-	d.tellImage(events.ActionPull, desc.Digest.String(), familiar(name))
-	say("", "Digest: "+desc.Digest.String())
-	if had && before.Target.Digest == desc.Digest {
-		say("", "Status: Image is up to date for "+familiar(name))
-	} else {
-		say("", "Status: Downloaded newer image for "+familiar(name))
-	}
-	return d.undangle(ctx, desc)
-}
-
-func pullRef(repo, tag string) (reference.Named, string, error) {
-	if dg, err := digest.Parse(tag); err == nil {
-		repo, tag = repo+"@"+dg.String(), ""
-	}
-	r, err := reference.ParseNormalizedNamed(repo)
-	if err == nil && tag != "" {
-		r, err = reference.WithTag(reference.TrimNamed(r), tag)
-	}
-	if err != nil {
-		return nil, "", errs.Invalidf("invalid reference format: %s", err)
-	}
-	r = reference.TagNameOnly(r)
-	return r, r.String(), nil
 }

@@ -2,6 +2,7 @@ package container
 
 import (
 	"fmt"
+	"net/netip"
 	"regexp"
 	"slices"
 	"strconv"
@@ -15,7 +16,6 @@ import (
 	"github.com/docker/go-connections/nat"
 	"github.com/docker/go-units"
 
-	"github.com/strata-cloud/strata/internal/container/bridge"
 	"github.com/strata-cloud/strata/internal/errs"
 )
 
@@ -106,6 +106,9 @@ func (d *Daemon) networkSettings(r Record) NetworkSettings {
 			out.EndpointID, out.Gateway, out.IPAddress, out.IPPrefixLen, out.MacAddress = e.EndpointID, e.Gateway, e.IPAddress, e.IPPrefixLen, e.MacAddress
 			out.IPv6Gateway, out.GlobalIPv6Address, out.GlobalIPv6PrefixLen = e.IPv6Gateway, e.GlobalIPv6Address, e.GlobalIPv6PrefixLen
 		}
+		if mode := r.HostConfig.NetworkMode; !mode.IsHost() && !mode.IsContainer() {
+			out.SandboxID, out.SandboxKey = r.ID, d.plane.Path(r.ID)
+		}
 	}
 	return out
 }
@@ -113,19 +116,34 @@ func (d *Daemon) networkSettings(r Record) NetworkSettings {
 func (d *Daemon) endpoints(r Record) map[string]*network.EndpointSettings {
 	out := map[string]*network.EndpointSettings{}
 	for name, e := range r.Endpoints {
-		s := &network.EndpointSettings{NetworkID: e.Network, EndpointID: e.ID, Aliases: e.Aliases}
-		if e.Wanted.IsValid() {
-			s.IPAMConfig = &network.EndpointIPAMConfig{IPv4Address: e.Wanted.String()}
+		s := &network.EndpointSettings{NetworkID: e.Network, EndpointID: e.ID, Aliases: e.Aliases, Links: e.Links, GwPriority: e.GatewayPriority}
+		if e.Wanted.IsValid() || e.Wanted6.IsValid() {
+			s.IPAMConfig = &network.EndpointIPAMConfig{IPv4Address: text(e.Wanted), IPv6Address: text(e.Wanted6)}
 		}
-		if n, err := d.findNetwork(e.Network); err == nil && e.Addr.IsValid() {
-			s.Gateway, s.IPAddress, s.IPPrefixLen, s.MacAddress = n.Gateway.String(), e.Addr.String(), n.Subnet.Bits(), bridge.MAC(e.Addr).String()
+		n, err := d.findNetwork(e.Network)
+		if err == nil && n.named() {
+			s.DNSNames = dnsNames(r, e)
+		}
+		if err == nil && e.Addr.IsValid() {
+			s.Gateway, s.IPAddress, s.IPPrefixLen, s.MacAddress = n.V4.Gateway.String(), e.Addr.String(), n.V4.Subnet.Bits(), e.mac().String()
+			if e.Addr6.IsValid() {
+				s.IPv6Gateway, s.GlobalIPv6Address, s.GlobalIPv6PrefixLen = n.V6.Gateway.String(), e.Addr6.String(), n.V6.Subnet.Bits()
+			}
 			if n.Internal {
-				s.Gateway = ""
+				s.Gateway, s.IPv6Gateway = "", ""
 			}
 		}
 		out[name] = s
 	}
 	return out
+}
+
+// text is an address in words; "" when there is none.
+func text(a netip.Addr) string {
+	if !a.IsValid() {
+		return ""
+	}
+	return a.String()
 }
 
 // status is a container's state in words.
@@ -261,7 +279,7 @@ func (d *Daemon) summary(r Record) container.Summary {
 		Created: r.Created.Unix(), Labels: over(r.Config.Labels, nil), State: r.State.Status, Status: status(r.State, time.Now()), Mounts: points(r.Mounts),
 		NetworkSettings: &container.NetworkSettingsSummary{Networks: d.endpoints(r)}, Ports: []container.Port{}}
 	s.HostConfig.NetworkMode = string(r.HostConfig.NetworkMode)
-	for _, p := range published(r) {
+	for _, p := range d.published(r) {
 		s.Ports = append(s.Ports, container.Port{IP: p.HostIP.String(), PrivatePort: p.To.Port(), PublicPort: p.HostPort, Type: p.Proto})
 	}
 	if r.State.Running() {

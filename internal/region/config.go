@@ -54,6 +54,8 @@ type Config struct {
 
 	// Containers says whether this machine has a container engine: auto, on or off. Default auto.
 	Containers string
+	// ContainersListen is host:port for docker's clients with a certificate; "": there is none.
+	ContainersListen string
 
 	joined string // this machine's address in the pool that it joined
 }
@@ -96,7 +98,7 @@ func (c *Config) Validate() error {
 	if c.ReclaimAfter < 0 {
 		return errs.Invalidf("--reclaim-after %s is no time for which deleted servers can be kept, such as 24h", c.ReclaimAfter)
 	}
-	if err := errors.Join(validPools(c.VolumePools), validCeph(c.CephPool, c.CephConf), validProviders(c.ProviderNetworks), validContainers(c.Containers)); err != nil {
+	if err := errors.Join(validPools(c.VolumePools), validCeph(c.CephPool, c.CephConf), validProviders(c.ProviderNetworks), validContainers(c.Containers, c.ContainersListen)); err != nil {
 		return err
 	}
 	if c.QEMUUser == 0 {

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"github.com/strata-cloud/strata/internal/container"
 	"github.com/strata-cloud/strata/internal/container/dockerapi"
@@ -30,12 +31,22 @@ const containersDir = "containers"
 // shimProgram stands beside ours.
 const shimProgram = "strata-shim"
 
-func validContainers(mode string) error {
+func validContainers(mode, listen string) error {
 	switch mode {
 	case "", ContainersAuto, ContainersOn, ContainersOff:
+	default:
+		return errs.Invalidf("--containers %s is none of auto, on and off", mode)
+	}
+	if listen == "" {
 		return nil
 	}
-	return errs.Invalidf("--containers %s is none of auto, on and off", mode)
+	if _, port, err := net.SplitHostPort(listen); err != nil || port == "" || port == "0" {
+		return errs.Invalidf("--containers-listen %s is not ADDRESS:PORT, such as 192.0.2.10:%s", listen, DockerPort)
+	}
+	if mode == ContainersOff {
+		return errs.Invalidf("--containers-listen needs a container engine, and --containers is off")
+	}
+	return nil
 }
 
 // containers is this machine's container engine and its API.
@@ -43,6 +54,7 @@ type containers struct {
 	engine   *container.Daemon
 	api      *dockerapi.Server
 	listener net.Listener
+	remote   net.Listener // nil: there is none
 }
 
 // shim is the program that stands behind each container.
@@ -67,7 +79,7 @@ func openContainers(ctx context.Context, cfg *Config) (*containers, error) {
 	if err != nil {
 		return nil, err
 	}
-	wanted := cfg.Containers == ContainersOn
+	wanted := cfg.Containers == ContainersOn || cfg.ContainersListen != ""
 	if why := engine.Missing(shim); why != "" && !wanted {
 		cfg.Log.Info("no containers here", "why", why)
 		return nil, nil
@@ -81,7 +93,7 @@ func openContainers(ctx context.Context, cfg *Config) (*containers, error) {
 }
 
 func startContainers(ctx context.Context, cfg *Config, shim string) (*containers, error) {
-	d, err := container.New(ctx, container.Config{Dir: cfg.path(containersDir), Name: Name(cfg.DataDir), Shim: shim, Log: cfg.Log})
+	d, err := container.New(ctx, container.Config{Dir: cfg.path(containersDir), Name: Name(cfg.DataDir), Shim: shim, Log: cfg.Log, Authority: cfg.path(caCertFile)})
 	if err != nil {
 		return nil, fmt.Errorf("container engine: %w", err)
 	}
@@ -89,7 +101,13 @@ func startContainers(ctx context.Context, cfg *Config, shim string) (*containers
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("docker's socket: %w", err), d.Close())
 	}
-	return &containers{engine: d, api: dockerapi.New(d, cfg.Version, cfg.Log), listener: l}, nil
+	c := &containers{engine: d, api: dockerapi.New(d, cfg.Version, cfg.Log), listener: l}
+	if cfg.ContainersListen != "" {
+		if c.remote, err = listenDockerTLS(cfg); err != nil {
+			return nil, errors.Join(fmt.Errorf("docker's clients from elsewhere: %w", err), l.Close(), d.Close())
+		}
+	}
+	return c, nil
 }
 
 // listenDocker makes the socket, in the place of one that a crash left. Who may use
@@ -111,10 +129,19 @@ func listenDocker(path string) (net.Listener, error) {
 
 // run serves until ctx ends. Containers keep running.
 func (c *containers) run(ctx context.Context, cfg *Config) {
-	if err := c.api.Serve(ctx, c.listener); err != nil {
-		cfg.Log.Error("docker's API stands still", "err", err)
-		<-ctx.Done()
+	var group sync.WaitGroup
+	for _, l := range []net.Listener{c.listener, c.remote} {
+		if l == nil {
+			continue
+		}
+		group.Go(func() {
+			if err := c.api.Serve(ctx, l); err != nil {
+				cfg.Log.Error("docker's API stands still", "addr", l.Addr(), "err", err)
+				<-ctx.Done()
+			}
+		})
 	}
+	group.Wait()
 	if err := c.engine.Close(); err != nil {
 		cfg.Log.Warn("closing the container engine", "err", err)
 	}

@@ -3,6 +3,10 @@ package system
 import (
 	"bytes"
 	"context"
+	"io"
+	"maps"
+	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,7 +24,8 @@ type dock struct {
 	t     *testing.T
 	cloud *cloud.Cloud
 	cli   string
-	host  string // address of an engine, when it is not the cloud's
+	host  string   // address of an engine, when it is not the cloud's
+	env   []string // over the usual
 }
 
 // newDock starts a cloud with a container engine, and loads an image.
@@ -99,7 +104,7 @@ const patience = 30 * time.Second
 
 // command prepares docker with our socket.
 func (d *dock) command(args ...string) *exec.Cmd {
-	ctx, cancel := context.WithTimeout(d.t.Context(), patience)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(d.t.Context()), patience) // clean-up runs docker, too
 	d.t.Cleanup(cancel)
 	cmd := exec.CommandContext(ctx, d.cli, args...)
 	cmd.WaitDelay = time.Second
@@ -108,6 +113,7 @@ func (d *dock) command(args ...string) *exec.Cmd {
 		host, home = "unix://"+filepath.Join(d.cloud.Dir, region.DockerSocket), d.cloud.Dir
 	}
 	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=" + home, "DOCKER_HOST=" + host}
+	cmd.Env = append(cmd.Env, d.env...)
 	return cmd
 }
 
@@ -143,4 +149,20 @@ func (d *dock) must2(stdin []byte, args ...string) string {
 func (d *dock) inspect(name, field string) string {
 	d.t.Helper()
 	return d.must("inspect", "--format", "{{"+field+"}}", name)
+}
+
+// ask sends a request to the engine by itself, without a client, and gives the status
+// and the answer.
+func (d *dock) ask(method, path string, head http.Header, body []byte) (int, []byte) {
+	d.t.Helper()
+	tr := &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", filepath.Join(d.cloud.Dir, region.DockerSocket))
+	}}
+	ctx, cancel := context.WithTimeout(d.t.Context(), patience)
+	defer cancel()
+	req := must[*http.Request](d.t)(http.NewRequestWithContext(ctx, method, "http://docker"+path, bytes.NewReader(body)))
+	maps.Copy(req.Header, head)
+	res := must[*http.Response](d.t)(tr.RoundTrip(req))
+	defer res.Body.Close()
+	return res.StatusCode, must[[]byte](d.t)(io.ReadAll(res.Body))
 }

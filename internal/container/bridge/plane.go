@@ -5,12 +5,16 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
+	"github.com/strata-cloud/strata/internal/container/ipam"
 	"github.com/strata-cloud/strata/internal/dataplane"
 	"github.com/strata-cloud/strata/internal/dataplane/nft"
 	"github.com/strata-cloud/strata/internal/netns"
@@ -19,9 +23,29 @@ import (
 // Network is a bridge.
 type Network struct {
 	ID       string
-	Subnet   netip.Prefix
-	Gateway  netip.Addr
-	Internal bool // no way out
+	V4, V6   Subnet // V6 is optional
+	Internal bool   // no way out
+	Apart    bool   // its containers do not reach each other
+	Routed   bool   // its containers' addresses go out as they are
+	MTU      int    // 0: the kernel's
+}
+
+// Subnet is a network's part of one family of addresses.
+type Subnet struct {
+	Prefix  netip.Prefix
+	Gateway netip.Addr
+}
+
+func (s Subnet) valid() bool { return s.Prefix.IsValid() }
+
+// subnets are those that there are.
+func (n Network) subnets() (out []Subnet) {
+	for _, s := range []Subnet{n.V4, n.V6} {
+		if s.valid() {
+			out = append(out, s)
+		}
+	}
+	return out
 }
 
 // Port is a port of the host that leads to a container.
@@ -34,11 +58,14 @@ type Port struct {
 
 // Plane is the networking of one cloud's containers.
 type Plane struct {
-	name string
-	host *netns.NS
+	name      string
+	host      *netns.NS
+	perBridge int // containers
 
 	mu    sync.Mutex
 	ns    *netns.NS // nil until the first network
+	nets  []Network // as Sync last made them
+	ports ports
 	outer *nft.Table
 	inner *nft.Table
 }
@@ -49,7 +76,7 @@ func New(name string) (*Plane, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Plane{name: name, host: host}, nil
+	return &Plane{name: name, host: host, perBridge: perBridge}, nil
 }
 
 // Close closes handles; everything stays.
@@ -71,15 +98,18 @@ func table(name string) string { return name + "-ctr" }
 
 const innerUplink = "up0"
 
-// bridgeName names a network's bridge.
-func bridgeName(id string) string { return "br-" + id[:12] }
-
 // transit gives the two ends of the veth addresses that no one else has: from the
 // link-local range, by the cloud's name.
 func transit(name string) (host, inner netip.Prefix) {
 	sum := sha256.Sum256([]byte(name))
 	a := netip.AddrFrom4([4]byte{169, 254, 64 + sum[0]%64, sum[1] &^ 3})
 	return netip.PrefixFrom(a.Next(), 30), netip.PrefixFrom(a.Next().Next(), 30)
+}
+
+// transit6 does so for IPv6, from the cloud's own addresses.
+func transit6(name string) (host, inner netip.Prefix) {
+	a := ipam.Unique(name).Addr()
+	return netip.PrefixFrom(a.Next(), 126), netip.PrefixFrom(a.Next().Next(), 126)
 }
 
 // HostAddr is the host's address for the containers of a cloud.
@@ -100,11 +130,12 @@ func (p *Plane) Sync(ctx context.Context, nets []Network, ports []Port) error {
 			return fmt.Errorf("containers' networking: %w", err)
 		}
 	}
-	if err := p.bridges(nets); err != nil {
-		return err
-	}
-	if err := p.routes(nets); err != nil {
-		return err
+	if !slices.Equal(p.nets, nets) {
+		p.nets = nil // unknown, until it has worked
+		if err := errors.Join(p.family6(nets), p.bridges(nets), p.routes(nets)); err != nil {
+			return err
+		}
+		p.nets = slices.Clone(nets)
 	}
 	return p.rules(ctx, nets, ports)
 }
@@ -118,6 +149,13 @@ func (p *Plane) open() error {
 	if err := p.furnish(ns); err != nil {
 		return errors.Join(err, ns.Close())
 	}
+	h, err := ns.Link()
+	if err == nil {
+		p.ports, err = countPorts(h)
+	}
+	if err != nil {
+		return errors.Join(err, ns.Close())
+	}
 	p.ns = ns
 	return nil
 }
@@ -125,6 +163,13 @@ func (p *Plane) open() error {
 func (p *Plane) furnish(ns *netns.NS) error {
 	if err := ns.Sysctl("net/ipv4/ip_forward", "1"); err != nil {
 		return err
+	}
+	// What stays on a bridge is no business of our rules, which know no leaves, and
+	// addresses, which are ours alone, are not probed for a second before their use.
+	for key, value := range map[string]string{"net/bridge/bridge-nf-call-iptables": "0", "net/bridge/bridge-nf-call-ip6tables": "0", noDAD: "0"} {
+		if err := sysctl(ns, key, value); err != nil {
+			return err
+		}
 	}
 	host, err := p.host.Link()
 	if err != nil {
@@ -160,7 +205,7 @@ func (p *Plane) furnish(ns *netns.NS) error {
 		}
 	}
 	a, b := transit(p.name)
-	if err := errors.Join(address(host, outer, a), address(in, inner, b), host.LinkSetUp(outer), in.LinkSetUp(inner)); err != nil {
+	if err := errors.Join(sysctl(p.host, "net/ipv6/conf/"+p.uplink()+"/accept_dad", "0"), address(host, outer, a), address(in, inner, b), host.LinkSetUp(outer), in.LinkSetUp(inner)); err != nil {
 		return err
 	}
 	if err := in.RouteReplace(&netlink.Route{LinkIndex: inner.Attrs().Index, Gw: a.Addr().AsSlice()}); err != nil {
@@ -170,8 +215,55 @@ func (p *Plane) furnish(ns *netns.NS) error {
 	return errors.Join(p.host.Sysctl("net/ipv4/conf/"+p.uplink()+"/route_localnet", "1"), dataplane.TakeForward(p.host, table(p.name)))
 }
 
+// noDAD is whether new devices of a namespace probe for their addresses.
+const noDAD = "net/ipv6/conf/default/accept_dad"
+
+// sysctl sets what not every kernel has.
+func sysctl(ns *netns.NS, key, value string) error {
+	if err := ns.Sysctl(key, value); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// family6 gives the veth IPv6 and lets the host forward it once a network has it.
+func (p *Plane) family6(nets []Network) error {
+	if !slices.ContainsFunc(nets, func(n Network) bool { return n.V6.valid() }) {
+		return dataplane.GiveForward6(p.host, table(p.name))
+	}
+	host, err := p.host.Link()
+	if err != nil {
+		return err
+	}
+	in, err := p.ns.Link()
+	if err != nil {
+		return err
+	}
+	outer, err := host.LinkByName(p.uplink())
+	if err != nil {
+		return err
+	}
+	inner, err := in.LinkByName(innerUplink)
+	if err != nil {
+		return err
+	}
+	a, b := transit6(p.name)
+	if err := errors.Join(p.ns.Sysctl("net/ipv6/conf/all/forwarding", "1"), address(host, outer, a), address(in, inner, b)); err != nil {
+		return err
+	}
+	if err := in.RouteReplace(&netlink.Route{LinkIndex: inner.Attrs().Index, Gw: a.Addr().AsSlice()}); err != nil {
+		return fmt.Errorf("the way out of containers over IPv6: %w", err)
+	}
+	return dataplane.TakeForward6(p.host, table(p.name))
+}
+
+// address gives a link an address, usable at once: our numbers are ours alone.
 func address(h *netlink.Handle, l netlink.Link, p netip.Prefix) error {
-	if err := h.AddrReplace(l, &netlink.Addr{IPNet: ipNet(p)}); err != nil {
+	a := &netlink.Addr{IPNet: ipNet(p)}
+	if p.Addr().Is6() {
+		a.Flags = unix.IFA_F_NODAD
+	}
+	if err := h.AddrReplace(l, a); err != nil {
 		return fmt.Errorf("adding %s to %s: %w", p, l.Attrs().Name, err)
 	}
 	return nil
@@ -179,45 +271,6 @@ func address(h *netlink.Handle, l netlink.Link, p netip.Prefix) error {
 
 func ipNet(p netip.Prefix) *net.IPNet {
 	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
-}
-
-// bridges makes exactly one per network.
-func (p *Plane) bridges(nets []Network) error {
-	h, err := p.ns.Link()
-	if err != nil {
-		return err
-	}
-	want := map[string]bool{}
-	for _, n := range nets {
-		name := bridgeName(n.ID)
-		want[name] = true
-		br, err := h.LinkByName(name)
-		if err != nil {
-			attrs := netlink.NewLinkAttrs()
-			attrs.Name = name
-			if err := h.LinkAdd(&netlink.Bridge{LinkAttrs: attrs}); err != nil {
-				return fmt.Errorf("adding bridge %s: %w", name, err)
-			}
-			if br, err = h.LinkByName(name); err != nil {
-				return err
-			}
-		}
-		if err := errors.Join(address(h, br, netip.PrefixFrom(n.Gateway, n.Subnet.Bits())), h.LinkSetUp(br)); err != nil {
-			return err
-		}
-	}
-	links, err := h.LinkList()
-	if err != nil {
-		return err
-	}
-	for _, l := range links {
-		if l.Type() == "bridge" && !want[l.Attrs().Name] {
-			if err := h.LinkDel(l); err != nil {
-				return fmt.Errorf("removing bridge %s: %w", l.Attrs().Name, err)
-			}
-		}
-	}
-	return nil
 }
 
 // routes tells the host where the subnets are.
@@ -231,15 +284,22 @@ func (p *Plane) routes(nets []Network) error {
 		return err
 	}
 	_, inner := transit(p.name)
+	_, inner6 := transit6(p.name)
 	want := map[string]bool{}
 	for _, n := range nets {
-		dst := ipNet(n.Subnet.Masked())
-		want[dst.String()] = true
-		if err := h.RouteReplace(&netlink.Route{LinkIndex: up.Attrs().Index, Dst: dst, Gw: inner.Addr().AsSlice()}); err != nil {
-			return fmt.Errorf("route to %s: %w", n.Subnet, err)
+		for _, s := range n.subnets() {
+			gw := inner
+			if s.Prefix.Addr().Is6() {
+				gw = inner6
+			}
+			dst := ipNet(s.Prefix.Masked())
+			want[dst.String()] = true
+			if err := h.RouteReplace(&netlink.Route{LinkIndex: up.Attrs().Index, Dst: dst, Gw: gw.Addr().AsSlice()}); err != nil {
+				return fmt.Errorf("route to %s: %w", s.Prefix, err)
+			}
 		}
 	}
-	have, err := h.RouteList(up, netlink.FAMILY_V4)
+	have, err := h.RouteList(up, netlink.FAMILY_ALL)
 	if err != nil {
 		return err
 	}
@@ -259,7 +319,7 @@ func (p *Plane) Taken() ([]netip.Prefix, error) {
 	if err != nil {
 		return nil, err
 	}
-	routes, err := h.RouteList(nil, netlink.FAMILY_V4)
+	routes, err := h.RouteList(nil, netlink.FAMILY_ALL)
 	if err != nil {
 		return nil, err
 	}
@@ -268,81 +328,10 @@ func (p *Plane) Taken() ([]netip.Prefix, error) {
 		if r.Dst == nil {
 			continue
 		}
-		a, ok := netip.AddrFromSlice(r.Dst.IP.To4())
+		a, ok := netip.AddrFromSlice(r.Dst.IP)
 		if ones, _ := r.Dst.Mask.Size(); ok && ones > 0 {
-			out = append(out, netip.PrefixFrom(a, ones))
+			out = append(out, netip.PrefixFrom(a.Unmap(), ones))
 		}
 	}
 	return out, nil
-}
-
-// rules puts both tables in place.
-func (p *Plane) rules(ctx context.Context, nets []Network, ports []Port) error {
-	outer, inner := p.outerTable(nets, ports), innerTable(nets)
-	if err := replace(ctx, p.host, &p.outer, outer); err != nil {
-		return fmt.Errorf("rules of the host for containers: %w", err)
-	}
-	if err := replace(ctx, p.ns, &p.inner, inner); err != nil {
-		return fmt.Errorf("rules between containers' networks: %w", err)
-	}
-	return nil
-}
-
-// replace turns what the kernel has into what is wanted.
-func replace(ctx context.Context, ns *netns.NS, have **nft.Table, want nft.Table) error {
-	script := want.Replace()
-	if *have != nil {
-		script = want.Diff(**have)
-	}
-	*have = nil // unknown, until it has worked
-	if err := nft.Run(ctx, ns, script); err != nil {
-		return err
-	}
-	*have = &want
-	return nil
-}
-
-// outerTable is the host's.
-func (p *Plane) outerTable(nets []Network, ports []Port) nft.Table {
-	t := nft.NewTable("inet", table(p.name))
-	up := p.uplink()
-	var dnat, post []string
-	for _, port := range ports {
-		match := "fib daddr type local"
-		if port.HostIP.IsValid() && !port.HostIP.IsUnspecified() {
-			match = "ip daddr " + port.HostIP.String()
-		}
-		dnat = append(dnat, fmt.Sprintf("meta nfproto ipv4 %s meta l4proto %s th dport %d dnat ip to %s", match, port.Proto, port.HostPort, port.To))
-	}
-	for _, n := range nets {
-		if !n.Internal {
-			post = append(post, fmt.Sprintf("ip saddr %s oifname != %q masquerade", n.Subnet.Masked(), up))
-		}
-		post = append(post, fmt.Sprintf("ip saddr %s oifname %q ct status dnat masquerade", n.Subnet.Masked(), up))
-	}
-	post = append(post, fmt.Sprintf("ip saddr 127.0.0.0/8 oifname %q masquerade", up))
-	t.Chains["prerouting"] = nft.Chain{Hook: "type nat hook prerouting priority -100; policy accept", Rules: dnat}
-	t.Chains["output"] = nft.Chain{Hook: "type nat hook output priority -100; policy accept", Rules: dnat}
-	t.Chains["postrouting"] = nft.Chain{Hook: "type nat hook postrouting priority 100; policy accept", Rules: post}
-	// From outside one comes in through published ports only.
-	t.Chains["forward"] = nft.Chain{Hook: "type filter hook forward priority 0; policy accept", Rules: []string{
-		fmt.Sprintf("oifname %q ct status dnat accept", up),
-		fmt.Sprintf("oifname %q ct state new drop", up),
-	}}
-	return t
-}
-
-// innerTable keeps networks apart.
-func innerTable(nets []Network) nft.Table {
-	t := nft.NewTable("inet", "ctr")
-	rules := []string{"ct state established,related accept"}
-	for _, n := range nets {
-		br := bridgeName(n.ID)
-		rules = append(rules, fmt.Sprintf("iifname %q oifname %[1]q accept", br))
-		if !n.Internal {
-			rules = append(rules, fmt.Sprintf("iifname %q oifname %q accept", br, innerUplink), fmt.Sprintf("iifname %q oifname %q accept", innerUplink, br))
-		}
-	}
-	t.Chains["forward"] = nft.Chain{Hook: "type filter hook forward priority 0; policy drop", Rules: rules}
-	return t
 }

@@ -20,9 +20,12 @@ import (
 
 // Endpoint is a container's place on a network.
 type Endpoint struct {
+	ID      string
 	Network Network
 	Addr    netip.Addr
+	Addr6   netip.Addr // optional
 	MAC     net.HardwareAddr
+	Device  string // in the container, such as eth0
 }
 
 // MAC is the address that Docker makes from an IPv4 address.
@@ -33,27 +36,53 @@ func MAC(a netip.Addr) net.HardwareAddr {
 
 func containerSpace(name, id string) string { return name + "-c-" + id[:12] }
 
-// Plug gives a container a namespace with a device on the network, and the path
-// of the namespace. The network is one of the last Sync.
-func (p *Plane) Plug(id string, e Endpoint) (path string, err error) {
+// Path is where a container's namespace is.
+func (p *Plane) Path(id string) string { return filepath.Join(netns.Dir, containerSpace(p.name, id)) }
+
+// Open makes a container's namespace, without a network.
+func (p *Plane) Open(id string) error {
+	ns, _, err := netns.Ensure(containerSpace(p.name, id))
+	if err != nil {
+		return err
+	}
+	defer ns.Close()
+	h, err := ns.Link()
+	if err != nil {
+		return err
+	}
+	lo, err := h.LinkByName("lo")
+	if err != nil {
+		return err
+	}
+	return h.LinkSetUp(lo)
+}
+
+// Do runs f in a container's namespace.
+func (p *Plane) Do(id string, f func(*netns.NS) error) (err error) {
+	ns, err := netns.Open(containerSpace(p.name, id))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, ns.Close()) }()
+	return f(ns)
+}
+
+// Connect gives a container, whose namespace is open, a device on a network. The
+// network is one of the last Sync.
+func (p *Plane) Connect(id string, e Endpoint) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.ns == nil {
-		return "", fmt.Errorf("the network %s is not there", e.Network.ID)
+		return fmt.Errorf("the network %s is not there", e.Network.ID)
 	}
-	name := containerSpace(p.name, id)
-	ns, _, err := netns.Ensure(name)
+	err := p.Do(id, func(ns *netns.NS) error { return p.wire(ns, e) })
 	if err != nil {
-		return "", err
+		return errors.Join(fmt.Errorf("putting container %s on its network: %w", id[:12], err), p.drop(e.ID))
 	}
-	defer func() { err = errors.Join(err, ns.Close()) }()
-	if err := p.wire(ns, id, e); err != nil {
-		return "", errors.Join(fmt.Errorf("plugging container %s: %w", id[:12], err), netns.Remove(name))
-	}
-	return filepath.Join(netns.Dir, name), nil
+	return nil
 }
 
-func (p *Plane) wire(ns *netns.NS, id string, e Endpoint) error {
+func (p *Plane) wire(ns *netns.NS, e Endpoint) error {
 	node, err := p.ns.Link()
 	if err != nil {
 		return err
@@ -62,60 +91,153 @@ func (p *Plane) wire(ns *netns.NS, id string, e Endpoint) error {
 	if err != nil {
 		return err
 	}
-	br, err := node.LinkByName(bridgeName(e.Network.ID))
-	if err != nil {
+	if err := p.drop(e.ID); err != nil {
 		return err
 	}
-	outer := "v" + id[:12]
-	if old, err := node.LinkByName(outer); err == nil {
-		if err := node.LinkDel(old); err != nil {
+	if e.Addr6.IsValid() {
+		if err := sysctl(ns, noDAD, "0"); err != nil {
 			return err
 		}
 	}
+	br, err := p.room(node, e.Network)
+	if err != nil {
+		return err
+	}
 	attrs := netlink.NewLinkAttrs()
-	attrs.Name, attrs.MasterIndex = outer, br.Attrs().Index
-	err = node.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: "eth0", PeerHardwareAddr: e.MAC, PeerNamespace: netlink.NsFd(ns.FD())})
+	attrs.Name, attrs.MasterIndex = deviceName(e.ID), br.Attrs().Index
+	if e.Network.MTU > 0 {
+		attrs.MTU = e.Network.MTU
+	}
+	err = node.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: e.Device, PeerHardwareAddr: e.MAC, PeerNamespace: netlink.NsFd(ns.FD())})
 	if err != nil {
 		return err
 	}
-	link, err := node.LinkByName(outer)
+	p.ports.add(attrs.Name, br.Attrs().Name)
+	link, err := node.LinkByName(attrs.Name)
 	if err != nil {
 		return err
 	}
-	eth, err := in.LinkByName("eth0")
+	if e.Network.Apart {
+		if err := node.LinkSetIsolated(link, true); err != nil {
+			return err
+		}
+	}
+	eth, err := in.LinkByName(e.Device)
 	if err != nil {
 		return err
 	}
-	lo, err := in.LinkByName("lo")
-	if err != nil {
-		return err
+	if e.Network.MTU > 0 {
+		if err := in.LinkSetMTU(eth, e.Network.MTU); err != nil {
+			return err
+		}
 	}
-	if err := errors.Join(node.LinkSetUp(link), in.LinkSetUp(lo), address(in, eth, netip.PrefixFrom(e.Addr, e.Network.Subnet.Bits())), in.LinkSetUp(eth)); err != nil {
-		return err
+	if e.Addr.IsValid() {
+		if err := address(in, eth, netip.PrefixFrom(e.Addr, e.Network.V4.Prefix.Bits())); err != nil {
+			return err
+		}
 	}
-	if e.Network.Internal {
-		return nil
+	if e.Addr6.IsValid() {
+		if err := address(in, eth, netip.PrefixFrom(e.Addr6, e.Network.V6.Prefix.Bits())); err != nil {
+			return err
+		}
 	}
-	return in.RouteReplace(&netlink.Route{LinkIndex: eth.Attrs().Index, Gw: e.Network.Gateway.AsSlice()})
+	return errors.Join(node.LinkSetUp(link), in.LinkSetUp(eth))
 }
 
-// Unplug removes a container's namespace and device. What is not there is no error.
-func (p *Plane) Unplug(id string) error {
+// drop removes an endpoint's device. One that is not there is no error.
+func (p *Plane) drop(endpoint string) error {
+	name := deviceName(endpoint)
+	if _, ok := p.ports.at[name]; !ok {
+		return nil
+	}
+	node, err := p.ns.Link()
+	if err != nil {
+		return err
+	}
+	if l, err := node.LinkByName(name); err == nil {
+		// It goes with the other end, whose namespace may just be being taken down.
+		if err := node.LinkDel(l); err != nil && !errors.Is(err, unix.ENODEV) {
+			return err
+		}
+	}
+	p.ports.remove(name)
+	return nil
+}
+
+// Disconnect takes an endpoint's device away.
+func (p *Plane) Disconnect(endpoint string) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.ns == nil {
+		return nil
+	}
+	return p.drop(endpoint)
+}
+
+// Route makes a container's default routes lead through these endpoints; nil: there is
+// none of the family.
+func (p *Plane) Route(id string, via4, via6 *Endpoint) error {
+	return p.Do(id, func(ns *netns.NS) error {
+		h, err := ns.Link()
+		if err != nil {
+			return err
+		}
+		for family, via := range map[int]*Endpoint{netlink.FAMILY_V4: via4, netlink.FAMILY_V6: via6} {
+			if err := route(h, family, via); err != nil {
+				return fmt.Errorf("the way out of container %s: %w", id[:12], err)
+			}
+		}
+		return nil
+	})
+}
+
+// route sets one family's default route. Others that someone made stay.
+func route(h *netlink.Handle, family int, via *Endpoint) error {
+	var gw netip.Addr
+	index := 0
+	if via != nil {
+		eth, err := h.LinkByName(via.Device)
+		if err != nil {
+			return err
+		}
+		index, gw = eth.Attrs().Index, via.Network.V4.Gateway
+		if family == netlink.FAMILY_V6 {
+			gw = via.Network.V6.Gateway
+		}
+	}
+	have, err := h.RouteListFiltered(family, &netlink.Route{Table: unix.RT_TABLE_MAIN}, netlink.RT_FILTER_TABLE)
+	if err != nil {
+		return err
+	}
+	for _, r := range have {
+		if ones := 0; r.Dst != nil {
+			if ones, _ = r.Dst.Mask.Size(); ones > 0 {
+				continue
+			}
+		}
+		if r.Gw == nil || index == r.LinkIndex && r.Gw.Equal(gw.AsSlice()) {
+			continue
+		}
+		if err := h.RouteDel(&r); err != nil && !errors.Is(err, unix.ESRCH) {
+			return err
+		}
+	}
+	if via == nil {
+		return nil
+	}
+	return h.RouteReplace(&netlink.Route{LinkIndex: index, Gw: gw.AsSlice()})
+}
+
+// Remove removes a container's namespace and devices. What is not there is no error.
+func (p *Plane) Remove(id string, endpoints ...string) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	err := netns.Remove(containerSpace(p.name, id))
 	if p.ns == nil {
 		return err
 	}
-	node, e := p.ns.Link()
-	if e != nil {
-		return errors.Join(err, e)
-	}
-	if l, e := node.LinkByName("v" + id[:12]); e == nil {
-		// It goes with the other end, whose namespace is just being taken down.
-		if e := node.LinkDel(l); e != nil && !errors.Is(e, unix.ENODEV) {
-			err = errors.Join(err, e)
-		}
+	for _, e := range endpoints {
+		err = errors.Join(err, p.drop(e))
 	}
 	return err
 }
@@ -129,6 +251,38 @@ func (p *Plane) Plugged() ([]string, error) {
 		names[i] = strings.TrimPrefix(names[i], prefix)
 	}
 	return names, err
+}
+
+// Sweep removes the devices of all but these endpoints.
+func (p *Plane) Sweep(endpoints map[string]bool) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.ns == nil {
+		return nil
+	}
+	known := map[string]bool{}
+	for e := range endpoints {
+		known[deviceName(e)] = true
+	}
+	node, err := p.ns.Link()
+	if err != nil {
+		return err
+	}
+	links, err := node.LinkList()
+	if err != nil {
+		return err
+	}
+	for _, l := range links {
+		name := l.Attrs().Name
+		if len(name) != 13 || name[0] != 'v' || known[name] {
+			continue
+		}
+		if err := node.LinkDel(l); err != nil && !errors.Is(err, unix.ENODEV) {
+			return err
+		}
+		p.ports.remove(name)
+	}
+	return nil
 }
 
 // Reset removes everything of the cloud called name. It needs nothing to be running.
@@ -158,5 +312,5 @@ func Reset(ctx context.Context, name string) error {
 	if slices.Contains(tables, "inet "+table(name)) {
 		errs = append(errs, nft.Run(ctx, host, "delete table inet "+table(name)+"\n"))
 	}
-	return errors.Join(append(errs, dataplane.GiveForward(host, table(name)))...)
+	return errors.Join(append(errs, dataplane.GiveForward(host, table(name)), dataplane.GiveForward6(host, table(name)))...)
 }

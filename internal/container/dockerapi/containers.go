@@ -3,10 +3,12 @@ package dockerapi
 import (
 	"encoding/json"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/filters"
+	"github.com/docker/docker/api/types/network"
 	"github.com/docker/docker/api/types/versions"
 
 	core "github.com/strata-cloud/strata/internal/container"
@@ -60,6 +62,9 @@ func (s *Server) containerCreate(w http.ResponseWriter, r *request) error {
 	if h := req.HostConfig; h != nil && versions.LessThan(r.version, "1.40") && h.KernelMemory > 0 {
 		h.KernelMemory = 0 // later kernels have no such limit
 	}
+	if n := req.NetworkingConfig; n != nil && versions.LessThan(r.version, "1.44") && len(n.EndpointsConfig) > 1 {
+		return errs.Invalidf("Container cannot be created with multiple network endpoints before API version 1.44")
+	}
 	id, warnings, err := s.engine.Create(r.Context(), r.value("name"), req.CreateRequest)
 	if err != nil {
 		return err
@@ -75,11 +80,24 @@ func (s *Server) containerInspect(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
+	if versions.LessThan(r.version, "1.45") {
+		shortAliases(v.ID, v.NetworkSettings.Networks)
+	}
 	if r.flag("size") {
 		rw, root := s.engine.ContainerSize(r.Context(), v.ID)
 		v.SizeRw, v.SizeRootFs = &rw, &root
 	}
 	return answer(w, http.StatusOK, v)
+}
+
+// shortAliases adds what older clients look for: a container's short id among its
+// aliases on networks with names.
+func shortAliases(id string, nets map[string]*network.EndpointSettings) {
+	for _, e := range nets {
+		if len(e.DNSNames) > 0 && !slices.Contains(e.Aliases, id[:12]) {
+			e.Aliases = append(slices.Clone(e.Aliases), id[:12])
+		}
+	}
 }
 
 func (s *Server) containerTop(w http.ResponseWriter, r *request) error {

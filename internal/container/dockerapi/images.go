@@ -1,9 +1,7 @@
 package dockerapi
 
 import (
-	"encoding/base64"
 	"encoding/json"
-	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -12,7 +10,6 @@ import (
 	"github.com/distribution/reference"
 	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/api/types/image"
-	"github.com/docker/docker/api/types/registry"
 	"github.com/docker/docker/api/types/storage"
 	"github.com/docker/docker/api/types/versions"
 
@@ -204,6 +201,7 @@ type progress struct {
 	Stream string         `json:"stream,omitempty"`
 	Error  string         `json:"error,omitempty"`
 	Detail map[string]any `json:"errorDetail,omitempty"`
+	Aux    any            `json:"aux,omitempty"`
 }
 
 // lines answers with progress. A failure before the first line has a status; one
@@ -281,17 +279,4 @@ func (s *Server) imageCreate(w http.ResponseWriter, r *request) error {
 	return lines(w, func(say func(progress)) error {
 		return s.engine.Pull(r.Context(), r.value("fromImage"), r.value("tag"), cred, func(id, status string) { say(progress{ID: id, Status: status}) })
 	})
-}
-
-// credentials reads what docker login has kept.
-func credentials(header string) (core.Credentials, error) {
-	if header == "" {
-		return core.Credentials{}, nil
-	}
-	var a registry.AuthConfig
-	err := json.NewDecoder(base64.NewDecoder(base64.URLEncoding, strings.NewReader(header))).Decode(&a)
-	if err != nil && err != io.EOF {
-		return core.Credentials{}, errs.Invalidf("invalid X-Registry-Auth header: %s", err)
-	}
-	return core.Credentials{User: a.Username, Password: a.Password, Token: a.IdentityToken}, nil
 }

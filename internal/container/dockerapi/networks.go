@@ -103,6 +103,30 @@ func (s *Server) networkRemove(w http.ResponseWriter, r *request) error {
 	return done(w, s.engine.RemoveNetwork(r.vars["id"]))
 }
 
+func (s *Server) networkConnect(w http.ResponseWriter, r *request) error {
+	var req network.ConnectOptions
+	if err := r.read(&req); err != nil {
+		return err
+	}
+	return ok(w, s.engine.Connect(r.vars["id"], req.Container, req.EndpointConfig))
+}
+
+func (s *Server) networkDisconnect(w http.ResponseWriter, r *request) error {
+	var req network.DisconnectOptions
+	if err := r.read(&req); err != nil {
+		return err
+	}
+	return ok(w, s.engine.Disconnect(r.vars["id"], req.Container, req.Force))
+}
+
+// ok answers 200, without a body, when nothing went wrong.
+func ok(w http.ResponseWriter, err error) error {
+	if err == nil {
+		w.WriteHeader(http.StatusOK)
+	}
+	return err
+}
+
 func (s *Server) networkPrune(w http.ResponseWriter, r *request) error {
 	f, err := r.filters("label", "label!", "until")
 	if err != nil {

@@ -10,6 +10,8 @@ func (s *Server) routes() []route {
 		{"GET", "/info", s.info},
 		{"GET", "/events", s.events},
 		{"GET", "/system/df", s.diskUsage},
+		{"POST", "/auth", s.login},
+		{"POST", "/commit", s.commit},
 
 		{"GET", "/containers/json", s.containerList},
 		{"POST", "/containers/create", s.containerCreate},
@@ -50,12 +52,24 @@ func (s *Server) routes() []route {
 		{"GET", "/images/{name}/history", s.imageHistory},
 		{"GET", "/images/{name}/get", s.imageSave},
 		{"POST", "/images/{name}/tag", s.imageTag},
+		{"POST", "/images/{name}/push", s.imagePush},
+		{"GET", "/images/search", s.imageSearch},
 		{"DELETE", "/images/{name}", s.imageRemove},
+
+		{"GET", "/distribution/{name}/json", s.distribution},
+
+		{"POST", "/build", s.build},
+		{"POST", "/build/cancel", s.buildCancel},
+		{"POST", "/build/prune", s.buildPrune},
+		{"POST", "/session", s.buildSession},
+		{"POST", "/grpc", s.grpc},
 
 		{"GET", "/networks", s.networkList},
 		{"POST", "/networks/create", s.networkCreate},
 		{"POST", "/networks/prune", s.networkPrune},
 		{"GET", "/networks/{id}", s.networkInspect},
+		{"POST", "/networks/{id}/connect", s.networkConnect},
+		{"POST", "/networks/{id}/disconnect", s.networkDisconnect},
 		{"DELETE", "/networks/{id}", s.networkRemove},
 
 		{"GET", "/volumes", s.volumeList},

@@ -163,6 +163,8 @@ func status(err error) int {
 	switch errs.KindOf(err) {
 	case errs.Invalid:
 		return http.StatusBadRequest
+	case errs.Unauthenticated:
+		return http.StatusUnauthorized
 	case errs.Forbidden:
 		return http.StatusForbidden
 	case errs.NotFound:

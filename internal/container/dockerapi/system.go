@@ -18,7 +18,7 @@ import (
 
 func (s *Server) ping(w http.ResponseWriter, r *request) error {
 	h := w.Header()
-	h.Set("Builder-Version", "1")
+	h.Set("Builder-Version", "2")
 	h.Set("Cache-Control", "no-cache, no-store, must-revalidate")
 	h.Set("Pragma", "no-cache")
 	h.Set("Content-Type", "text/plain; charset=utf-8")
@@ -181,6 +181,12 @@ func (s *Server) diskUsage(w http.ResponseWriter, r *request) error {
 		for _, v := range s.engine.Volumes() {
 			v.Volume.UsageData = &volume.UsageData{RefCount: int64(len(v.Users)), Size: core.DirSize(v.Mountpoint)}
 			out.Volumes = append(out.Volumes, v.Volume)
+		}
+	}
+	if wants("build-cache") {
+		var err error
+		if out.BuildCache, err = s.engine.BuildCache(r.Context()); err != nil {
+			return err
 		}
 	}
 	return answer(w, http.StatusOK, out)

@@ -43,7 +43,8 @@ func (h hook) Fire(e *logrus.Entry) error {
 	if e.Level <= logrus.ErrorLevel {
 		level = slog.LevelError
 	}
-	if e.Message == "copy shim log" { // the end of every container
+	switch e.Message {
+	case "copy shim log", "no trace recorder found, skipping", "failed to read oom_kill event": // the end of every container, build, and step of one
 		level = slog.LevelDebug
 	}
 	ctx := e.Context
