@@ -25,7 +25,6 @@ type Config struct {
 	Log  *slog.Logger
 
 	Authority string // file of the certificate authority of the region's own registry
-	Cloud     Cloud  // nil: it is the machine's own alone
 }
 
 // Daemon is the container engine at work.
@@ -54,12 +53,12 @@ type Daemon struct {
 	execs  map[string]*execution
 	images sync.Mutex // one change of names at a time
 
+	grouping  sync.Mutex      // of containers behind shims
 	syncing   sync.Mutex      // of networks
 	sandboxes map[string]seat // of builds
 	remote    *remote.Registries
 	building  sync.Mutex
 	builder   *build.Builder // nil until the first build
-	grouping  sync.Mutex     // of containers behind shims
 }
 
 // runDir is where sockets and runc's state are: on a file system that a restart of

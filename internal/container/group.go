@@ -16,8 +16,8 @@ const groupAnnotation = "io.containerd.runc.v2.group"
 // code if it is killed.
 const groupSize = 16
 
-// enlist puts a container that is about to start into a group that has room.
-func (d *Daemon) enlist(c *live) {
+// joinGroup puts a container that is about to start into a group that has room.
+func (d *Daemon) joinGroup(c *live) {
 	d.grouping.Lock() // until the choice is booked
 	defer d.grouping.Unlock()
 	sizes := map[string]int{}
@@ -51,8 +51,8 @@ func (c *live) isJoining() bool {
 	return c.joining
 }
 
-// joined ends what join began: the run is booked, or there is none.
-func (c *live) joined() {
+// joinedGroup ends what joinGroup began: the run is booked, or there is none.
+func (c *live) joinedGroup() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.joining = false

@@ -83,8 +83,8 @@ func (d *Daemon) launch(c *live) error {
 	if err := d.writeEtc(c); err != nil {
 		return err
 	}
-	d.enlist(c)
-	defer c.joined()
+	d.joinGroup(c)
+	defer c.joinedGroup()
 	r := c.record()
 	spec, err := d.spec(ctx, r, netns)
 	if err != nil {
