@@ -35,7 +35,7 @@ func (d *Daemon) Connect(ref, container string, s *network.EndpointSettings) err
 	if !r.State.Running() {
 		return nil
 	}
-	err = d.join(c, n)
+	err = d.joinNetwork(c, n)
 	if err == nil && !c.record().State.Running() { // it has ended meanwhile
 		return d.leave(c, n, false)
 	}
@@ -81,8 +81,8 @@ func (d *Daemon) connectable(r Record, n *Network) error {
 	return nil
 }
 
-// join puts a container that runs on a network that is in its record.
-func (d *Daemon) join(c *live, n *Network) error {
+// joinNetwork puts a container that runs on a network that is in its record.
+func (d *Daemon) joinNetwork(c *live, n *Network) error {
 	if err := d.lease(c); err != nil {
 		return err
 	}

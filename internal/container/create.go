@@ -258,8 +258,8 @@ func (d *Daemon) wantedEndpoints(r Record, n *network.NetworkingConfig) (map[str
 		}
 		out[net.Name] = e
 	}
-	if e := out[main.Name]; e.MAC == "" { // where clients before 1.44 put it
-		e.MAC = r.Config.MacAddress
+	if e := out[main.Name]; e.MAC == "" {
+		e.MAC = macOf(r.Config)
 	}
 	return out, nil
 }

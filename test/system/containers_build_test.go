@@ -59,20 +59,20 @@ func (d *dock) mustBuild(kit bool, args ...string) string {
 // TestContainerBuilds makes images with an unmodified docker, by both of its ways.
 func TestContainerBuilds(t *testing.T) {
 	d := newDock(t)
-	classic := &dock{t, d.cloud, d.cli}
+	classic := &dock{t: t, cloud: d.cloud, cli: d.cli}
 	// The last client that speaks BuildKit without a plugin is Debian's.
-	kit := &dock{t, d.cloud, fromDebian(t, "docker.io", "usr/bin/docker")}
+	kit := &dock{t: t, cloud: d.cloud, cli: fromDebian(t, "docker.io", "usr/bin/docker")}
 	for name, test := range map[string]func(*testing.T, *dock, bool){
 		"stages": testBuildStages, "failure": testBuildFailure, "arguments": testBuildArguments, "confinement": testBuildConfinement, "remote": testBuildRemote,
 	} {
-		t.Run(name+", classic", func(t *testing.T) { test(t, &dock{t, classic.cloud, classic.cli}, false) })
-		t.Run(name+", BuildKit", func(t *testing.T) { test(t, &dock{t, kit.cloud, kit.cli}, true) })
+		t.Run(name+", classic", func(t *testing.T) { test(t, &dock{t: t, cloud: classic.cloud, cli: classic.cli}, false) })
+		t.Run(name+", BuildKit", func(t *testing.T) { test(t, &dock{t: t, cloud: kit.cloud, cli: kit.cli}, true) })
 	}
-	t.Run("mounts", func(t *testing.T) { testBuildMounts(t, &dock{t, kit.cloud, kit.cli}) })
+	t.Run("mounts", func(t *testing.T) { testBuildMounts(t, &dock{t: t, cloud: kit.cloud, cli: kit.cli}) })
 	t.Run("buildx", func(t *testing.T) { testBuildx(t, d) })
-	t.Run("commit", func(t *testing.T) { testCommit(t, &dock{t, d.cloud, d.cli}) })
-	t.Run("crash", func(t *testing.T) { testBuildCrash(t, &dock{t, d.cloud, d.cli}) })
-	t.Run("cache", func(t *testing.T) { testBuildCache(t, &dock{t, d.cloud, d.cli}) })
+	t.Run("commit", func(t *testing.T) { testCommit(t, &dock{t: t, cloud: d.cloud, cli: d.cli}) })
+	t.Run("crash", func(t *testing.T) { testBuildCrash(t, &dock{t: t, cloud: d.cloud, cli: d.cli}) })
+	t.Run("cache", func(t *testing.T) { testBuildCache(t, &dock{t: t, cloud: d.cloud, cli: d.cli}) })
 }
 
 // sameTime changes a file and keeps its time.
