@@ -18,6 +18,7 @@ import (
 
 	"github.com/strata-cloud/strata/internal/container/names"
 	"github.com/strata-cloud/strata/internal/errs"
+	"github.com/strata-cloud/strata/internal/nodeapi"
 )
 
 // Record is what is kept of a container.
@@ -37,6 +38,8 @@ type Record struct {
 	Restarts   int
 	Stopped    bool // by a user: no policy starts it again
 	Removing   bool
+	Ports      []nodeapi.ContainerPort // of a project's container: its devices
+	Project    bool                    // it is a project's
 }
 
 // State is where a container is in its life.

@@ -20,10 +20,16 @@ import (
 	"github.com/strata-cloud/strata/internal/container/engine"
 	"github.com/strata-cloud/strata/internal/container/health"
 	"github.com/strata-cloud/strata/internal/errs"
+	"github.com/strata-cloud/strata/internal/nodeapi"
 )
 
 // Create makes a container from an image. It does not run yet.
 func (d *Daemon) Create(ctx context.Context, name string, req container.CreateRequest) (id string, warnings []string, err error) {
+	return d.create(ctx, name, req, nil)
+}
+
+// create makes one; of is what is wanted for a project.
+func (d *Daemon) create(ctx context.Context, name string, req container.CreateRequest, of *nodeapi.Container) (id string, warnings []string, err error) {
 	if req.Config == nil {
 		return "", nil, errs.Invalidf("Config cannot be empty in order to create a container")
 	}
@@ -31,12 +37,19 @@ func (d *Daemon) Create(ctx context.Context, name string, req container.CreateRe
 		return "", nil, errs.Invalidf("Invalid container name (%s), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed", name)
 	}
 	ctx = d.request(ctx)
-	img, err := d.image(ctx, req.Config.Image)
+	from := req.Config.Image
+	if of != nil {
+		from = of.Image.Digest
+	}
+	img, err := d.image(ctx, from)
 	if err != nil {
 		return "", nil, err
 	}
 	r := Record{ID: newID(), Name: strings.TrimPrefix(name, "/"), Created: time.Now().UTC(), Image: img.ID, ImageName: img.names[0], Config: req.Config, HostConfig: req.HostConfig,
 		State: State{Status: container.StateCreated}}
+	if of != nil {
+		r.ID, r.Project, r.Ports = of.ID, true, of.Ports
+	}
 	if err := merge(r.Config, img.config.Config); err != nil {
 		return "", nil, err
 	}
@@ -211,6 +224,9 @@ func (d *Daemon) unmake(c *live) error {
 // wantedEndpoints are the networks that a new container will be on.
 func (d *Daemon) wantedEndpoints(r Record, n *network.NetworkingConfig) (map[string]*Endpoint, error) {
 	mode := r.HostConfig.NetworkMode
+	if len(r.Ports) > 0 {
+		return nil, nil
+	}
 	if mode.IsContainer() {
 		return nil, nil
 	}

@@ -74,6 +74,11 @@ func (d *Daemon) hosts(r Record, host bool) (string, error) {
 	for _, p := range joining(r, d.places(r)) {
 		b.WriteString(hostLines(r, p.e))
 	}
+	for _, p := range r.Ports {
+		for _, a := range p.Addrs {
+			b.WriteString(hostLines(r, &Endpoint{Addr: a.Addr()}))
+		}
+	}
 	return b.String(), nil
 }
 
@@ -164,6 +169,9 @@ func resolvConf(r Record, host, named bool) string {
 		}
 	}
 	search, options := from.search, from.options
+	if len(r.Ports) > 0 {
+		servers, search, options = portNames(r.Ports)
+	}
 	h := r.HostConfig
 	if len(h.DNS) > 0 {
 		servers = h.DNS

@@ -22,6 +22,9 @@ func (d *Daemon) plug(c *live) (string, error) {
 	if mode.IsContainer() {
 		return d.share(c, mode.ConnectedContainer())
 	}
+	if len(r.Ports) > 0 {
+		return d.plugPorts(r)
+	}
 	if err := d.findNetworks(c, r); err != nil {
 		return "", err
 	}
@@ -261,6 +264,9 @@ func (d *Daemon) syncNetworks() error {
 func (d *Daemon) unplug(r Record) error {
 	if r.HostConfig.NetworkMode.IsContainer() {
 		return nil
+	}
+	if len(r.Ports) > 0 {
+		return d.unplugPorts(r)
 	}
 	var ids []string
 	for _, e := range r.Endpoints {

@@ -16,6 +16,8 @@ var (
 	_ nodes.Conn    = Remote{}
 	_ nodes.Storage = Remote{}
 	_ nodes.Mover   = Remote{}
+
+	_ nodes.Containers = Remote{}
 )
 
 // ConsoleLog implements nodes.Conn.
@@ -176,4 +178,14 @@ func (r Remote) ForceMove(ctx context.Context, instance string) error {
 // EndMove implements nodes.Mover.
 func (r Remote) EndMove(ctx context.Context, instance string) error {
 	return r.call(ctx, nil, "EndMove", instance)
+}
+
+// EnsureContainer implements nodes.Containers.
+func (r Remote) EnsureContainer(ctx context.Context, c nodeapi.Container) ([]string, error) {
+	return ask[[]string](ctx, r.Stub, "EnsureContainer", c)
+}
+
+// DockerAPI implements nodes.Containers.
+func (r Remote) DockerAPI(ctx context.Context) (net.Conn, error) {
+	return r.dialled(ctx, "DockerAPI")
 }
