@@ -205,6 +205,12 @@ func (c *Config) url() string {
 	return fmt.Sprintf("%s://%s", scheme, net.JoinHostPort(host, port))
 }
 
+// host is the address of url, HOST:PORT.
+func (c *Config) host() string {
+	_, host, _ := strings.Cut(c.url(), "://")
+	return host
+}
+
 func (c *Config) loopback() bool {
 	host, _, _ := net.SplitHostPort(c.Listen)
 	ip, err := netip.ParseAddr(host)

@@ -54,6 +54,7 @@ type containers struct {
 	engine   *container.Daemon
 	api      *dockerapi.Server
 	listener net.Listener
+	socket   string       // path of listener
 	remote   net.Listener // nil: there is none
 }
 
@@ -71,7 +72,7 @@ func shim() (string, error) {
 
 // openContainers starts the engine; nil when this machine has none. Unless it was asked
 // for, a machine whose engine does not start does all else.
-func openContainers(ctx context.Context, cfg *Config) (*containers, error) {
+func openContainers(ctx context.Context, cfg *Config, cloud container.Cloud) (*containers, error) {
 	if cfg.Containers == ContainersOff {
 		return nil, nil
 	}
@@ -84,7 +85,7 @@ func openContainers(ctx context.Context, cfg *Config) (*containers, error) {
 		cfg.Log.Info("no containers here", "why", why)
 		return nil, nil
 	}
-	c, err := startContainers(ctx, cfg, shim)
+	c, err := startContainers(ctx, cfg, shim, cloud)
 	if err != nil && !wanted {
 		cfg.Log.Error("no containers here: repair this, and start strata again", "err", err)
 		return nil, nil
@@ -92,8 +93,8 @@ func openContainers(ctx context.Context, cfg *Config) (*containers, error) {
 	return c, err
 }
 
-func startContainers(ctx context.Context, cfg *Config, shim string) (*containers, error) {
-	d, err := container.New(ctx, container.Config{Dir: cfg.path(containersDir), Name: Name(cfg.DataDir), Shim: shim, Log: cfg.Log, Authority: cfg.path(caCertFile)})
+func startContainers(ctx context.Context, cfg *Config, shim string, cloud container.Cloud) (*containers, error) {
+	d, err := container.New(ctx, container.Config{Dir: cfg.path(containersDir), Name: Name(cfg.DataDir), Shim: shim, Log: cfg.Log, Authority: cfg.path(caCertFile), Cloud: cloud})
 	if err != nil {
 		return nil, fmt.Errorf("container engine: %w", err)
 	}
@@ -101,7 +102,7 @@ func startContainers(ctx context.Context, cfg *Config, shim string) (*containers
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("docker's socket: %w", err), d.Close())
 	}
-	c := &containers{engine: d, api: dockerapi.New(d, cfg.Version, cfg.Log), listener: l}
+	c := &containers{engine: d, api: dockerapi.New(d, cfg.Version, cfg.Log), listener: l, socket: cfg.path(DockerSocket)}
 	if cfg.ContainersListen != "" {
 		if c.remote, err = listenDockerTLS(cfg); err != nil {
 			return nil, errors.Join(fmt.Errorf("docker's clients from elsewhere: %w", err), l.Close(), d.Close())

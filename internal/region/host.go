@@ -3,6 +3,7 @@ package region
 import (
 	"context"
 	"fmt"
+	"io"
 	"maps"
 	"net/http"
 	"net/netip"
@@ -44,17 +45,22 @@ type host struct {
 type hostControl interface {
 	node.Control
 	node.ExportControl
+	// OpenBlob gives content of the registry, by its digest.
+	OpenBlob(ctx context.Context, digest string) (io.ReadCloser, error)
 }
 
 // conn is how the control plane reaches this machine.
 type conn struct {
 	*node.Agent
 	*node.Storage
+	*containers
 }
 
 var (
 	_ nodes.Storage = conn{}
 	_ nodes.Mover   = conn{}
+
+	_ nodes.Containers = conn{}
 )
 
 // newHost opens this machine's servers, networks and volumes for an agent that
@@ -103,9 +109,10 @@ func newHost(ctx context.Context, cfg *Config, control hostControl) (*host, erro
 	if err != nil {
 		return nil, err
 	}
-	if h.containers, err = openContainers(ctx, cfg); err != nil {
+	if h.containers, err = openContainers(ctx, cfg, containerCloud{control, h.plane}); err != nil {
 		return nil, err
 	}
+	h.info.Containers = h.containers != nil
 	return h, nil
 }
 
