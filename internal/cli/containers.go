@@ -34,7 +34,7 @@ func (a *app) containers() *cobra.Command {
 		}}
 	cert.Flags().StringVar(&name, "name", "docker", "whose it is")
 	cert.Flags().DurationVar(&life, "life", defaultDockerLife, "how long it is good for")
-	c := &cobra.Command{Use: "containers", Short: "Let docker's clients use the cloud's containers, or this machine's engine"}
+	c := &cobra.Command{Use: "containers", Short: "Let docker's clients use this machine's container engine, or the cloud's"}
 	c.AddCommand(cert, a.containersContext())
 	return c
 }

@@ -25,6 +25,7 @@ type Config struct {
 	Log  *slog.Logger
 
 	Authority string // file of the certificate authority of the region's own registry
+	Cloud     Cloud  // nil: it is the machine's own alone
 }
 
 // Daemon is the container engine at work.

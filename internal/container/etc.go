@@ -76,7 +76,7 @@ func (d *Daemon) hosts(r Record, host bool) (string, error) {
 	}
 	for _, p := range r.Ports {
 		for _, a := range p.Addrs {
-			fmt.Fprintf(&b, "%s\t%s\n", a.Addr(), r.Config.Hostname)
+			b.WriteString(hostLines(r, &Endpoint{Addr: a.Addr()}))
 		}
 	}
 	return b.String(), nil

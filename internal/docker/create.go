@@ -47,7 +47,9 @@ func (s *Service) create(w http.ResponseWriter, r *request) error {
 	c := &Container{ID: newID(), ProjectID: r.who.ProjectID, UserID: r.who.UserID, Name: name, State: Creating, Image: req.Config.Image, ImageID: img.Digest,
 		AutoRemove: req.HostConfig.AutoRemove, Created: time.Now().UTC()}
 	c.VCPUs, c.MemoryMiB = need(req.HostConfig)
-	if c.Ports, err = s.wanted(r, req); err != nil {
+	if c.Ports, err = s.wanted(r, req); errs.Is(err, errs.NotFound) { // which clients take for a missing image
+		return errs.Invalidf("%s", err)
+	} else if err != nil {
 		return err
 	}
 	warnings, err := s.make(r.Context(), c, img, req)

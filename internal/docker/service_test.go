@@ -104,7 +104,7 @@ func TestNames(t *testing.T) {
 	if code, body := w.do("p", "POST", "/containers/create?name=cc", `{"Image":"web","HostConfig":{"NetworkMode":"b"}}`); code != 409 || !strings.Contains(body, "already in use") {
 		t.Errorf("%d %s", code, body)
 	}
-	if code, _ := w.do("p", "POST", "/containers/create", `{"Image":"web","HostConfig":{"NetworkMode":"c"}}`); code != 404 {
+	if code, _ := w.do("p", "POST", "/containers/create", `{"Image":"web","HostConfig":{"NetworkMode":"c"}}`); code != 400 {
 		t.Errorf("an unknown network: %d", code)
 	}
 }

@@ -54,6 +54,7 @@ type containers struct {
 	engine   *container.Daemon
 	api      *dockerapi.Server
 	listener net.Listener
+	socket   string       // path of listener
 	remote   net.Listener // nil: there is none
 	socket   string
 }
