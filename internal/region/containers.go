@@ -56,7 +56,6 @@ type containers struct {
 	listener net.Listener
 	socket   string       // path of listener
 	remote   net.Listener // nil: there is none
-	socket   string
 }
 
 // shim is the program that stands behind each container.

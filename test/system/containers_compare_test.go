@@ -156,6 +156,9 @@ func (e *exchange) add(prefix, text string) {
 		if prefix == "! " { // versions differ in how messages begin
 			line = strings.ToLower(line)
 		}
+		if strings.Contains(line, "error waiting for container: context canceled") {
+			continue // the client's own, which it has time to say or has not
+		}
 		e.out = append(e.out, strings.TrimRight(prefix+line, " \n"))
 	}
 	e.out = slices.DeleteFunc(e.out, func(l string) bool { return l == strings.TrimSpace(prefix) })
