@@ -44,15 +44,9 @@ func (s *Server) containerList(w http.ResponseWriter, r *request) error {
 }
 
 func (s *Server) containerCreate(w http.ResponseWriter, r *request) error {
-	var req struct {
-		container.CreateRequest
-		MacAddress string // of the container, as clients before 1.44 say it
-	}
+	var req container.CreateRequest
 	if err := r.read(&req); err != nil {
 		return err
-	}
-	if req.MacAddress != "" {
-		return errs.Invalidf("a MAC address of the container is not supported by this engine")
 	}
 	if p := r.value("platform"); p != "" {
 		if err := core.CheckPlatform(p); err != nil {
@@ -65,7 +59,7 @@ func (s *Server) containerCreate(w http.ResponseWriter, r *request) error {
 	if n := req.NetworkingConfig; n != nil && versions.LessThan(r.version, "1.44") && len(n.EndpointsConfig) > 1 {
 		return errs.Invalidf("Container cannot be created with multiple network endpoints before API version 1.44")
 	}
-	id, warnings, err := s.engine.Create(r.Context(), r.value("name"), req.CreateRequest)
+	id, warnings, err := s.engine.Create(r.Context(), r.value("name"), req)
 	if err != nil {
 		return err
 	}
