@@ -8,7 +8,7 @@ SUDO    := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 STRATA  := $(SUDO) bin/strata --data-dir $(DATA)
 
 # Programs from the distribution: what a cloud runs on, and what its tests run besides.
-RUN_PACKAGES  := qemu-system-x86 qemu-utils ovmf iproute2 nftables openssh-client e2fsprogs util-linux
+RUN_PACKAGES  := qemu-system-x86 qemu-utils ovmf iproute2 nftables openssh-client e2fsprogs util-linux runc
 TEST_PACKAGES := $(RUN_PACKAGES) python3-openstackclient python3-osc-placement tempest python3-cinderclient jq curl iputils-ping skopeo
 CEPH_PACKAGES := $(RUN_PACKAGES) ceph-mon ceph-osd ceph-mgr ceph-common qemu-block-extra
 
@@ -36,8 +36,9 @@ cluster: deps build ## a cloud of NODES=3 hosts, CONTROL=1 of them control membe
 cluster-down: ## remove it and every trace
 	@$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" go run ./test/cluster --dir $(CLUSTER) down
 
-build: ## compile bin/strata
+build: ## compile bin/strata and the shim beside it
 	@go build -trimpath -ldflags '-s -w -X github.com/strata-cloud/strata/internal/cli.Version=$(VERSION)' -o bin/strata ./cmd/strata
+	@go build -trimpath -ldflags '-s -w' -o bin/strata-shim ./cmd/strata-shim
 
 check: ## formatting, vet and static analysis
 	@out=$$(gofmt -l cmd internal test); [ -z "$$out" ] || { echo "gofmt these:"; echo "$$out"; exit 1; }

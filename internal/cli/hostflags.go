@@ -11,11 +11,19 @@ func hostFlags(c *cobra.Command, cfg *region.Config) {
 	c.Flags().StringToStringVar(&cfg.VolumePools, "volume-pool", nil, "one more pool of volumes, NAME=DIR; is kept, and types choose it by volume_backend_name=NAME")
 	c.Flags().StringVar(&cfg.CephPool, "ceph-pool", "", "a pool of Ceph for volumes, USER@POOL; is kept, and types choose it by volume_backend_name=rbd")
 	c.Flags().StringVar(&cfg.CephConf, "ceph-conf", region.DefaultCephConf, "Ceph's configuration, with the user's key beside it in ceph.client.USER.keyring")
+	c.Flags().StringVar(&cfg.Containers, "containers", region.ContainersAuto, "a container engine for docker: auto (when runc is installed), on or off")
+	c.Flags().StringVar(&cfg.ContainersListen, "containers-listen", "", "address for docker's clients from elsewhere, ADDRESS:PORT (port 2376 is usual), which need a certificate of strata containers cert; none can without")
 	c.Flags().StringToStringVar(&cfg.ProviderNetworks, "provider-network", nil, "lend this machine's device to flat and VLAN networks on the physical network, NAME=DEVICE; public=DEVICE: to the external one. Is kept; NAME= takes it back")
 }
 
 // hostArgs are the flags for a process that is started in this one's place.
 func hostArgs(cfg *region.Config) (args []string) {
+	if cfg.Containers != "" {
+		args = append(args, "--containers", cfg.Containers)
+	}
+	if cfg.ContainersListen != "" {
+		args = append(args, "--containers-listen", cfg.ContainersListen)
+	}
 	for name, dir := range cfg.VolumePools {
 		args = append(args, "--volume-pool", name+"="+dir)
 	}

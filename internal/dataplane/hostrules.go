@@ -31,7 +31,7 @@ func (p *Plane) ensureHostRules(ctx context.Context) error {
 	}
 	p.hostRules = &now
 	if _, ok := now.Chains["postrouting"]; ok {
-		return takeForward(p.host, p.cfg.Name)
+		return TakeForward(p.host, p.cfg.Name)
 	}
 	return nil
 }

@@ -59,7 +59,7 @@ func reset(ctx context.Context, host *netns.NS, name string) error {
 	if slices.Contains(tables, "inet "+hostTable(name)) {
 		errs = append(errs, nft.Run(ctx, host, "delete table inet "+hostTable(name)+"\n"))
 	}
-	return errors.Join(append(errs, giveForward(host, name))...)
+	return errors.Join(append(errs, GiveForward(host, name))...)
 }
 
 // returnAll gives the host back what the node's namespace has of it.

@@ -72,6 +72,9 @@ type Driver interface {
 	// SnapshotDisk keeps the content that a running machine's qcow2 disk has at one
 	// moment as an internal snapshot; DeleteDiskSnapshot drops it.
 	SnapshotDisk(ctx context.Context, id, diskID, name string) error
+	// SnapshotDisks is SnapshotDisk for several disks at one moment, with a name for
+	// each disk's id. Those that have their snapshot already are left out.
+	SnapshotDisks(ctx context.Context, id string, names map[string]string) error
 	DeleteDiskSnapshot(ctx context.Context, id, diskID, name string) error
 	// LimitDisk bounds the traffic of a running machine's disk; nil: no bound.
 	LimitDisk(ctx context.Context, id, diskID string, limits *nodeapi.IOLimits) error

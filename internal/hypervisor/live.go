@@ -2,6 +2,7 @@ package hypervisor
 
 import (
 	"context"
+	"maps"
 	"slices"
 
 	"github.com/strata-cloud/strata/internal/errs"
@@ -85,6 +86,38 @@ func (d *QEMU) SnapshotDisk(ctx context.Context, id, diskID, name string) error 
 			return err
 		}
 		return m.command(ctx, "blockdev-snapshot-internal-sync", map[string]string{"device": disk.node(), "name": name}, nil)
+	})
+}
+
+// SnapshotDisks implements Driver: QEMU keeps all disks still until the last snapshot
+// of a transaction is taken, and takes none if it cannot take all.
+func (d *QEMU) SnapshotDisks(ctx context.Context, id string, names map[string]string) error {
+	return d.locked(ctx, id, "taking snapshots of disks of", func(m *machine) error {
+		if !m.running() {
+			return errNotRunning(id)
+		}
+		st, err := m.readState()
+		if err != nil {
+			return err
+		}
+		var actions []map[string]any
+		for _, diskID := range slices.Sorted(maps.Keys(names)) {
+			disk := st.Spec.disk(diskID)
+			if disk == nil {
+				return errs.NotFoundf("machine %s has no disk %s", id, diskID)
+			}
+			there, err := m.hasSnapshot(ctx, disk, names[diskID])
+			if err != nil {
+				return err
+			}
+			if !there {
+				actions = append(actions, map[string]any{"type": "blockdev-snapshot-internal-sync", "data": map[string]string{"device": disk.node(), "name": names[diskID]}})
+			}
+		}
+		if len(actions) == 0 {
+			return nil
+		}
+		return m.command(ctx, "transaction", map[string]any{"actions": actions}, nil)
 	})
 }
 

@@ -8,9 +8,10 @@
 //	rest, saga, reconcile, nodes      import those
 //	identity, image, placement,
 //	network, compute, volume,
-//	registry                          services: never import each other
+//	registry, docker                  services: never import each other
 //	netns, hypervisor, dataplane, blockdev, cgroup, configdrive, guest
 //	                                  drivers of a node: know no service and no store
+//	container                         the container engine of a node: drivers only
 //	node                              the agent: drivers only, the control plane by interface
 //	region                            wires everything
 //	simulate                          a region of its own, and nodes that only say that they work

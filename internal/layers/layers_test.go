@@ -18,7 +18,7 @@ var (
 	vocabulary = []string{"errs", "wait", "nodeapi"}
 	base       = append([]string{"policy", "store"}, vocabulary...)
 	kit        = append([]string{"rest", "saga", "reconcile", "nodes"}, base...)
-	services   = []string{"identity", "image", "placement", "network", "compute", "volume", "registry"}
+	services   = []string{"identity", "image", "placement", "network", "compute", "volume", "registry", "docker"}
 	drivers    = []string{"netns", "hypervisor", "dataplane", "blockdev", "cgroup", "configdrive", "guest"}
 )
 
@@ -37,6 +37,8 @@ func mayImport(pkg string) []string {
 		return kit
 	case slices.Contains(drivers, pkg):
 		return append(slices.Clone(vocabulary), drivers...)
+	case pkg == "container":
+		return append(slices.Clone(vocabulary), "netns", "dataplane", "cgroup")
 	case pkg == "node":
 		return append(append([]string{"reconcile"}, vocabulary...), drivers...)
 	}

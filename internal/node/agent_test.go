@@ -191,6 +191,7 @@ func (h *hands) SwapDisk(context.Context, string, string, func(context.Context) 
 func (h *hands) Swapping(string) string                                           { return "" }
 func (h *hands) ResizeDisk(context.Context, string, string, int64) error          { return nil }
 func (h *hands) SnapshotDisk(context.Context, string, string, string) error       { return nil }
+func (h *hands) SnapshotDisks(context.Context, string, map[string]string) error   { return nil }
 func (h *hands) DeleteDiskSnapshot(context.Context, string, string, string) error { return nil }
 func (h *hands) Console(context.Context, string, string) (net.Conn, error)        { return nil, nil }
 func (h *hands) Interrupt(context.Context, string) error                          { return nil }

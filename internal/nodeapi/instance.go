@@ -165,6 +165,7 @@ type NodeInfo struct {
 	CPUModel    string    `json:"cpu_model"`
 	CPUArch     string    `json:"cpu_arch"`
 	CPUFlags    []string  `json:"cpu_flags"`
+	Containers  bool      `json:"containers,omitempty"` // it has an engine for them
 	BootedAt    time.Time `json:"booted_at"`
 	SeenAt      time.Time `json:"seen_at"`
 }

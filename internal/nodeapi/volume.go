@@ -1,5 +1,11 @@
 package nodeapi
 
+// VolumeSnapshot is a snapshot of a volume, by its name on the node.
+type VolumeSnapshot struct {
+	Volume VolumeRef `json:"volume"`
+	Name   string    `json:"name"`
+}
+
 // VolumeRef names a volume where it is kept.
 type VolumeRef struct {
 	ID     string `json:"id"`

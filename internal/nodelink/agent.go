@@ -47,6 +47,8 @@ type Upstream interface {
 	OpenImage(ctx context.Context, id string) (io.ReadCloser, error)
 	// ImageFile names the file that control members have with an image's data.
 	ImageFile(ctx context.Context, id string) (string, error)
+	// OpenBlob gives content of the registry, by its digest.
+	OpenBlob(ctx context.Context, digest string) (io.ReadCloser, error)
 	// Renew answers a certificate request for the same node with a certificate (both DER).
 	Renew(ctx context.Context, csr []byte) ([]byte, error)
 	// Members gives the addresses of all control members, host:port.
@@ -110,7 +112,7 @@ const (
 
 // Serve lets the control plane call impl, the agent, until ctx ends.
 func (c *Client) Serve(ctx context.Context, impl any) {
-	e := NewExport(impl, reflect.TypeFor[nodes.Conn](), reflect.TypeFor[nodes.Storage](), reflect.TypeFor[nodes.Mover]())
+	e := NewExport(impl, reflect.TypeFor[nodes.Conn](), reflect.TypeFor[nodes.Storage](), reflect.TypeFor[nodes.Mover](), reflect.TypeFor[nodes.Containers]())
 	conf := c.conf.Clone()
 	conf.NextProtos = []string{Reverse}
 	c.again(ctx, "being called by the control plane", func(reached func()) error {
@@ -324,6 +326,11 @@ func (c *Client) ImageFormat(ctx context.Context, id string) (string, error) {
 // ImageFile names the file that control members have with an image's data.
 func (c *Client) ImageFile(ctx context.Context, id string) (string, error) {
 	return ask[string](ctx, c.stub, "ImageFile", id)
+}
+
+// OpenBlob gives content of the registry.
+func (c *Client) OpenBlob(ctx context.Context, digest string) (io.ReadCloser, error) {
+	return c.stub.reader(ctx, "OpenBlob", digest)
 }
 
 // Renew asks for a new certificate.

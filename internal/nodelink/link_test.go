@@ -9,6 +9,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -174,6 +175,10 @@ func (v view) Renew(_ context.Context, csr []byte) ([]byte, error) {
 }
 
 func (v view) ImageFile(_ context.Context, id string) (string, error) { return "file of " + id, nil }
+
+func (v view) OpenBlob(_ context.Context, digest string) (io.ReadCloser, error) {
+	return io.NopCloser(strings.NewReader("content of " + digest)), nil
+}
 
 func (v view) Members(context.Context) ([]string, error) { return []string{"one:1", "two:2"}, nil }
 
@@ -358,11 +363,66 @@ func TestAgentIsCalled(t *testing.T) {
 	if err := console.Close(); err != nil {
 		t.Error(err)
 	}
+	halfClosed(t, r.(Remote))
 	leave()
 	<-ended
 	w.remote("n1", false)
 	if _, err := storage.Pools(t.Context()); !errs.Is(err, errs.Unavailable) {
 		t.Errorf("a call after the end: %v", err)
+	}
+}
+
+// EnsureContainer and DockerAPI make called a node with containers: the engine answers
+// when all that is sent has come.
+func (called) EnsureContainer(_ context.Context, c nodeapi.Container) ([]string, error) {
+	return []string{"made " + c.ID}, nil
+}
+
+func (called) DockerAPI(context.Context) (net.Conn, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	defer l.Close()
+	c, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		return nil, err
+	}
+	far, err := l.Accept()
+	if err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	go func() {
+		all, _ := io.ReadAll(far)
+		_, _ = far.Write([]byte("all: " + string(all)))
+		_ = far.Close()
+	}()
+	return c, nil
+}
+
+// halfClosed ends one direction of a connection, and still reads the other.
+func halfClosed(t *testing.T, r Remote) {
+	t.Helper()
+	if w, err := r.EnsureContainer(t.Context(), nodeapi.Container{ID: "c"}); err != nil || len(w) != 1 || w[0] != "made c" {
+		t.Errorf("%q, %v", w, err)
+	}
+	for _, text := range []string{"", "input"} {
+		c, err := r.DockerAPI(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.Write([]byte(text)); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.(halfCloser).CloseWrite(); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := io.ReadAll(c); err != nil || string(got) != "all: "+text {
+			t.Errorf("%q, %v", got, err)
+		}
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

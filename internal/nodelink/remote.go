@@ -16,6 +16,8 @@ var (
 	_ nodes.Conn    = Remote{}
 	_ nodes.Storage = Remote{}
 	_ nodes.Mover   = Remote{}
+
+	_ nodes.Containers = Remote{}
 )
 
 // ConsoleLog implements nodes.Conn.
@@ -76,6 +78,11 @@ func (r Remote) GrowAttached(ctx context.Context, volume string, sizeGiB int) er
 // EnsureSnapshot implements nodes.Storage.
 func (r Remote) EnsureSnapshot(ctx context.Context, v nodeapi.VolumeRef, snapshot string) error {
 	return r.call(ctx, nil, "EnsureSnapshot", v, snapshot)
+}
+
+// EnsureSnapshots implements nodes.Storage.
+func (r Remote) EnsureSnapshots(ctx context.Context, list []nodeapi.VolumeSnapshot) error {
+	return r.call(ctx, nil, "EnsureSnapshots", list)
 }
 
 // DeleteSnapshot implements nodes.Storage.
@@ -171,4 +178,14 @@ func (r Remote) ForceMove(ctx context.Context, instance string) error {
 // EndMove implements nodes.Mover.
 func (r Remote) EndMove(ctx context.Context, instance string) error {
 	return r.call(ctx, nil, "EndMove", instance)
+}
+
+// EnsureContainer implements nodes.Containers.
+func (r Remote) EnsureContainer(ctx context.Context, c nodeapi.Container) ([]string, error) {
+	return ask[[]string](ctx, r.Stub, "EnsureContainer", c)
+}
+
+// DockerAPI implements nodes.Containers.
+func (r Remote) DockerAPI(ctx context.Context) (net.Conn, error) {
+	return r.dialled(ctx, "DockerAPI")
 }

@@ -52,8 +52,14 @@ func recvBytes(s messages, w io.Writer) error {
 
 // pipe carries a connection's bytes both ways until either end is done.
 func pipe(s grpc.ServerStream, c io.ReadWriteCloser) error {
+	stop := context.AfterFunc(s.Context(), func() { _ = c.Close() })
+	defer stop()
 	go func() {
-		_ = recvBytes(s, c) // ends with the stream, which ends with this function
+		err := recvBytes(s, c) // ends with the stream, which ends with this function
+		if half, ok := c.(halfCloser); ok && err == io.EOF {
+			_ = half.CloseWrite() // the caller has sent all, and still listens
+			return
+		}
 		_ = c.Close()
 	}()
 	err := sendBytes(s, c)
@@ -69,6 +75,9 @@ func ignoreClosed(err error) error {
 	}
 	return err
 }
+
+// halfCloser is a connection that can end one direction alone.
+type halfCloser interface{ CloseWrite() error }
 
 // byteStream is the caller's end: a reader, or a connection of which nothing but
 // reading, writing and closing is of use.
@@ -103,6 +112,10 @@ func (b *byteStream) Write(p []byte) (int, error) {
 	}
 	return len(p), nil
 }
+
+// CloseWrite says that no more is written. A connection at the other end that cannot be
+// closed in one direction alone is closed.
+func (b *byteStream) CloseWrite() error { return b.stream.CloseSend() }
 
 // Close implements net.Conn.
 func (b *byteStream) Close() error {

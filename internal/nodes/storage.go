@@ -24,6 +24,11 @@ type Storage interface {
 	GrowAttached(ctx context.Context, volume string, sizeGiB int) error
 	// EnsureSnapshot keeps the volume's content at one moment, also under a running server.
 	EnsureSnapshot(ctx context.Context, v nodeapi.VolumeRef, snapshot string) error
+	// EnsureSnapshots is EnsureSnapshot for several volumes at one moment: those
+	// that are files and that one server of this node has to itself, and those that
+	// nobody has; others are taken right after one another. Unless all are there
+	// already, all are taken anew.
+	EnsureSnapshots(ctx context.Context, list []nodeapi.VolumeSnapshot) error
 	// DeleteSnapshot drops a snapshot. Absent is fine.
 	DeleteSnapshot(ctx context.Context, v nodeapi.VolumeRef, snapshot string) error
 	// RevertVolume gives the volume the snapshot's content and size. Conflict: in use.

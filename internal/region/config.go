@@ -52,6 +52,11 @@ type Config struct {
 	// ReclaimAfter is how long a deleted server can be restored; 0: not at all.
 	ReclaimAfter time.Duration
 
+	// Containers says whether this machine has a container engine: auto, on or off. Default auto.
+	Containers string
+	// ContainersListen is host:port for docker's clients with a certificate; "": there is none.
+	ContainersListen string
+
 	joined string // this machine's address in the pool that it joined
 }
 
@@ -93,7 +98,7 @@ func (c *Config) Validate() error {
 	if c.ReclaimAfter < 0 {
 		return errs.Invalidf("--reclaim-after %s is no time for which deleted servers can be kept, such as 24h", c.ReclaimAfter)
 	}
-	if err := errors.Join(validPools(c.VolumePools), validCeph(c.CephPool, c.CephConf), validProviders(c.ProviderNetworks)); err != nil {
+	if err := errors.Join(validPools(c.VolumePools), validCeph(c.CephPool, c.CephConf), validProviders(c.ProviderNetworks), validContainers(c.Containers, c.ContainersListen)); err != nil {
 		return err
 	}
 	if c.QEMUUser == 0 {
@@ -198,6 +203,12 @@ func (c *Config) url() string {
 		}
 	}
 	return fmt.Sprintf("%s://%s", scheme, net.JoinHostPort(host, port))
+}
+
+// host is the address of url, HOST:PORT.
+func (c *Config) host() string {
+	_, host, _ := strings.Cut(c.url(), "://")
+	return host
 }
 
 func (c *Config) loopback() bool {

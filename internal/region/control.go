@@ -94,6 +94,10 @@ func (c control) Image(ctx context.Context, id string) (path, format string, err
 	return path, v.DiskFormat, err
 }
 
+func (c control) OpenBlob(_ context.Context, digest string) (io.ReadCloser, error) {
+	return c.r.Registry.OpenBlob(digest)
+}
+
 // upstream is the control plane for an agent on another machine. What it says of
 // others than its own node is refused.
 type upstream struct{ control }

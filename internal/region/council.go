@@ -236,6 +236,7 @@ func (c *council) handOver(ctx context.Context, depose func(), roles <-chan erro
 	c.set(func() { c.draining = true })
 	if r := c.leads(); r != nil {
 		r.Compute.Consoles().Close()
+		r.Docker.Close()
 	}
 	idle := make(chan struct{})
 	go func() {

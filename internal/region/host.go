@@ -3,6 +3,7 @@ package region
 import (
 	"context"
 	"fmt"
+	"io"
 	"maps"
 	"net/http"
 	"net/netip"
@@ -36,23 +37,30 @@ type host struct {
 	plane    *dataplane.Plane
 	storage  *node.Storage
 	agent    *node.Agent
+
+	containers *containers // nil: there are none here
 }
 
 // hostControl is the control plane as this machine sees it.
 type hostControl interface {
 	node.Control
 	node.ExportControl
+	// OpenBlob gives content of the registry, by its digest.
+	OpenBlob(ctx context.Context, digest string) (io.ReadCloser, error)
 }
 
 // conn is how the control plane reaches this machine.
 type conn struct {
 	*node.Agent
 	*node.Storage
+	*containers
 }
 
 var (
 	_ nodes.Storage = conn{}
 	_ nodes.Mover   = conn{}
+
+	_ nodes.Containers = conn{}
 )
 
 // newHost opens this machine's servers, networks and volumes for an agent that
@@ -101,6 +109,10 @@ func newHost(ctx context.Context, cfg *Config, control hostControl) (*host, erro
 	if err != nil {
 		return nil, err
 	}
+	if h.containers, err = openContainers(ctx, cfg, containerCloud{control, h.plane}); err != nil {
+		return nil, err
+	}
+	h.info.Containers = h.containers != nil
 	return h, nil
 }
 
@@ -144,6 +156,9 @@ func newStorage(ctx context.Context, h *host, groups *cgroup.Manager) (*node.Sto
 func (h *host) run(ctx context.Context) {
 	var group sync.WaitGroup
 	group.Go(func() { h.storage.Run(ctx) })
+	if h.containers != nil {
+		group.Go(func() { h.containers.run(ctx, h.cfg) })
+	}
 	h.agent.Run(ctx)
 	group.Wait()
 	h.machines.Close()

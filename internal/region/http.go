@@ -39,6 +39,7 @@ func (r *Region) serve(ctx context.Context, l net.Listener, ready func()) error 
 	srv := &http.Server{Handler: r.handler, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
 		BaseContext: func(net.Listener) context.Context { return context.WithoutCancel(ctx) }}
 	srv.RegisterOnShutdown(r.Compute.Consoles().Close) // the server does not know of them
+	srv.RegisterOnShutdown(r.Docker.Close)
 	failed := make(chan error, 1)
 	go func() { failed <- srv.Serve(l) }()
 	ready()
@@ -56,8 +57,8 @@ func (r *Region) serve(ctx context.Context, l net.Listener, ready func()) error 
 }
 
 // front answers what is not one of the APIs of OpenStack: health, metrics, consoles, the
-// registry and the index.
-func front(apis, consoles, registry http.Handler, metrics *rest.Metrics) http.Handler {
+// registry, Docker's API and the index.
+func front(apis, consoles, registry, docker http.Handler, metrics *rest.Metrics) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("X-Strata-Pid", strconv.Itoa(os.Getpid()))
@@ -67,9 +68,13 @@ func front(apis, consoles, registry http.Handler, metrics *rest.Metrics) http.Ha
 	mux.HandleFunc("GET /{$}", index)
 	mux.Handle("/console/", consoles)
 	mux.Handle("/v2/", deletable(registry))
+	mux.Handle(dockerPath+"/", http.StripPrefix(dockerPath, deletable(docker)))
 	mux.Handle("/", deletable(apis))
 	return mux
 }
+
+// dockerPath is where Docker's API is: DOCKER_HOST=tcp://HOST:PORT/docker.
+const dockerPath = "/docker"
 
 // deletable lets deletions through on a full disk: what they write makes room.
 func deletable(next http.Handler) http.Handler {
@@ -104,7 +109,7 @@ func index(w http.ResponseWriter, r *http.Request) {
 	_ = json.NewEncoder(w).Encode(map[string]any{"name": "Strata", "services": map[string]string{
 		"identity": base + "/identity/v3", "image": base + "/image/v2", "placement": base + "/placement",
 		"network": base + "/network/v2.0", "compute": base + "/compute/v2.1",
-		"volume": base + "/volume/v3", "container-registry": base + "/v2/"}})
+		"volume": base + "/volume/v3", "container-registry": base + "/v2/", "docker": base + dockerPath}})
 }
 
 // URLOf is where a region of this configuration is reached.

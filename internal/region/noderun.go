@@ -82,7 +82,7 @@ func RunNode(ctx context.Context, cfg Config, ready func(*Node)) (err error) {
 func (n *Node) run(ctx context.Context) {
 	var group sync.WaitGroup
 	group.Go(func() { n.introduce(ctx) })
-	group.Go(func() { n.client.Serve(ctx, conn{n.host.agent, n.host.storage}) })
+	group.Go(func() { n.client.Serve(ctx, conn{n.host.agent, n.host.storage, n.host.containers}) })
 	n.host.run(ctx)
 	group.Wait()
 }

@@ -13,6 +13,8 @@ import (
 
 	"github.com/strata-cloud/strata/internal/blockdev"
 	"github.com/strata-cloud/strata/internal/compute"
+	"github.com/strata-cloud/strata/internal/container/dockerapi"
+	"github.com/strata-cloud/strata/internal/docker"
 	"github.com/strata-cloud/strata/internal/identity"
 	"github.com/strata-cloud/strata/internal/image"
 	"github.com/strata-cloud/strata/internal/network"
@@ -43,6 +45,7 @@ type Region struct {
 	Volume    *volume.Service
 	Compute   *compute.Service
 	Registry  *registry.Service
+	Docker    *docker.Service
 	Policy    *policy.Engine
 	handler   http.Handler
 	host      *host    // this machine as a node of the pool; nil among several members
@@ -134,13 +137,15 @@ func (r *Region) build() (err error) {
 		Images: imagesForCompute{r.Image}, Networks: networksForCompute{r.Network}, Placement: placementForCompute{r.Placement}, ProviderID: placement.ProviderID,
 		SecurityGroups: groupsForCompute{r.Network}, ImageProxy: imageProxy{r.Image}, AddressProxy: addressProxy{r.Network}, VolumeProxy: volumeProxy{r.Volume}, Volumes: volumesForCompute{r.Volume}, HasProject: r.hasProject, Self: r.Identity.ServiceCredentials, ReclaimAfter: r.cfg.ReclaimAfter})
 	r.Registry = registry.New(registry.Options{DB: db, Log: log, Dir: r.cfg.path(registryDir), Identity: identityForRegistry{r}})
-	if r.Policy, err = policy.New(r.cfg.path(policyFile), identity.Policies(), image.Policies(), placement.Policies(), network.Policies(), compute.Policies(), volume.Policies(), registry.Policies()); err != nil {
+	r.Docker = docker.New(docker.Options{DB: db, Log: log, Nodes: r.Nodes, Identity: identityForDocker{r.Identity}, Images: imagesForDocker{r.Registry}, Networks: networksForDocker{r.Network},
+		Placement: placementForDocker{r.Placement}, Takes: r.Compute.Takes, Version: r.cfg.Version, MinAPI: dockerapi.MinVersion, MaxAPI: dockerapi.MaxVersion, Registry: []string{r.cfg.host()}})
+	if r.Policy, err = policy.New(r.cfg.path(policyFile), identity.Policies(), image.Policies(), placement.Policies(), network.Policies(), compute.Policies(), volume.Policies(), registry.Policies(), docker.Policies()); err != nil {
 		return err
 	}
-	r.Registry.Policy = r.Policy
+	r.Registry.Policy, r.Docker.Policy = r.Policy, r.Policy
 	kit := &rest.Kit{Auth: r.Identity, Policy: r.Policy, Log: log, Metrics: rest.NewMetrics(), AuthURL: "/identity"}
 	apis, err := kit.Handler(r.apis()...)
-	r.handler = front(apis, r.Compute.Consoles().Handler(), kit.Metrics.Count("registry", r.Registry), kit.Metrics)
+	r.handler = front(apis, r.Compute.Consoles().Handler(), kit.Metrics.Count("registry", r.Registry), kit.Metrics.Count("docker", r.Docker), kit.Metrics)
 	return err
 }
 
@@ -166,7 +171,8 @@ func (r *Region) start(ctx context.Context, group *sync.WaitGroup) error {
 	if err := r.Registry.Start(ctx); err != nil {
 		return fmt.Errorf("registry: %w", err)
 	}
-	runs := []func(context.Context){r.Identity.Run, r.Network.Run, r.Compute.Run, r.Registry.Run, r.runSagas, r.runSnapshots}
+	r.Docker.Start(ctx)
+	runs := []func(context.Context){r.Identity.Run, r.Network.Run, r.Compute.Run, r.Registry.Run, r.Docker.Run, r.runSagas, r.runSnapshots}
 	if r.council != nil { // which has the agent and the operator's socket, whoever leads
 		if err := r.enrol(ctx); err != nil {
 			return fmt.Errorf("this machine as a member: %w", err)
@@ -192,7 +198,7 @@ func (r *Region) startHost(ctx context.Context) (err error) {
 	if err := r.host.control.ReportNode(ctx, r.host.info); err != nil {
 		return err
 	}
-	r.Nodes.Connect(r.cfg.Node, conn{r.host.agent, r.host.storage})
+	r.Nodes.Connect(r.cfg.Node, conn{r.host.agent, r.host.storage, r.host.containers})
 	return nil
 }
 

@@ -46,9 +46,12 @@ func serverTLS(cfg *Config) (*tls.Config, error) {
 	return &tls.Config{Certificates: []tls.Certificate{leaf}, MinVersion: tls.VersionTLS12}, nil
 }
 
-func serverNames(cfg *Config) []string {
+func serverNames(cfg *Config) []string { return namesAt(cfg.Listen) }
+
+// namesAt are the names under which this machine is reached at a listener's address.
+func namesAt(listen string) []string {
 	names := []string{"localhost", "127.0.0.1", "::1"}
-	if host, _, err := net.SplitHostPort(cfg.Listen); err == nil && host != "" {
+	if host, _, err := net.SplitHostPort(listen); err == nil && host != "" {
 		names = append(names, host)
 	}
 	if h, err := os.Hostname(); err == nil {

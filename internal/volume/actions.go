@@ -131,7 +131,7 @@ func (s *Service) retype(ctx context.Context, r *rest.Request) (*rest.Response, 
 	}
 	return rest.Empty(202), s.begin(ctx, r, "", "retype", nil, func(tx *store.Tx, v *block.Volume) error {
 		switch {
-		case !v.In(block.Available, block.InUse):
+		case !v.In(block.Available, block.InUse) || v.GroupID != "":
 			return wire.InvalidVolume("Volume %s status must be available or in-use, must not be migrating, have snapshots, be replicated, be part of a group and destination type has to be different from the origin type", v.ID)
 		case v.TypeID == t.ID:
 			return wire.InvalidInput("New volume_type same as original: %s.", t.Name)

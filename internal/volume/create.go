@@ -24,7 +24,7 @@ type order struct {
 	Name, Description *string
 	SizeGiB           int
 	Type, Zone        string
-	Near              string
+	Near, Group       string
 	Image, Snapshot   string
 	Source, Backup    string
 	Metadata          map[string]string
@@ -64,15 +64,12 @@ func (s *Service) createVolume(ctx context.Context, r *rest.Request) (*rest.Resp
 		return nil, err
 	}
 	in := b.Volume
-	if g := cmp.Or(wire.Text(in.Group), wire.Text(in.CGroup)); g != "" {
-		return nil, wire.NotFound("Group", g)
-	}
 	if in.Multiattach != nil && wire.Truthy(in.Multiattach) {
 		return nil, errs.Invalidf("multiattach parameter has been removed. The default behavior is to use multiattach enabled volume types. " +
 			"Contact your administrator to create a multiattach enabled volume type and use it to create multiattach volumes.")
 	}
 	o := &order{ID: uuid.NewString(), Name: wire.Trim(cmp.Or(in.Name, in.DisplayName)), Description: wire.Trim(cmp.Or(in.Description, in.DisplayDesc)),
-		Type: wire.Text(in.Type), Zone: wire.Text(in.Zone), Snapshot: wire.Text(in.Snapshot), Source: wire.Text(in.Source), Metadata: in.Metadata, requestID: r.ID}
+		Type: wire.Text(in.Type), Zone: wire.Text(in.Zone), Group: cmp.Or(wire.Text(in.Group), wire.Text(in.CGroup)), Snapshot: wire.Text(in.Snapshot), Source: wire.Text(in.Source), Metadata: in.Metadata, requestID: r.ID}
 	if in.Size != nil {
 		if o.SizeGiB = wire.Number(in.Size); o.SizeGiB <= 0 {
 			return nil, badSize(in.Size)
@@ -129,8 +126,19 @@ func lastSlash(s string) int {
 
 // order accepts a new volume: the record and the saga that makes it.
 func (s *Service) order(ctx context.Context, c *policy.Credentials, o *order) (*block.Volume, error) {
-	for _, check := range []func(context.Context, *policy.Credentials, *order) error{s.findSource, s.findType, s.checkSize} {
-		if err := check(ctx, c, o); err != nil {
+	v, err := s.prepare(ctx, c, o, s.findSource, s.findType, s.checkGroup, s.checkSize)
+	if err != nil {
+		return nil, err
+	}
+	return v, s.Ledger.Do(ctx, func(tx *store.Tx) error { return s.put(tx, c, o, v) })
+}
+
+type check func(context.Context, *policy.Credentials, *order) error
+
+// prepare checks an order and gives the record that it leads to.
+func (s *Service) prepare(ctx context.Context, c *policy.Credentials, o *order, checks ...check) (*block.Volume, error) {
+	for _, fits := range checks {
+		if err := fits(ctx, c, o); err != nil {
 			return nil, err
 		}
 	}
@@ -143,25 +151,28 @@ func (s *Service) order(ctx context.Context, c *policy.Credentials, o *order) (*
 	if err := s.Quotas.Size(c.ProjectID, o.SizeGiB); err != nil {
 		return nil, err
 	}
-	v, err := o.record(c)
-	if err != nil {
-		return nil, err
+	return o.record(c)
+}
+
+// put writes a new volume and begins its saga, in the ledger.
+func (s *Service) put(tx *store.Tx, c *policy.Credentials, o *order, v *block.Volume) error {
+	if v.GroupID != "" {
+		if err := s.groups.Joins(tx, v); err != nil {
+			return err
+		}
 	}
-	err = s.Ledger.Do(ctx, func(tx *store.Tx) error {
-		if err := s.Charge(tx, c.ProjectID, s.VolumeCost(v.TypeID, v.SizeGiB)); err != nil {
+	if err := s.Charge(tx, c.ProjectID, s.VolumeCost(v.TypeID, v.SizeGiB)); err != nil {
+		return err
+	}
+	if err := s.Volumes.TxCreate(tx, v); err != nil {
+		return err
+	}
+	if o.backup != nil {
+		if err := s.claimBackup(tx, o.backup.ID, v.ID); err != nil {
 			return err
 		}
-		if err := s.Volumes.TxCreate(tx, v); err != nil {
-			return err
-		}
-		if o.backup != nil {
-			if err := s.claimBackup(tx, o.backup.ID, v.ID); err != nil {
-				return err
-			}
-		}
-		return s.Begin(tx, o.requestID, c, sagaCreate, "create", v.ID, nil)
-	})
-	return v, err
+	}
+	return s.Begin(tx, o.requestID, c, sagaCreate, "create", v.ID, nil)
 }
 
 // claimBackup marks the backup that a new volume is restored from.
@@ -309,7 +320,7 @@ func (i *Image) fits(sizeGiB int) error {
 // record is the new volume as the request leaves it.
 func (o *order) record(c *policy.Credentials) (*block.Volume, error) {
 	v := &block.Volume{ID: o.ID, Name: o.Name, Description: o.Description, ProjectID: c.ProjectID, UserID: c.UserID, SizeGiB: o.SizeGiB, Status: block.Creating,
-		AZ: o.Zone, Near: o.Near, TypeID: o.volType.ID, SnapshotID: o.Snapshot, SourceID: o.Source, ImageID: o.Image, BackupID: o.Backup, Metadata: o.Metadata,
+		AZ: o.Zone, Near: o.Near, TypeID: o.volType.ID, SnapshotID: o.Snapshot, SourceID: o.Source, ImageID: o.Image, BackupID: o.Backup, GroupID: o.Group, Metadata: o.Metadata,
 		Multiattach: o.volType.Multiattach(), Created: wire.Now()}
 	if o.source != nil {
 		v.Bootable, v.ImageMetadata = o.source.Bootable, maps.Clone(o.source.ImageMetadata)

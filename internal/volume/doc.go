@@ -1,5 +1,5 @@
 // Package volume is the block storage service, API v3 (Cinder): volumes and their
-// actions; types, quotas, snapshots, attachments, backups, transfers and pools
+// actions; types, quotas, snapshots, groups, attachments, backups, transfers and pools
 // have packages of their own, over the records of package block.
 //
 // It owns the Volume records (package block draws their states). A node keeps a

@@ -64,7 +64,7 @@ func (s *Service) listFilters(_ context.Context, r *rest.Request) (*rest.Respons
 		filters []string
 	}{
 		{"volume", userFilters}, {"backup", []string{"name", "status", "volume_id"}}, {"snapshot", []string{"name", "status", "volume_id", "metadata", "availability_zone", "consumes_quota"}},
-		{"attachment", []string{"volume_id", "status", "instance_id", "attach_status"}}, {"message", []string{"resource_uuid", "resource_type", "event_id", "request_id", "message_level"}},
+		{"group", []string{"name"}}, {"group_snapshot", []string{"name", "status", "group_id"}}, {"attachment", []string{"volume_id", "status", "instance_id", "attach_status"}}, {"message", []string{"resource_uuid", "resource_type", "event_id", "request_id", "message_level"}},
 		{"pool", []string{"name"}}, {"volume_type", []string{"is_public"}},
 	}
 	out := []any{}

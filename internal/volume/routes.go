@@ -17,7 +17,7 @@ var (
 func (s *Service) API() *rest.API {
 	return &rest.API{Name: "block-storage", Prefix: "/volume/v3", Family: rest.VolumeFaults(), ProjectInPath: true, StrictSlash: true, Discovery: discovery(),
 		Versions: &rest.Microversions{Type: "volume", Min: minVersion, Max: maxVersion},
-		Routes:   slices.Concat(s.volumeRoutes(), s.actionRoutes(), s.manageRoutes(), s.moveRoutes(), s.attach.Routes(), s.snapshots.Routes(), s.backups.Routes(), s.transfers.Routes(), s.messages.Routes(), s.miscRoutes(), s.Types.Routes(), s.Quotas.Routes(), s.pools.Routes())}
+		Routes:   slices.Concat(s.volumeRoutes(), s.actionRoutes(), s.manageRoutes(), s.moveRoutes(), s.attach.Routes(), s.snapshots.Routes(), s.backups.Routes(), s.transfers.Routes(), s.groups.Routes(), s.messages.Routes(), s.miscRoutes(), s.Types.Routes(), s.Quotas.Routes(), s.pools.Routes())}
 }
 
 const (

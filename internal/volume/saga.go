@@ -9,6 +9,7 @@ import (
 	"github.com/strata-cloud/strata/internal/saga"
 	"github.com/strata-cloud/strata/internal/store"
 	"github.com/strata-cloud/strata/internal/volume/block"
+	pools "github.com/strata-cloud/strata/internal/volume/pool"
 )
 
 // The kinds of sagas on a volume.
@@ -49,15 +50,28 @@ func (s *Service) place(ctx context.Context, j *block.Job) error {
 	if err != nil || v.Node != "" {
 		return err
 	}
+	backend := ""
+	if v.GroupID != "" {
+		if backend, err = s.groups.Backend(ctx, v.GroupID); err != nil {
+			return err
+		}
+	}
 	node, driver, pool := "", "", ""
 	if source := s.sourceOf(v); source != nil {
 		node, driver, pool = source.Node, source.Driver, source.Pool
+		if backend != "" && backend != block.BackendOf(source.Host()) {
+			return errs.Invalidf("volume %s is copied from another back end than its group's", v.ID)
+		}
 	} else {
 		t, err := s.Types.Get(v.TypeID)
 		if err != nil {
 			return err
 		}
-		p, err := s.pools.ChooseNear(ctx, v.Near, t, v.SizeGiB)
+		choose := func() (*pools.Place, error) { return s.pools.ChooseNear(ctx, v.Near, t, v.SizeGiB) }
+		if backend != "" {
+			choose = func() (*pools.Place, error) { return s.pools.ChooseIn(ctx, backend, t, v.SizeGiB) }
+		}
+		p, err := choose()
 		if err != nil {
 			return err
 		}

@@ -12,6 +12,7 @@ import (
 	"github.com/strata-cloud/strata/internal/volume/attach"
 	"github.com/strata-cloud/strata/internal/volume/backup"
 	"github.com/strata-cloud/strata/internal/volume/block"
+	"github.com/strata-cloud/strata/internal/volume/group"
 	"github.com/strata-cloud/strata/internal/volume/message"
 	"github.com/strata-cloud/strata/internal/volume/pool"
 	"github.com/strata-cloud/strata/internal/volume/snapshot"
@@ -76,6 +77,7 @@ type Service struct {
 	snapshots *snapshot.Service
 	backups   *backup.Service
 	transfers *transfer.Service
+	groups    *group.Service
 	messages  *message.Service
 }
 
@@ -84,6 +86,7 @@ func New(o Options) *Service {
 	core := block.New(o.DB, o.Sagas, o.Nodes, o.Log)
 	s := &Service{Core: core, images: o.Images, servers: o.Servers, pools: pool.New(core), attach: attach.New(core), snapshots: snapshot.New(core)}
 	s.backups, s.transfers, s.messages = backup.New(core, s), transfer.New(core), message.New(core)
+	s.groups = group.New(core, s.pools, s)
 	s.registerSagas()
 	return s
 }

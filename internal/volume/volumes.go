@@ -135,24 +135,40 @@ func (s *Service) remove(ctx context.Context, requestID string, c *policy.Creden
 		if v.Status == block.Deleting && force && s.Sagas.Busy(id) {
 			return nil
 		}
+		if err := s.Thawed(tx, block.BackendOf(v.Host())); err != nil {
+			return err
+		}
 		if err := s.mayGo(tx, c, v, cascade, force); err != nil {
 			return err
 		}
 		if force {
-			if err := s.Sagas.CancelAll(tx, id); err != nil {
-				return err
-			}
+			return s.Discard(tx, requestID, c, id)
 		}
-		for _, snap := range s.Snapshots.TxBy(tx, "volume", id) {
-			if _, err := s.Snapshots.TxUpdate(tx, snap.ID, func(x *block.Snapshot) error { x.Status = block.Deleting; return nil }); err != nil {
-				return err
-			}
-		}
-		if _, err := s.TxUpdate(tx, id, func(v *block.Volume) error { v.Status = block.Deleting; return nil }); err != nil {
+		return s.discard(tx, requestID, c, id)
+	})
+}
+
+// Discard begins the removal of a volume, whatever is being done with it.
+func (s *Service) Discard(tx *store.Tx, requestID string, c *policy.Credentials, id string) error {
+	if v, err := s.Volumes.TxGet(tx, id); err != nil || v.Status == block.Deleting && s.Sagas.Busy(id) {
+		return ignoreAbsent(err)
+	}
+	if err := s.Sagas.CancelAll(tx, id); err != nil {
+		return err
+	}
+	return s.discard(tx, requestID, c, id)
+}
+
+func (s *Service) discard(tx *store.Tx, requestID string, c *policy.Credentials, id string) error {
+	for _, snap := range s.Snapshots.TxBy(tx, "volume", id) {
+		if _, err := s.Snapshots.TxUpdate(tx, snap.ID, func(x *block.Snapshot) error { x.Status = block.Deleting; return nil }); err != nil {
 			return err
 		}
-		return s.Begin(tx, requestID, c, sagaDelete, "delete", id, nil)
-	})
+	}
+	if _, err := s.TxUpdate(tx, id, func(v *block.Volume) error { v.Status = block.Deleting; return nil }); err != nil {
+		return err
+	}
+	return s.Begin(tx, requestID, c, sagaDelete, "delete", id, nil)
 }
 
 func (s *Service) mayGo(tx *store.Tx, c *policy.Credentials, v *block.Volume, cascade, force bool) error {

@@ -79,6 +79,9 @@ func (d *Driver) Snapshot(ctx context.Context, v nodeapi.VolumeRef, name string,
 		return err
 	}
 	if _, ok := h.find(name); ok {
+		if u != nil { // taken with others', or by a run that did not get further
+			return syncPath(filepath.Join(dir, file(v.ID)))
+		}
 		return nil
 	}
 	err = d.work(ctx, dir, v, u, func(u volumes.User) error { return u.Snapshot(ctx, name) }, "snapshot", "-q", "-c", name)

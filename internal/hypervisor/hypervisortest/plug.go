@@ -118,6 +118,16 @@ func live(ctx context.Context, t *testing.T, d hypervisor.Driver, dir string, di
 	for range 2 {
 		must(t, d.DeleteDiskSnapshot(ctx, serverID, disk.ID, "a-snapshot"))
 	}
+	for range 2 {
+		must(t, d.SnapshotDisks(ctx, serverID, map[string]string{disk.ID: "of-all"}))
+	}
+	if info := imageInfo(t, filepath.Join(dir, disk.File)); strings.Count(info, "of-all") != 1 {
+		t.Errorf("after a snapshot of all disks: %s", info)
+	}
+	must(t, d.DeleteDiskSnapshot(ctx, serverID, disk.ID, "of-all"))
+	if err := d.SnapshotDisks(ctx, serverID, map[string]string{disk.ID: "of-all", "nothing": "of-all"}); !errs.Is(err, errs.NotFound) || strings.Contains(imageInfo(t, filepath.Join(dir, disk.File)), "of-all") {
+		t.Errorf("snapshots of a disk and of one that is not there: %v", err)
+	}
 	must(t, d.LimitDisk(ctx, serverID, disk.ID, &nodeapi.IOLimits{ReadIOPS: 100, WriteIOPS: 50, WriteIOPSMax: 100}))
 	must(t, d.LimitDisk(ctx, serverID, disk.ID, nil))
 	if err := d.SnapshotDisk(ctx, serverID, "nothing", "s"); !errs.Is(err, errs.NotFound) {

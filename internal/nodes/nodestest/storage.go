@@ -212,6 +212,32 @@ func (s *Storage) EnsureSnapshot(_ context.Context, ref nodeapi.VolumeRef, id st
 	return nil
 }
 
+// EnsureSnapshots implements nodes.Storage: nothing is filled while it takes them.
+func (s *Storage) EnsureSnapshots(_ context.Context, list []nodeapi.VolumeSnapshot) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := true
+	for _, x := range list {
+		v, err := s.volume(x.Volume.ID)
+		if err != nil {
+			return err
+		}
+		_, there := v.snapshots[x.Name]
+		all = all && there
+	}
+	for _, x := range list {
+		if s.refuse != nil {
+			if err := s.refuse("EnsureSnapshots", x.Name); err != nil {
+				return err
+			}
+		}
+		if v := s.volumes[x.Volume.ID]; !all {
+			v.snapshots[x.Name] = simSnapshot{v.sizeGiB, v.content}
+		}
+	}
+	return nil
+}
+
 // DeleteSnapshot implements nodes.Storage.
 func (s *Storage) DeleteSnapshot(_ context.Context, ref nodeapi.VolumeRef, id string) error {
 	defer s.mu.Unlock()

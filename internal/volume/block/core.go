@@ -27,30 +27,35 @@ const Zone = "nova"
 
 // Core is the records and what all parts of the service do with them.
 type Core struct {
-	DB          *store.DB
-	Sagas       *saga.Engine
-	Nodes       *nodes.Registry
-	Log         *slog.Logger
-	Ledger      *store.Ledger // counts quotas: whatever adds to a project's usage goes through it
-	Volumes     *store.Collection[Volume]
-	Snapshots   *store.Collection[Snapshot]
-	Attachments *store.Collection[Attachment]
-	Backups     *store.Collection[Backup]
-	Messages    *store.Collection[Message]
-	Types       *voltype.Types
-	Quotas      *quota.Quotas
+	DB             *store.DB
+	Sagas          *saga.Engine
+	Nodes          *nodes.Registry
+	Log            *slog.Logger
+	Ledger         *store.Ledger // counts quotas: whatever adds to a project's usage goes through it
+	Volumes        *store.Collection[Volume]
+	Snapshots      *store.Collection[Snapshot]
+	Groups         *store.Collection[Group]
+	GroupSnapshots *store.Collection[GroupSnapshot]
+	Attachments    *store.Collection[Attachment]
+	Backups        *store.Collection[Backup]
+	Messages       *store.Collection[Message]
+	Frozen         *store.Collection[Frozen]
+	Types          *voltype.Types
+	Quotas         *quota.Quotas
 }
 
 // New registers the collections: call it before db.Start.
 func New(db *store.DB, sagas *saga.Engine, reg *nodes.Registry, log *slog.Logger) *Core {
 	c := &Core{DB: db, Sagas: sagas, Nodes: reg, Log: log, Ledger: db.Ledger("volume"), Volumes: registerVolumes(db), Snapshots: registerSnapshots(db),
-		Attachments: registerAttachments(db), Backups: registerBackups(db), Messages: registerMessages(db)}
-	c.Types = voltype.New(db, func(id string) int { return c.Volumes.Count("type", id) })
+		Groups: registerGroups(db), GroupSnapshots: registerGroupSnapshots(db), Attachments: registerAttachments(db), Backups: registerBackups(db), Messages: registerMessages(db),
+		Frozen: registerFrozen(db)}
+	c.Types = voltype.New(db, func(id string) int { return c.Volumes.Count("type", id) }, func(id string) int { return c.Groups.Count("volume_type", id) })
 	c.Quotas = quota.New(db, c.usage, c.Types.Names)
 	return c
 }
 
-// Job is the state of every saga of the service.
+// Job is the state of every saga of the service. Volume is what it is about: a
+// volume, or a group or a group snapshot.
 type Job struct {
 	Volume string          `json:"volume"`
 	Args   json.RawMessage `json:"args,omitempty"`
@@ -61,8 +66,8 @@ type Job struct {
 // Read reads the arguments that the saga was begun with.
 func (j *Job) Read(v any) error { return json.Unmarshal(j.Args, v) }
 
-// Begin starts a saga on the volume in the caller's transaction. A volume's sagas
-// run one after another.
+// Begin starts a saga on the volume, or on a group or a group snapshot, in the
+// caller's transaction. The sagas of one run one after another.
 func (c *Core) Begin(tx *store.Tx, requestID string, who *policy.Credentials, kind, action, volume string, args any) error {
 	j := Job{Volume: volume}
 	if args != nil {

@@ -1,5 +1,5 @@
 // Package block is what all parts of the volume service work on: the records of
-// volumes, snapshots, attachments and backups, their states, who may see them,
+// volumes, snapshots, groups, attachments and backups, their states, who may see them,
 // what a project has of them, and the way to the node that keeps a volume.
 //
 // A volume's life, as status (upstream's names, which are on the wire):

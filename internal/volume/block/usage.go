@@ -4,16 +4,16 @@ import "github.com/strata-cloud/strata/internal/store"
 
 // usage counts what a project has now.
 func (c *Core) usage(project string) map[string]int {
-	return c.count(c.Volumes.By("project", project), c.Snapshots.By("project", project), c.Backups.By("project", project))
+	return c.count(c.Volumes.By("project", project), c.Snapshots.By("project", project), c.Backups.By("project", project), c.Groups.Count("project", project))
 }
 
 // Usage counts what a project has, inside the ledger.
 func (c *Core) Usage(tx *store.Tx, project string) map[string]int {
-	return c.count(c.Volumes.TxBy(tx, "project", project), c.Snapshots.TxBy(tx, "project", project), c.Backups.TxBy(tx, "project", project))
+	return c.count(c.Volumes.TxBy(tx, "project", project), c.Snapshots.TxBy(tx, "project", project), c.Backups.TxBy(tx, "project", project), c.Groups.TxCount(tx, "project", project))
 }
 
-func (c *Core) count(volumes []*Volume, snapshots []*Snapshot, backups []*Backup) map[string]int {
-	u := map[string]int{}
+func (c *Core) count(volumes []*Volume, snapshots []*Snapshot, backups []*Backup, groups int) map[string]int {
+	u := map[string]int{"groups": groups}
 	add := func(more map[string]int) {
 		for k, n := range more {
 			u[k] += n

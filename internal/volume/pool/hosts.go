@@ -16,12 +16,15 @@ func (s *Pools) Routes() []rest.Route {
 	one := func(more string) []rest.Schema {
 		return []rest.Schema{rest.SchemaOf(wire.Object(`"binary":{"type":["string","null"],"maxLength":255},"service":{"type":["string","null"],"maxLength":255},"host":{"type":["string","null"],"minLength":1,"maxLength":255},"cluster":{"type":["string","null"]}`+more, "", "false"))}
 	}
+	freeze := []rest.Schema{rest.SchemaOf(wire.Object(`"host":{"type":["string","null"],"minLength":1,"maxLength":255},"cluster":{"type":["string","null"]}`, "", "false"))}
 	const services = "volume_extension:services:"
 	return []rest.Route{
 		{Method: "GET", Path: "/os-services", Policy: services + "index", Handle: s.listServices},
 		{Method: "PUT", Path: "/os-services/enable", Policy: services + "update", Body: one(""), Handle: s.switchService(true, false)},
 		{Method: "PUT", Path: "/os-services/disable", Policy: services + "update", Body: one(""), Handle: s.switchService(false, false)},
 		{Method: "PUT", Path: "/os-services/disable-log-reason", Policy: services + "update", Body: one(`,"disabled_reason":{"type":"string","minLength":1,"maxLength":255}`), Handle: s.switchService(false, true)},
+		{Method: "PUT", Path: "/os-services/freeze", Policy: services + "update", Body: freeze, Handle: s.freezeHost(false)},
+		{Method: "PUT", Path: "/os-services/thaw", Policy: services + "update", Body: freeze, Handle: s.freezeHost(true)},
 		{Method: "GET", Path: "/scheduler-stats/get_pools", Policy: "scheduler_extension:scheduler_stats:get_pools", Handle: s.listPools},
 		{Method: "GET", Path: "/capabilities/{host}", Policy: "volume_extension:capabilities", Handle: s.capabilities},
 		{Method: "GET", Path: "/os-hosts", Policy: "volume_extension:hosts", Handle: s.listHosts},

@@ -91,12 +91,54 @@ func (s *Pools) ChooseNear(ctx context.Context, node string, t *voltype.Type, gi
 
 // ChooseOn is Choose among the pools of one node, unless "".
 func (s *Pools) ChooseOn(ctx context.Context, node string, t *voltype.Type, gib int) (*Place, error) {
-	var fit []Place
+	return s.choose(ctx, func(p Place) bool { return node == "" || p.Node == node }, t, gib)
+}
+
+// ChooseIn is Choose among the pools of one back end.
+func (s *Pools) ChooseIn(ctx context.Context, backend string, t *voltype.Type, gib int) (*Place, error) {
+	return s.choose(ctx, func(p Place) bool { return p.backend() == backend }, t, gib)
+}
+
+// ChooseBackend finds the back end with the most room that has pools for volumes of
+// all the types.
+func (s *Pools) ChooseBackend(ctx context.Context, typeIDs []string) (string, error) {
+	free, rest := map[string]float64{}, map[string][]string{}
 	for _, p := range s.All(ctx) {
-		if node != "" && p.Node != node {
+		if !s.open(p) {
 			continue
 		}
-		if _, err := s.disabled.Get(binary + "/" + p.backend()); err != nil && p.Holds(gib) && p.Suits(t) {
+		b := p.backend()
+		if _, known := rest[b]; !known {
+			rest[b] = typeIDs
+		}
+		free[b] += p.FreeGiB
+		rest[b] = slices.DeleteFunc(slices.Clone(rest[b]), func(id string) bool {
+			t, err := s.core.Types.Get(id)
+			return err == nil && p.Suits(t)
+		})
+	}
+	best := ""
+	for b, missing := range rest {
+		if len(missing) == 0 && (best == "" || free[b] > free[best] || free[b] == free[best] && b < best) {
+			best = b
+		}
+	}
+	if best == "" {
+		return "", errNoPlace
+	}
+	return best, nil
+}
+
+// open tells whether the pool's back end takes new volumes: it is neither disabled nor frozen.
+func (s *Pools) open(p Place) bool {
+	_, err := s.disabled.Get(binary + "/" + p.backend())
+	return err != nil && !s.core.IsFrozen(p.backend())
+}
+
+func (s *Pools) choose(ctx context.Context, in func(Place) bool, t *voltype.Type, gib int) (*Place, error) {
+	var fit []Place
+	for _, p := range s.All(ctx) {
+		if in(p) && s.open(p) && p.Holds(gib) && p.Suits(t) {
 			fit = append(fit, p)
 		}
 	}

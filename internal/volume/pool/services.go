@@ -74,7 +74,7 @@ func (s *Pools) serviceView(r *rest.Request, v service) map[string]any {
 	}
 	view := map[string]any{"binary": v.Binary, "host": v.Host, "zone": block.Zone, "status": status, "state": state, "disabled_reason": reason, "updated_at": wire.Stamp(v.Updated)}
 	if v.Binary == binary {
-		view["replication_status"], view["active_backend_id"], view["frozen"] = "disabled", nil, false
+		view["replication_status"], view["active_backend_id"], view["frozen"] = "disabled", nil, s.core.IsFrozen(v.Host)
 		if r.AtLeast(3, 49) {
 			view["backend_state"] = state
 		}

@@ -56,14 +56,16 @@ func (s *Service) Create(ctx context.Context, who *policy.Credentials, o Order) 
 		if err != nil {
 			return wire.NotFound("Volume", o.VolumeID)
 		}
-		if err := snappable(v, o.InUse); err != nil {
+		if err := s.Thawed(tx, block.BackendOf(v.Host())); err != nil {
+			return err
+		}
+		if err := Fit(v, o.InUse); err != nil {
 			return err
 		}
 		if err := s.Charge(tx, who.ProjectID, s.SnapshotCost(v.TypeID, v.SizeGiB)); err != nil {
 			return err
 		}
-		out = &block.Snapshot{ID: o.ID, VolumeID: v.ID, Name: o.Name, Description: o.Description, ProjectID: who.ProjectID, UserID: who.UserID, SizeGiB: v.SizeGiB,
-			TypeID: v.TypeID, Status: block.Creating, Progress: "0%", Metadata: o.Metadata, Created: wire.Now()}
+		out = Record(v, who, o)
 		if err := s.Snapshots.TxCreate(tx, out); err != nil {
 			return err
 		}
@@ -72,7 +74,14 @@ func (s *Service) Create(ctx context.Context, who *policy.Credentials, o Order) 
 	return out, err
 }
 
-func snappable(v *block.Volume, inUse bool) error {
+// Record is a new snapshot of the volume.
+func Record(v *block.Volume, who *policy.Credentials, o Order) *block.Snapshot {
+	return &block.Snapshot{ID: o.ID, VolumeID: v.ID, Name: o.Name, Description: o.Description, ProjectID: who.ProjectID, UserID: who.UserID, SizeGiB: v.SizeGiB,
+		TypeID: v.TypeID, Status: block.Creating, Progress: "0%", Metadata: o.Metadata, Created: wire.Now()}
+}
+
+// Fit refuses a volume whose state allows no snapshot now.
+func Fit(v *block.Volume, inUse bool) error {
 	may, words := []block.Status{block.Available}, "available"
 	if inUse {
 		may, words = append(may, block.InUse), "available, in-use"
@@ -94,6 +103,11 @@ func (s *Service) Remove(ctx context.Context, who *policy.Credentials, request, 
 		snap, err := s.Snapshots.TxGet(tx, id)
 		if err != nil {
 			return wire.NotFound("Snapshot", id)
+		}
+		if v, err := s.Volumes.TxGet(tx, snap.VolumeID); err == nil {
+			if err := s.Thawed(tx, block.BackendOf(v.Host())); err != nil {
+				return err
+			}
 		}
 		if !force && !slices.Contains([]block.Status{block.Available, block.Errored}, snap.Status) || snap.GroupSnapshotID != "" {
 			return wire.InvalidSnapshot("Volume Snapshot status must be available or error, and must not be part of a group snapshot, but the status is %s.", snap.Status)

@@ -160,6 +160,9 @@ func (s *Service) create(at string) rest.Handler {
 				if v.Status != block.Available {
 					return wire.InvalidVolume("status must be available")
 				}
+				if v.GroupID != "" { // a group's volumes are its project's
+					return wire.InvalidVolume("Volume %s must not be part of a group.", v.ID)
+				}
 				v.Status = block.AwaitingTransfer
 				return nil
 			})

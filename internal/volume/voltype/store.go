@@ -62,11 +62,13 @@ type Types struct {
 	qos      *store.Collection[QoS]
 	defaults *store.Collection[Default]
 	used     func(typeID string) int // volumes of the type
+	grouped  func(typeID string) int // groups that take volumes of the type
 }
 
-// New registers the collections: call it before db.Start. used counts a type's volumes.
-func New(db *store.DB, used func(typeID string) int) *Types {
-	return &Types{db: db, used: used,
+// New registers the collections: call it before db.Start. used counts a type's
+// volumes, grouped the groups that take such.
+func New(db *store.DB, used, grouped func(typeID string) int) *Types {
+	return &Types{db: db, used: used, grouped: grouped,
 		types: store.Register(db, store.Schema[Type]{Service: "volume", Kind: "type", Version: 1,
 			ID:     func(t *Type) string { return t.ID },
 			Unique: map[string]func(*Type) []string{"name": func(t *Type) []string { return []string{t.Name} }},

@@ -227,7 +227,7 @@ func (s *Types) remove(ctx context.Context, r *rest.Request) (*rest.Response, er
 	if t.Name == DefaultName {
 		return nil, errs.Invalidf("Volume type %s is the default type and cannot be deleted.", t.ID)
 	}
-	if s.used(t.ID) > 0 {
+	if s.used(t.ID) > 0 || s.grouped(t.ID) > 0 {
 		return nil, errs.Invalidf("Target volume type is still in use.")
 	}
 	if len(s.defaults.By("type", t.ID)) > 0 {

@@ -118,6 +118,21 @@ func Cut[T any](q *Query, items []T, noun string, id func(T) string, keys Keys[T
 // Listing is the answer to a list request: the views, the count when it was asked
 // for, and the next page's address when this one is full.
 func Listing(r *rest.Request, q *Query, key, path string, views []any, last string, total int) *rest.Response {
+	return listing(r, q, key, key+"_links", path, views, last, total)
+}
+
+// GroupListing is Listing for groups and what belongs to them: without a count, and
+// with links that are called after one of them.
+func GroupListing(r *rest.Request, q *Query, key string, detail bool, views []any, last string) *rest.Response {
+	plain, path := *q, key
+	plain.Count = false
+	if detail {
+		path += "/detail"
+	}
+	return listing(r, &plain, key, strings.TrimSuffix(key, "s")+"_links", path, views, last, 0)
+}
+
+func listing(r *rest.Request, q *Query, key, links, path string, views []any, last string, total int) *rest.Response {
 	if views == nil {
 		views = []any{}
 	}
@@ -127,7 +142,7 @@ func Listing(r *rest.Request, q *Query, key, path string, views []any, last stri
 	}
 	if len(views) > 0 && len(views) == q.Limit {
 		href := rest.NextLink(r.Base(), root(r)+"/"+path, r.Query(), last)
-		out[key+"_links"] = []map[string]string{{"rel": "next", "href": href}}
+		out[links] = []map[string]string{{"rel": "next", "href": href}}
 	}
 	return rest.JSON(200, out)
 }

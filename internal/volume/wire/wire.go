@@ -159,6 +159,11 @@ func InvalidSnapshot(format string, args ...any) error {
 	return errs.Invalidf("Invalid snapshot: "+format, args...)
 }
 
+// InvalidGroup is upstream's refusal of a group in the wrong state.
+func InvalidGroup(format string, args ...any) error {
+	return errs.Invalidf("Invalid Group: "+format, args...)
+}
+
 // InvalidInput is upstream's refusal of what a request says.
 func InvalidInput(format string, args ...any) error {
 	return errs.Invalidf("Invalid input received: "+format, args...)

@@ -1,0 +1,97 @@
+package build
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"sync"
+)
+
+// conns is a listener for connections that others have accepted.
+type conns struct {
+	next   chan net.Conn
+	closed chan struct{}
+	once   sync.Once
+}
+
+func newConns() *conns { return &conns{next: make(chan net.Conn), closed: make(chan struct{})} }
+
+// give hands a connection over and waits until it is closed.
+func (c *conns) give(conn net.Conn) {
+	w := &watched{Conn: conn, gone: make(chan struct{})}
+	select {
+	case c.next <- w:
+		<-w.gone
+	case <-c.closed:
+		conn.Close()
+	}
+}
+
+// Accept implements net.Listener.
+func (c *conns) Accept() (net.Conn, error) {
+	select {
+	case conn := <-c.next:
+		return conn, nil
+	case <-c.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+// Close implements net.Listener.
+func (c *conns) Close() error {
+	c.once.Do(func() { close(c.closed) })
+	return nil
+}
+
+// Addr implements net.Listener.
+func (c *conns) Addr() net.Addr { return &net.UnixAddr{Name: "docker", Net: "unix"} }
+
+// watched tells when a connection is closed.
+type watched struct {
+	net.Conn
+	once sync.Once
+	gone chan struct{}
+}
+
+// Close implements net.Conn.
+func (w *watched) Close() error {
+	defer w.once.Do(func() { close(w.gone) })
+	return w.Conn.Close()
+}
+
+// hijacked ends a session as soon as its client is gone, which BuildKit would find out
+// later by asking.
+type hijacked struct {
+	http.ResponseWriter
+	end context.CancelFunc
+}
+
+// Hijack implements http.Hijacker.
+func (h hijacked) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	j, ok := h.ResponseWriter.(http.Hijacker)
+	if !ok {
+		return nil, nil, errors.New("this connection cannot carry a session")
+	}
+	conn, rw, err := j.Hijack()
+	if err != nil {
+		return nil, nil, err
+	}
+	return ending{conn, h.end}, rw, nil
+}
+
+// ending tells when nothing more comes.
+type ending struct {
+	net.Conn
+	end context.CancelFunc
+}
+
+// Read implements net.Conn.
+func (e ending) Read(p []byte) (int, error) {
+	n, err := e.Conn.Read(p)
+	if err != nil {
+		e.end()
+	}
+	return n, err
+}

@@ -1,0 +1,139 @@
+package container
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/containerd/containerd/v2/client"
+	"github.com/containerd/containerd/v2/core/remotes"
+	"github.com/docker/docker/api/types/container"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/strata-cloud/strata/internal/errs"
+	"github.com/strata-cloud/strata/internal/netns"
+	"github.com/strata-cloud/strata/internal/nodeapi"
+)
+
+// Cloud is what the region gives the containers of projects.
+type Cloud interface {
+	// OpenBlob gives content of the region's registry, by its digest.
+	OpenBlob(ctx context.Context, digest string) (io.ReadCloser, error)
+	// PlugPort puts a device for the port into a namespace, UnplugPort takes it away.
+	PlugPort(ctx context.Context, ns *netns.NS, device string, p nodeapi.ContainerPort) error
+	UnplugPort(ctx context.Context, id string) error
+}
+
+// Ensure makes a container of a project, or finds that it is there.
+func (d *Daemon) Ensure(ctx context.Context, c nodeapi.Container) (warnings []string, err error) {
+	if d.cfg.Cloud == nil {
+		return nil, errs.New(errs.NotImplemented, "this engine has no containers of projects")
+	}
+	if len(c.ID) != 64 {
+		return nil, errs.Invalidf("%q is no container's id", c.ID)
+	}
+	if have, err := d.find(c.ID); err == nil && have.id == c.ID {
+		return nil, nil
+	}
+	var req container.CreateRequest
+	if err := json.Unmarshal(c.Request, &req); err != nil {
+		return nil, errs.Invalidf("the container's configuration: %s", err)
+	}
+	if err := d.fetch(ctx, c.Image); err != nil {
+		return nil, err
+	}
+	_, warnings, err = d.create(ctx, c.Name, req, &c)
+	return warnings, err
+}
+
+// fetch has an image of the region's registry here.
+func (d *Daemon) fetch(ctx context.Context, i nodeapi.ContainerImage) error {
+	ctx = d.request(ctx)
+	from := cloudRegistry{d.cfg.Cloud, i}
+	have, err := d.engine.Client.ImageService().Get(ctx, i.Name)
+	if err == nil && have.Target.Digest.String() != i.Digest { // the tag has moved
+		if err := d.keepDangling(ctx, have.Name, have.Target); err != nil {
+			return err
+		}
+	}
+	_, err = d.engine.Client.Pull(ctx, i.Name, client.WithResolver(from), client.WithPullUnpack, client.WithPullSnapshotter(d.engine.Snapshotter))
+	if err != nil {
+		return fmt.Errorf("fetching the image %s: %w", familiar(i.Name), err)
+	}
+	return nil
+}
+
+// cloudRegistry is the region's registry as containerd sees it: one image, that is found.
+type cloudRegistry struct {
+	cloud Cloud
+	image nodeapi.ContainerImage
+}
+
+var _ remotes.Resolver = cloudRegistry{}
+
+// Resolve implements remotes.Resolver.
+func (c cloudRegistry) Resolve(_ context.Context, ref string) (string, ocispec.Descriptor, error) {
+	return ref, ocispec.Descriptor{MediaType: c.image.MediaType, Digest: digest.Digest(c.image.Digest), Size: c.image.Size}, nil
+}
+
+// Fetcher implements remotes.Resolver. What comes is checked against its digest by who
+// writes it.
+func (c cloudRegistry) Fetcher(context.Context, string) (remotes.Fetcher, error) {
+	return remotes.FetcherFunc(func(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
+		return c.cloud.OpenBlob(ctx, desc.Digest.String())
+	}), nil
+}
+
+// Pusher implements remotes.Resolver.
+func (cloudRegistry) Pusher(context.Context, string) (remotes.Pusher, error) {
+	return nil, errs.New(errs.NotImplemented, "nodes push nothing")
+}
+
+// portPatience bounds how long a start waits for the network to know a port.
+const portPatience = 20 * time.Second
+
+// plugPorts gives a container that is about to start its devices.
+func (d *Daemon) plugPorts(r Record) (string, error) {
+	ctx, cancel := context.WithTimeout(d.ctx, portPatience)
+	defer cancel()
+	if err := d.plane.Open(r.ID); err != nil {
+		return "", err
+	}
+	err := d.plane.Do(r.ID, func(ns *netns.NS) error {
+		for i, p := range r.Ports {
+			if err := d.cfg.Cloud.PlugPort(ctx, ns, fmt.Sprintf("eth%d", i), p); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return "", errors.Join(err, d.unplugPorts(r))
+	}
+	return d.plane.Path(r.ID), nil
+}
+
+func (d *Daemon) unplugPorts(r Record) error {
+	var all []error
+	for _, p := range r.Ports {
+		all = append(all, d.cfg.Cloud.UnplugPort(d.ctx, p.ID))
+	}
+	return errors.Join(append(all, d.plane.Remove(r.ID))...)
+}
+
+// portNames is what resolv.conf says on the region's networks.
+func portNames(ports []nodeapi.ContainerPort) (servers, search, options []string) {
+	for _, p := range ports {
+		for _, a := range p.DNS {
+			servers = append(servers, a.String())
+		}
+		if p.Domain != "" && search == nil {
+			search = []string{p.Domain}
+		}
+	}
+	return servers, search, nil
+}

@@ -1,0 +1,272 @@
+package dockerapi
+
+import (
+	"encoding/json"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/filters"
+	"github.com/docker/docker/api/types/network"
+	"github.com/docker/docker/api/types/versions"
+
+	core "github.com/strata-cloud/strata/internal/container"
+	"github.com/strata-cloud/strata/internal/errs"
+)
+
+func (s *Server) containerList(w http.ResponseWriter, r *request) error {
+	f, err := r.filters()
+	if err != nil {
+		return err
+	}
+	limit, err := r.number("limit")
+	if err != nil {
+		return err
+	}
+	opt := core.ListOptions{All: r.flag("all"), Filters: f}
+	if limit != nil {
+		opt.Limit = *limit
+	}
+	list, err := s.engine.List(opt, func(id, ref string) bool {
+		i, err := s.engine.Image(r.Context(), ref)
+		return err == nil && i.ID == id
+	})
+	if err != nil {
+		return err
+	}
+	if r.flag("size") {
+		for i := range list {
+			list[i].SizeRw, list[i].SizeRootFs = s.engine.ContainerSize(r.Context(), list[i].ID)
+		}
+	}
+	return answer(w, http.StatusOK, list)
+}
+
+func (s *Server) containerCreate(w http.ResponseWriter, r *request) error {
+	var req container.CreateRequest
+	if err := r.read(&req); err != nil {
+		return err
+	}
+	if p := r.value("platform"); p != "" {
+		if err := core.CheckPlatform(p); err != nil {
+			return err
+		}
+	}
+	if h := req.HostConfig; h != nil && versions.LessThan(r.version, "1.40") && h.KernelMemory > 0 {
+		h.KernelMemory = 0 // later kernels have no such limit
+	}
+	if n := req.NetworkingConfig; n != nil && versions.LessThan(r.version, "1.44") && len(n.EndpointsConfig) > 1 {
+		return errs.Invalidf("Container cannot be created with multiple network endpoints before API version 1.44")
+	}
+	id, warnings, err := s.engine.Create(r.Context(), r.value("name"), req)
+	if err != nil {
+		return err
+	}
+	if warnings == nil {
+		warnings = []string{}
+	}
+	return answer(w, http.StatusCreated, container.CreateResponse{ID: id, Warnings: warnings})
+}
+
+func (s *Server) containerInspect(w http.ResponseWriter, r *request) error {
+	v, err := s.engine.Inspect(r.vars["id"])
+	if err != nil {
+		return err
+	}
+	if versions.LessThan(r.version, "1.45") {
+		shortAliases(v.ID, v.NetworkSettings.Networks)
+	}
+	if r.flag("size") {
+		rw, root := s.engine.ContainerSize(r.Context(), v.ID)
+		v.SizeRw, v.SizeRootFs = &rw, &root
+	}
+	return answer(w, http.StatusOK, v)
+}
+
+// shortAliases adds what older clients look for: a container's short id among its
+// aliases on networks with names.
+func shortAliases(id string, nets map[string]*network.EndpointSettings) {
+	for _, e := range nets {
+		if len(e.DNSNames) > 0 && !slices.Contains(e.Aliases, id[:12]) {
+			e.Aliases = append(slices.Clone(e.Aliases), id[:12])
+		}
+	}
+}
+
+func (s *Server) containerTop(w http.ResponseWriter, r *request) error {
+	t, err := s.engine.Top(r.Context(), r.vars["id"], r.value("ps_args"))
+	if err != nil {
+		return err
+	}
+	return answer(w, http.StatusOK, t)
+}
+
+func (s *Server) containerStats(w http.ResponseWriter, r *request) error {
+	stream := r.value("stream") == "" || r.flag("stream")
+	var prev *container.StatsResponse
+	if !stream && !r.flag("one-shot") { // upstream gives a difference over a second
+		first, err := s.engine.Stats(r.Context(), r.vars["id"])
+		if err != nil {
+			return err
+		}
+		prev = first
+	}
+	t := time.NewTicker(time.Second)
+	defer t.Stop()
+	out := json.NewEncoder(w)
+	for first := true; ; first = false {
+		if !first || prev != nil {
+			select {
+			case <-t.C:
+			case <-r.Context().Done():
+				return nil
+			}
+		}
+		now, err := s.engine.Stats(r.Context(), r.vars["id"])
+		if err != nil {
+			if first {
+				return err
+			}
+			return nil // it is gone
+		}
+		if prev != nil {
+			now.PreCPUStats, now.PreRead = prev.CPUStats, prev.Read
+		}
+		prev = now
+		w.Header().Set("Content-Type", "application/json")
+		if err := out.Encode(now); err != nil {
+			return started{err}
+		}
+		if !stream {
+			return nil
+		}
+		flush(w)
+	}
+}
+
+// done answers 204 when nothing went wrong.
+func done(w http.ResponseWriter, err error) error {
+	if err == nil {
+		w.WriteHeader(http.StatusNoContent)
+	}
+	return err
+}
+
+func (s *Server) containerStart(w http.ResponseWriter, r *request) error {
+	return done(w, s.engine.Start(r.vars["id"]))
+}
+
+func (s *Server) containerStop(w http.ResponseWriter, r *request) error {
+	t, err := r.number("t")
+	if err != nil {
+		return err
+	}
+	return done(w, s.engine.Stop(r.Context(), r.vars["id"], r.value("signal"), t))
+}
+
+func (s *Server) containerRestart(w http.ResponseWriter, r *request) error {
+	t, err := r.number("t")
+	if err != nil {
+		return err
+	}
+	return done(w, s.engine.Restart(r.Context(), r.vars["id"], r.value("signal"), t))
+}
+
+func (s *Server) containerKill(w http.ResponseWriter, r *request) error {
+	return done(w, s.engine.Kill(r.vars["id"], r.value("signal")))
+}
+
+func (s *Server) containerPause(w http.ResponseWriter, r *request) error {
+	return done(w, s.engine.Pause(r.vars["id"]))
+}
+
+func (s *Server) containerUnpause(w http.ResponseWriter, r *request) error {
+	return done(w, s.engine.Unpause(r.vars["id"]))
+}
+
+func (s *Server) containerRename(w http.ResponseWriter, r *request) error {
+	return done(w, s.engine.Rename(r.vars["id"], r.value("name")))
+}
+
+func (s *Server) containerRemove(w http.ResponseWriter, r *request) error {
+	if r.flag("link") {
+		return errs.Invalidf("links between containers are not supported by this engine")
+	}
+	return done(w, s.engine.Remove(r.vars["id"], r.flag("force"), r.flag("v")))
+}
+
+func (s *Server) containerResize(w http.ResponseWriter, r *request) error {
+	h, width, err := r.size()
+	if err != nil {
+		return err
+	}
+	if err := s.engine.Resize(r.vars["id"], h, width); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusOK)
+	return nil
+}
+
+// size reads a terminal's.
+func (r *request) size() (height, width uint32, err error) {
+	h, err := r.number("h")
+	if err != nil {
+		return 0, 0, err
+	}
+	w, err := r.number("w")
+	if err != nil {
+		return 0, 0, err
+	}
+	if h == nil || w == nil || *h < 0 || *w < 0 || *h > 1<<16 || *w > 1<<16 {
+		return 0, 0, errs.Invalidf("invalid size of a terminal: h=%s w=%s", r.value("h"), r.value("w"))
+	}
+	return uint32(*h), uint32(*w), nil
+}
+
+func (s *Server) containerWait(w http.ResponseWriter, r *request) error {
+	cond := container.WaitCondition(r.value("condition"))
+	if versions.LessThan(r.version, "1.30") {
+		cond = ""
+	}
+	wait, err := s.engine.NewWait(r.vars["id"], cond)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(http.StatusOK) // a client begins to rely on the wait with the header
+	flush(w)
+	code, err := wait(r.Context())
+	out := container.WaitResponse{StatusCode: int64(code)}
+	if err != nil {
+		if r.Context().Err() != nil {
+			return nil
+		}
+		out.Error = &container.WaitExitError{Message: err.Error()}
+	}
+	if err := json.NewEncoder(w).Encode(out); err != nil {
+		return started{err}
+	}
+	return nil
+}
+
+func (s *Server) containerPrune(w http.ResponseWriter, r *request) error {
+	f, err := r.filters("label", "label!", "until")
+	if err != nil {
+		return err
+	}
+	tooNew, err := newer(f)
+	if err != nil {
+		return err
+	}
+	gone, err := s.engine.PruneContainers(func(created time.Time, labels map[string]string) bool { return tooNew(created) || !labelled(f, labels) })
+	if err != nil {
+		return err
+	}
+	return answer(w, http.StatusOK, container.PruneReport{ContainersDeleted: gone})
+}
+
+// labelled applies the filters label and label!.
+func labelled(f filters.Args, labels map[string]string) bool {
+	return f.MatchKVList("label", labels) && (!f.Contains("label!") || !f.MatchKVList("label!", labels))
+}

@@ -1,0 +1,282 @@
+package dockerapi
+
+import (
+	"encoding/json"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/distribution/reference"
+	"github.com/docker/docker/api/types/filters"
+	"github.com/docker/docker/api/types/image"
+	"github.com/docker/docker/api/types/storage"
+	"github.com/docker/docker/api/types/versions"
+
+	core "github.com/strata-cloud/strata/internal/container"
+	"github.com/strata-cloud/strata/internal/errs"
+)
+
+// images views the list of them.
+func (s *Server) images(r *request, f filters.Args) ([]image.Summary, error) {
+	list, err := s.engine.Images(r.Context())
+	if err != nil {
+		return nil, err
+	}
+	wantDangling, err := f.GetBoolOrDefault("dangling", false)
+	if err != nil {
+		return nil, errs.Invalidf("%s", err)
+	}
+	var before, since time.Time
+	for key, at := range map[string]*time.Time{"before": &before, "since": &since} {
+		for _, ref := range f.Get(key) {
+			i, err := s.engine.Image(r.Context(), ref)
+			if err != nil {
+				return nil, err
+			}
+			*at = i.Created
+		}
+	}
+	used := map[string]int64{}
+	containers, err := s.engine.List(core.ListOptions{All: true}, nil)
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range containers {
+		used[c.ImageID]++
+	}
+	out := []image.Summary{}
+	for _, i := range list {
+		tags, digests, cfg := i.Tags(), i.Digests(), i.Config()
+		switch {
+		case f.Contains("dangling") && wantDangling != (len(tags) == 0),
+			!before.IsZero() && !i.Created.Before(before), !since.IsZero() && !i.Created.After(since),
+			!labelled(f, cfg.Config.Labels):
+			continue
+		}
+		if f.Contains("reference") {
+			tags = slices.DeleteFunc(tags, func(t string) bool {
+				return !slices.ContainsFunc(f.Get("reference"), func(p string) bool { return matchesReference(p, t) })
+			})
+			if len(tags) == 0 {
+				continue
+			}
+			digests = slices.DeleteFunc(digests, func(d string) bool {
+				repo, _, _ := strings.Cut(d, "@")
+				return !slices.ContainsFunc(tags, func(t string) bool { return strings.HasPrefix(t, repo+":") })
+			})
+		}
+		size := s.engine.Size(r.Context(), i)
+		out = append(out, image.Summary{ID: i.ID, RepoTags: tags, RepoDigests: digests, Created: i.Created.Unix(), Size: size, SharedSize: -1,
+			Labels: cfg.Config.Labels, Containers: used[i.ID]})
+	}
+	return out, nil
+}
+
+func matchesReference(pattern, tag string) bool {
+	r, err := reference.ParseNormalizedNamed(tag)
+	if err != nil {
+		return false
+	}
+	ok, err := reference.FamiliarMatch(pattern, r)
+	return err == nil && ok
+}
+
+func (s *Server) imageList(w http.ResponseWriter, r *request) error {
+	f, err := r.filters("dangling", "label", "label!", "before", "since", "reference", "until")
+	if err != nil {
+		return err
+	}
+	if r.value("filter") != "" {
+		f.Add("reference", r.value("filter"))
+	}
+	list, err := s.images(r, f)
+	if err != nil {
+		return err
+	}
+	if versions.LessThan(r.version, "1.44") {
+		return answer(w, http.StatusOK, viewImages(list))
+	}
+	return answer(w, http.StatusOK, list)
+}
+
+// imageSummary has the size under the name, too, that clients before 1.44 read.
+type imageSummary struct {
+	image.Summary
+	VirtualSize int64
+}
+
+func viewImages(list []image.Summary) []imageSummary {
+	out := make([]imageSummary, 0, len(list))
+	for _, i := range list {
+		out = append(out, imageSummary{i, i.Size})
+	}
+	return out
+}
+
+func (s *Server) imageInspect(w http.ResponseWriter, r *request) error {
+	i, err := s.engine.Image(r.Context(), r.vars["name"])
+	if err != nil {
+		return err
+	}
+	cfg, desc := i.Config(), i.Descriptor()
+	v := image.InspectResponse{ID: i.ID, RepoTags: i.Tags(), RepoDigests: i.Digests(), Created: i.Created.Format(time.RFC3339Nano), Author: cfg.Author, Config: &cfg.Config,
+		Architecture: cfg.Architecture, Variant: cfg.Variant, Os: cfg.OS, OsVersion: cfg.OSVersion, Size: s.engine.Size(r.Context(), i), GraphDriver: storage.DriverData{Name: s.engine.Snapshotter()},
+		RootFS: image.RootFS{Type: "layers"}, Descriptor: &desc}
+	for _, d := range cfg.RootFS.DiffIDs {
+		v.RootFS.Layers = append(v.RootFS.Layers, d.String())
+	}
+	if len(cfg.History) > 0 {
+		v.Comment = cfg.History[len(cfg.History)-1].Comment
+	}
+	return answer(w, http.StatusOK, v)
+}
+
+func (s *Server) imageHistory(w http.ResponseWriter, r *request) error {
+	i, err := s.engine.Image(r.Context(), r.vars["name"])
+	if err != nil {
+		return err
+	}
+	layers, err := s.engine.History(r.Context(), i)
+	if err != nil {
+		return err
+	}
+	out := []image.HistoryResponseItem{}
+	for n, l := range layers {
+		item := image.HistoryResponseItem{ID: "<missing>", CreatedBy: l.History.CreatedBy, Comment: l.History.Comment, Size: l.Size, Tags: []string{}}
+		if l.History.Created != nil {
+			item.Created = l.History.Created.Unix()
+		}
+		if n == 0 {
+			item.ID, item.Tags = i.ID, i.Tags()
+		}
+		out = append(out, item)
+	}
+	return answer(w, http.StatusOK, out)
+}
+
+func (s *Server) imageTag(w http.ResponseWriter, r *request) error {
+	if err := s.engine.Tag(r.Context(), r.vars["name"], r.value("repo"), r.value("tag")); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusCreated)
+	return nil
+}
+
+func (s *Server) imageRemove(w http.ResponseWriter, r *request) error {
+	gone, err := s.engine.RemoveImage(r.Context(), r.vars["name"], r.flag("force"))
+	if err != nil {
+		return err
+	}
+	return answer(w, http.StatusOK, gone)
+}
+
+func (s *Server) imagePrune(w http.ResponseWriter, r *request) error {
+	f, err := r.filters("dangling", "label", "label!", "until")
+	if err != nil {
+		return err
+	}
+	onlyDangling, err := f.GetBoolOrDefault("dangling", true)
+	if err != nil {
+		return errs.Invalidf("%s", err)
+	}
+	tooNew, err := newer(f)
+	if err != nil {
+		return err
+	}
+	gone, freed, err := s.engine.PruneImages(r.Context(), !onlyDangling, func(i *core.Image) bool { return tooNew(i.Created) || !labelled(f, i.Config().Config.Labels) })
+	if err != nil {
+		return err
+	}
+	if gone == nil {
+		gone = []core.Removed{}
+	}
+	return answer(w, http.StatusOK, map[string]any{"ImagesDeleted": gone, "SpaceReclaimed": freed})
+}
+
+// progress is one line of a long answer.
+type progress struct {
+	ID     string         `json:"id,omitempty"`
+	Status string         `json:"status,omitempty"`
+	Stream string         `json:"stream,omitempty"`
+	Error  string         `json:"error,omitempty"`
+	Detail map[string]any `json:"errorDetail,omitempty"`
+	Aux    any            `json:"aux,omitempty"`
+}
+
+// lines answers with progress. A failure before the first line has a status; one
+// after it is a line.
+func lines(w http.ResponseWriter, work func(say func(progress)) error) error {
+	begun := false
+	out := json.NewEncoder(w)
+	say := func(p progress) {
+		if !begun {
+			w.Header().Set("Content-Type", "application/json")
+			w.WriteHeader(http.StatusOK)
+			begun = true
+		}
+		out.Encode(p)
+		flush(w)
+	}
+	err := work(say)
+	if err == nil || !begun {
+		return err
+	}
+	say(progress{Error: err.Error(), Detail: map[string]any{"message": err.Error()}})
+	return started{err}
+}
+
+func (s *Server) imageLoad(w http.ResponseWriter, r *request) error {
+	return lines(w, func(say func(progress)) error {
+		loaded, err := s.engine.Load(r.Context(), r.Body)
+		for _, l := range loaded {
+			say(progress{Stream: l + "\n"})
+		}
+		return err
+	})
+}
+
+func (s *Server) imageSave(w http.ResponseWriter, r *request) error {
+	names := r.form["names"]
+	if name := r.vars["name"]; name != "" {
+		names = []string{name}
+	}
+	begun := false
+	err := s.engine.Save(r.Context(), names, func() {
+		begun = true
+		w.Header().Set("Content-Type", "application/x-tar")
+		w.WriteHeader(http.StatusOK)
+	}, w)
+	if err != nil && begun {
+		panic(http.ErrAbortHandler) // or the client would take half an archive for all of it
+	}
+	return err
+}
+
+// imageCreate imports, or pulls.
+func (s *Server) imageCreate(w http.ResponseWriter, r *request) error {
+	if p := r.value("platform"); p != "" {
+		if err := core.CheckPlatform(p); err != nil {
+			return err
+		}
+	}
+	if src := r.value("fromSrc"); src != "" {
+		if src != "-" {
+			return errs.Invalidf("importing from an address is not supported by this engine: send the archive")
+		}
+		return lines(w, func(say func(progress)) error {
+			id, err := s.engine.ImportImage(r.Context(), r.Body, core.ImportOptions{Repo: r.value("repo"), Tag: r.value("tag"), Message: r.value("message"), Changes: r.form["changes"]})
+			if err == nil {
+				say(progress{Status: id})
+			}
+			return err
+		})
+	}
+	cred, err := credentials(r.Header.Get("X-Registry-Auth"))
+	if err != nil {
+		return err
+	}
+	return lines(w, func(say func(progress)) error {
+		return s.engine.Pull(r.Context(), r.value("fromImage"), r.value("tag"), cred, func(id, status string) { say(progress{ID: id, Status: status}) })
+	})
+}
