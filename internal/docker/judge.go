@@ -121,6 +121,11 @@ func judgeKernel(req *container.CreateRequest) error {
 			return no(true, "the kernel's parameter "+k)
 		}
 	}
+	for _, u := range h.Ulimits {
+		if slices.Contains([]string{"nice", "rtprio", "rttime"}, u.Name) { // a real-time process has a processor to itself
+			return no(true, "the limit "+u.Name+", which lets processes go before others,")
+		}
+	}
 	return refusals(
 		no(h.MaskedPaths != nil || h.ReadonlyPaths != nil, "a choice of the kernel's paths (systempaths)"),
 		no(h.OomScoreAdj < 0 || h.OomKillDisable != nil && *h.OomKillDisable, "being spared when memory runs out"),

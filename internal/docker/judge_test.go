@@ -57,6 +57,8 @@ func TestRefusals(t *testing.T) {
 		{`"SecurityOpt":["seccomp=unconfined"]`, errs.Forbidden},
 		{`"SecurityOpt":["apparmor:unconfined"]`, errs.Forbidden},
 		{`"MaskedPaths":[]`, errs.Forbidden},
+		{`"Ulimits":[{"Name":"nofile","Hard":1024,"Soft":1024},{"Name":"rtprio","Hard":99,"Soft":99}]`, errs.Forbidden},
+		{`"Ulimits":[{"Name":"nice","Hard":40,"Soft":40}]`, errs.Forbidden},
 		{`"ReadonlyPaths":[]`, errs.Forbidden},
 		{`"Sysctls":{"kernel.core_pattern":"|/bin/sh"}`, errs.Forbidden},
 		{`"OomScoreAdj":-1000`, errs.Forbidden},
