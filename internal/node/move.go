@@ -5,11 +5,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/strata-cloud/strata/internal/blockdev"
 	"github.com/strata-cloud/strata/internal/errs"
 	"github.com/strata-cloud/strata/internal/hypervisor"
 	"github.com/strata-cloud/strata/internal/nodeapi"
+	"github.com/strata-cloud/strata/internal/wait"
 )
 
 // own tells whether the disk's content is the instance's own, and nobody else's.
@@ -43,8 +45,8 @@ func (a *Agent) ReceiveMove(ctx context.Context, inst nodeapi.Instance, live boo
 		return nil, err
 	}
 	defer a.moves.lock(inst.ID)()
-	if wanted, _ := a.want(inst.ID); wanted != nil {
-		return nil, errs.Conflictf("server %s is on node %s already", inst.ID, a.ID)
+	if err := a.vacate(ctx, inst.ID); err != nil {
+		return nil, err
 	}
 	spec, err := a.prepare(ctx, &inst)
 	if gone(err) {
@@ -79,6 +81,30 @@ func (a *Agent) ReceiveMove(ctx context.Context, inst nodeapi.Instance, live boo
 		to.Taps[n.ID] = tap
 	}
 	return a.Machines.Receive(ctx, to)
+}
+
+// hearing is how long it may take until this node hears what the control plane, which
+// asks for a move, knows already: that the server is on another node.
+const hearing = 5 * time.Second
+
+// vacate has what the server left here be gone before it comes. moves is locked.
+func (a *Agent) vacate(ctx context.Context, id string) error {
+	soon, cancel := context.WithTimeout(ctx, hearing)
+	defer cancel()
+	if err := wait.Until(soon, "the server to be wanted elsewhere", 10*time.Millisecond, func(context.Context) (bool, error) {
+		wanted, _ := a.want(id)
+		return wanted == nil, nil
+	}); err != nil {
+		return errs.Conflictf("server %s is on node %s already", id, a.ID)
+	}
+	if mv, err := a.Machines.Move(id); mv.Role == hypervisor.MoveIn || err != nil && !gone(err) {
+		return err // it is on its way here
+	}
+	if _, err := a.Machines.State(id); gone(err) {
+		return nil
+	}
+	a.Log.Info("removing what a server left that comes again", "server", id)
+	return a.remove(ctx, id, nil)
 }
 
 // SendMove implements nodes.Mover.

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"testing"
 	"time"
 
@@ -327,5 +328,39 @@ func TestReturn(t *testing.T) {
 	}
 	if err := <-received; err == nil { // the driver of this test receives nothing
 		t.Error("it was received")
+	}
+}
+
+// TestComesAgain has a server come back before the node has heard that it was elsewhere:
+// what it left is removed, and room is made.
+func TestComesAgain(t *testing.T) {
+	s := newHands(t)
+	a, err := New(Options{ID: "n", Addr: "127.0.0.1", Control: s, Machines: s, Plane: s, Volumes: s, Log: slog.New(slog.DiscardHandler), CacheDir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	inst := movedInstance()
+	a.synced, a.wanted = true, map[string]*nodeapi.Instance{id: &inst}
+	if err := s.set(id, nodeapi.PowerStopped, "left"); err != nil {
+		t.Fatal(err)
+	}
+	received := make(chan error, 1)
+	go func() {
+		_, err := a.ReceiveMove(t.Context(), movedInstance(), true)
+		received <- err
+	}()
+	select {
+	case err := <-received:
+		t.Fatalf("it was let in where it is wanted: %v", err)
+	case <-time.After(100 * time.Millisecond):
+	}
+	a.mu.Lock()
+	delete(a.wanted, id)
+	a.mu.Unlock()
+	if err := <-received; err == nil || strings.Contains(err.Error(), "already") { // this test's node has no image to make room from
+		t.Errorf("it was received: %v", err)
+	}
+	if _, err := s.State(id); !gone(err) {
+		t.Errorf("what it left is there: %v", err)
 	}
 }
