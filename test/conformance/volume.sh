@@ -107,7 +107,7 @@ listed() {
   for _ in $(seq 60); do
     local now
     now=$(g $1 list -f value -c ID -c Name -c Status | grep " $2\b")
-    case $now in *available) echo "${now%% *}"; return ;; *error*) break ;; esac
+    case $now in *" available"*) echo "${now%% *}"; return ;; *error*) break ;; esac
   done
   echo "$now" >&2
   return 1
