@@ -185,8 +185,9 @@ func (d *Daemon) runExec(ctx context.Context, e *execution, task client.Task, sp
 	inR, inW := io.Pipe()
 	defer inR.Close()
 	var stdin io.Reader
+	written := make(chan struct{})
 	if e.opt.AttachStdin && !detach {
-		stdin = inR
+		stdin = input{inR, written}
 	}
 	creator := cio.NullIO
 	if !detach {
@@ -222,7 +223,25 @@ func (d *Daemon) runExec(ctx context.Context, e *execution, task client.Task, sp
 		})
 		return nil
 	}
-	return d.serveExec(ctx, e, proc, exit, in, inW)
+	return d.serveExec(ctx, e, proc, exit, in, inW, written)
+}
+
+// input is what is written to a process. The shim holds the pipe open itself until it is
+// told that all was written (CloseIO). If it let go before it reads from the pipe, what is
+// written would be lost, and it would wait for a writer for ever: written is closed when
+// the shim reads, and everything is in the pipe.
+type input struct {
+	io.Reader
+	written chan struct{}
+}
+
+// WriteTo implements io.WriterTo; containerd copies by it.
+func (i input) WriteTo(pipe io.Writer) (int64, error) {
+	defer close(i.written)
+	if _, err := pipe.Write(nil); err != nil { // waits until there is a reader
+		return 0, err
+	}
+	return io.Copy(pipe, i.Reader)
 }
 
 // execError is startError for a process of a container that runs.
@@ -235,7 +254,7 @@ func execError(path string, err error) (int, error) {
 }
 
 // serveExec is the time that a client sees.
-func (d *Daemon) serveExec(ctx context.Context, e *execution, proc client.Process, exit <-chan client.ExitStatus, in io.Reader, inW *io.PipeWriter) error {
+func (d *Daemon) serveExec(ctx context.Context, e *execution, proc client.Process, exit <-chan client.ExitStatus, in io.Reader, inW *io.PipeWriter, written <-chan struct{}) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	if e.opt.Tty {
@@ -250,6 +269,10 @@ func (d *Daemon) serveExec(ctx context.Context, e *execution, proc client.Proces
 			return
 		}
 		if e.opt.AttachStdin {
+			select {
+			case <-written:
+			case <-ctx.Done():
+			}
 			proc.CloseIO(d.work(), client.WithStdinCloser)
 		}
 		if err != nil {
