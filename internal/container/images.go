@@ -220,7 +220,7 @@ func (d *Daemon) keepDangling(ctx context.Context, name string, target ocispec.D
 	return err
 }
 
-// undangle takes the placeholder of an image away that has a name again.
+// undangle drops the name by which keepDangling kept an image: it has another one again.
 func (d *Daemon) undangle(ctx context.Context, target ocispec.Descriptor) error {
 	return ignoreMissing(d.engine.Client.ImageService().Delete(ctx, dangling+target.Digest.String()))
 }
