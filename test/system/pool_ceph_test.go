@@ -19,18 +19,14 @@ import (
 	"github.com/gophercloud/gophercloud/v2/openstack/networking/v2/extensions/layer3/floatingips"
 
 	"github.com/strata-cloud/strata/test/ceph"
-	"github.com/strata-cloud/strata/test/cloud"
 	"github.com/strata-cloud/strata/test/hosts"
 )
 
 // TestCeph has servers on two hosts use volumes that lie in Ceph: no host is between
 // a server and its volume, and a host that dies takes no volume with it.
 func TestCeph(t *testing.T) {
-	p := newPool(t, 2)
-	if err := p.Route(p.public, p.All[0]); err != nil {
-		t.Fatal(err)
-	}
-	a := &across{mover: mover{pool: p, stack: &stack{clients: p.clients("strata"), key: cloud.NewKey(t)}}, keeper: p.All[1]}
+	a := newAcross(t, 1)
+	p := a.pool
 	a.lendCeph()
 	a.create(t)
 	a.ssh(a.T).Must("true") // a guest that is still booting may miss its clock when it moves

@@ -30,11 +30,8 @@ import (
 // TestVolumesAcross has servers use a volume that another host keeps: plugged in,
 // while its daemon and its host's agent die, and while the servers move.
 func TestVolumesAcross(t *testing.T) {
-	p := newPool(t, 2)
-	if err := p.Route(p.public, p.All[0]); err != nil {
-		t.Fatal(err)
-	}
-	a := &across{mover: mover{pool: p, stack: &stack{clients: p.clients("strata"), key: cloud.NewKey(t)}}, keeper: p.All[0]}
+	a := newAcross(t, 0)
+	p := a.pool
 	a.create(t)
 	a.data = a.make(volumes.CreateOpts{Size: 1})
 	a.ssh(t).Must("true") // a guest that is still booting may miss its clock when it moves
@@ -61,6 +58,15 @@ type across struct {
 	mover
 	keeper *hosts.Host // of the volumes
 	data   string
+}
+
+// newAcross makes two hosts, one of which makes the volumes.
+func newAcross(t *testing.T, keeper int) *across {
+	p := newPool(t, 2)
+	if err := p.Route(p.public, p.All[0]); err != nil {
+		t.Fatal(err)
+	}
+	return &across{mover: mover{pool: p, stack: &stack{clients: p.clients("strata"), key: cloud.NewKey(t)}}, keeper: p.All[keeper]}
 }
 
 // make makes a volume on the keeper.
