@@ -16,6 +16,7 @@ import (
 	"github.com/docker/docker/pkg/namesgenerator"
 	"github.com/google/uuid"
 
+	"github.com/strata-cloud/strata/internal/dockerwire"
 	"github.com/strata-cloud/strata/internal/errs"
 	"github.com/strata-cloud/strata/internal/nodeapi"
 	"github.com/strata-cloud/strata/internal/store"
@@ -30,12 +31,12 @@ func (s *Service) create(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	if p := r.value("platform"); p != "" && !slices.Contains([]string{"linux", "linux/" + runtime.GOARCH}, p) {
+	if p := r.Value("platform"); p != "" && !slices.Contains([]string{"linux", "linux/" + runtime.GOARCH}, p) {
 		return errs.Invalidf("there is no node of the platform %s", p)
 	}
-	name := strings.TrimPrefix(r.value("name"), "/")
+	name := strings.TrimPrefix(r.Value("name"), "/")
 	if name != "" && !nameRE.MatchString(name) {
-		return errs.Invalidf("Invalid container name (%s), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed", r.value("name"))
+		return errs.Invalidf("Invalid container name (%s), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed", r.Value("name"))
 	}
 	if err := judge(req); err != nil {
 		return err
@@ -56,13 +57,13 @@ func (s *Service) create(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	return answer(w, http.StatusCreated, container.CreateResponse{ID: c.ID, Warnings: append([]string{}, warnings...)})
+	return dockerwire.Answer(w, http.StatusCreated, container.CreateResponse{ID: c.ID, Warnings: append([]string{}, warnings...)})
 }
 
 // readCreate reads a request. A field that is not Docker's is dropped.
 func readCreate(r *request) (*container.CreateRequest, error) {
 	var raw json.RawMessage
-	if err := r.read(&raw); err != nil {
+	if err := r.Read(&raw); err != nil {
 		return nil, err
 	}
 	req, old := &container.CreateRequest{}, older{}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/docker/docker/api/types/filters"
 
+	"github.com/strata-cloud/strata/internal/dockerwire"
 	"github.com/strata-cloud/strata/internal/errs"
 )
 
@@ -29,7 +30,7 @@ const nodesAgain = 2 * time.Second
 
 // events merges those of all nodes that are about the project's containers.
 func (s *Service) events(w http.ResponseWriter, r *request) error {
-	f, err := filters.FromJSON(r.value("filters"))
+	f, err := filters.FromJSON(r.Value("filters"))
 	if err != nil {
 		return errs.Invalidf("%s", err)
 	}
@@ -39,7 +40,7 @@ func (s *Service) events(w http.ResponseWriter, r *request) error {
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	defer context.AfterFunc(s.life, cancel)()
-	if until := r.value("until"); until != "" {
+	if until := r.Value("until"); until != "" {
 		at, err := strconv.ParseFloat(until, 64)
 		if err != nil {
 			return errs.Invalidf("invalid value for \"until\": %q", until)
@@ -83,7 +84,7 @@ func (m *merger) follow(ctx context.Context, r *request, f filters.Args) {
 	}
 	q := url.Values{"filters": {text}}
 	for _, k := range []string{"since", "until"} {
-		if v := r.value(k); v != "" {
+		if v := r.Value(k); v != "" {
 			q.Set(k, v)
 		}
 	}
@@ -125,7 +126,7 @@ func (m *merger) done(node string) {
 }
 
 func (m *merger) read(ctx context.Context, node, query string) {
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+node+"/v"+m.s.MaxAPI+"/events?"+query, nil)
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+node+"/v"+dockerwire.MaxVersion+"/events?"+query, nil)
 	if err != nil {
 		return
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/docker/docker/api/types/filters"
 
+	"github.com/strata-cloud/strata/internal/dockerwire"
 	"github.com/strata-cloud/strata/internal/errs"
 )
 
@@ -23,7 +24,7 @@ func short(i *Image) string {
 // imageList lists the project's images in the region's registry: they are what every
 // node can run.
 func (s *Service) imageList(w http.ResponseWriter, r *request) error {
-	f, err := filters.FromJSON(r.value("filters"))
+	f, err := filters.FromJSON(r.Value("filters"))
 	if err != nil {
 		return errs.Invalidf("%s", err)
 	}
@@ -58,7 +59,7 @@ func (s *Service) imageList(w http.ResponseWriter, r *request) error {
 		}
 	}
 	slices.SortStableFunc(out, func(a, b map[string]any) int { return int(b["Created"].(int64) - a["Created"].(int64)) })
-	return answer(w, http.StatusOK, out)
+	return dockerwire.Answer(w, http.StatusOK, out)
 }
 
 func matchesReference(wanted []string, name, tag string) bool {
@@ -73,7 +74,7 @@ func matchesReference(wanted []string, name, tag string) bool {
 }
 
 func (s *Service) imageInspect(w http.ResponseWriter, r *request) error {
-	i, err := s.Images.Resolve(r.Context(), r.who, s.registries(r), r.vars["name"])
+	i, err := s.Images.Resolve(r.Context(), r.who, s.registries(r), r.Vars["name"])
 	if err != nil {
 		return err
 	}
@@ -89,17 +90,17 @@ func (s *Service) imageInspect(w http.ResponseWriter, r *request) error {
 	if i.Tag != "" {
 		v["RepoTags"] = []string{short(i) + ":" + i.Tag}
 	}
-	return answer(w, http.StatusOK, v)
+	return dockerwire.Answer(w, http.StatusOK, v)
 }
 
 // imagePull finds out that an image is in the registry. There is nothing to fetch: a node
 // does that when a container needs it.
 func (s *Service) imagePull(w http.ResponseWriter, r *request) error {
-	ref := r.value("fromImage")
+	ref := r.Value("fromImage")
 	if ref == "" {
 		return errs.New(errs.NotImplemented, "importing an image is not there: push one to the registry of the cloud")
 	}
-	switch tag := r.value("tag"); {
+	switch tag := r.Value("tag"); {
 	case strings.HasPrefix(tag, "sha256:"):
 		ref += "@" + tag
 	case tag != "":
@@ -119,7 +120,7 @@ func (s *Service) imagePull(w http.ResponseWriter, r *request) error {
 	e := json.NewEncoder(w)
 	for _, line := range []map[string]string{{"status": "Pulling from " + i.Repo, "id": i.Tag}, {"status": "Digest: " + i.Digest}, {"status": "Status: Image is in the registry of the cloud: " + short(i)}} {
 		if err := e.Encode(line); err != nil {
-			return begun{err}
+			return dockerwire.Late(err)
 		}
 	}
 	return nil

@@ -4,18 +4,19 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/strata-cloud/strata/internal/dockerwire"
 	"github.com/strata-cloud/strata/internal/errs"
 )
 
 // inspect gives what the node knows, under the project's names.
 func (s *Service) inspect(w http.ResponseWriter, r *request) error {
-	c, err := s.placed(r.who.ProjectID, r.vars["id"])
+	c, err := s.placed(r.who.ProjectID, r.Vars["id"])
 	if err != nil {
 		return err
 	}
 	err = s.forward(w, r, c.Node, "/containers/"+c.ID+"/json", rewritten(func(v map[string]any) { s.details(c, v) }))
 	if errs.Is(err, errs.Unavailable) {
-		return answer(w, http.StatusOK, s.absent(c, err))
+		return dockerwire.Answer(w, http.StatusOK, s.absent(c, err))
 	}
 	return err
 }

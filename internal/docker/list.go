@@ -14,6 +14,7 @@ import (
 
 	"github.com/docker/docker/api/types/filters"
 
+	"github.com/strata-cloud/strata/internal/dockerwire"
 	"github.com/strata-cloud/strata/internal/errs"
 )
 
@@ -25,12 +26,12 @@ const listPatience = 5 * time.Second
 
 // list gives the project's containers, of all nodes.
 func (s *Service) list(w http.ResponseWriter, r *request) error {
-	f, err := filters.FromJSON(r.value("filters"))
+	f, err := filters.FromJSON(r.Value("filters"))
 	if err != nil {
 		return errs.Invalidf("%s", err)
 	}
 	limit := 0
-	if v := r.value("limit"); v != "" {
+	if v := r.Value("limit"); v != "" {
 		if limit, err = strconv.Atoi(v); err != nil {
 			return errs.Invalidf("invalid limit: %q is not a number", v)
 		}
@@ -39,7 +40,7 @@ func (s *Service) list(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	if !r.flag("all") && limit <= 0 && !theirs.Contains("status") && !theirs.Contains("exited") {
+	if !r.Flag("all") && limit <= 0 && !theirs.Contains("status") && !theirs.Contains("exited") {
 		for _, state := range []string{"running", "paused", "restarting"} {
 			theirs.Add("status", state)
 		}
@@ -48,7 +49,7 @@ func (s *Service) list(w http.ResponseWriter, r *request) error {
 	if limit > 0 && len(out) > limit {
 		out = out[:limit]
 	}
-	return answer(w, http.StatusOK, out)
+	return dockerwire.Answer(w, http.StatusOK, out)
 }
 
 // ourFilters are those that the records answer; the others are the engines'.
@@ -148,7 +149,7 @@ func (s *Service) onNode(r *request, node string, list []*Container, f filters.A
 	err := errs.New(errs.Unavailable, "it is being created")
 	if text, e := filters.ToJSON(mine); mine.Contains("id") && e == nil {
 		q := url.Values{"all": {"1"}, "filters": {text}}
-		if r.flag("size") {
+		if r.Flag("size") {
 			q.Set("size", "1")
 		}
 		if e := s.ask(ctx, node, http.MethodGet, "/containers/json", q, &views); e == nil {

@@ -10,6 +10,7 @@ import (
 	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/api/types/network"
 
+	"github.com/strata-cloud/strata/internal/dockerwire"
 	"github.com/strata-cloud/strata/internal/errs"
 )
 
@@ -94,7 +95,7 @@ func noneNetwork() network.Inspect {
 }
 
 func (s *Service) networkList(w http.ResponseWriter, r *request) error {
-	f, err := filters.FromJSON(r.value("filters"))
+	f, err := filters.FromJSON(r.Value("filters"))
 	if err != nil {
 		return errs.Invalidf("%s", err)
 	}
@@ -106,17 +107,17 @@ func (s *Service) networkList(w http.ResponseWriter, r *request) error {
 		out = append(out, networkView(n))
 	}
 	out = append(out, noneNetwork())
-	return answer(w, http.StatusOK, slices.DeleteFunc(out, func(n network.Inspect) bool {
+	return dockerwire.Answer(w, http.StatusOK, slices.DeleteFunc(out, func(n network.Inspect) bool {
 		return !f.Match("id", n.ID) || !f.Match("name", n.Name) || f.Contains("driver") && !f.ExactMatch("driver", n.Driver)
 	}))
 }
 
 // networkInspect shows the project's own containers on the network.
 func (s *Service) networkInspect(w http.ResponseWriter, r *request) error {
-	if r.vars["id"] == "none" {
-		return answer(w, http.StatusOK, noneNetwork())
+	if r.Vars["id"] == "none" {
+		return dockerwire.Answer(w, http.StatusOK, noneNetwork())
 	}
-	n, err := findNetwork(s.Networks.Visible(r.Context(), r.who), r.vars["id"])
+	n, err := findNetwork(s.Networks.Visible(r.Context(), r.who), r.Vars["id"])
 	if err != nil {
 		return err
 	}
@@ -137,5 +138,5 @@ func (s *Service) networkInspect(w http.ResponseWriter, r *request) error {
 			v.Containers[c.ID] = e
 		}
 	}
-	return answer(w, http.StatusOK, v)
+	return dockerwire.Answer(w, http.StatusOK, v)
 }

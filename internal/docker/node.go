@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"strconv"
 
+	"github.com/strata-cloud/strata/internal/dockerwire"
 	"github.com/strata-cloud/strata/internal/errs"
 )
 
@@ -30,7 +31,7 @@ func (s *Service) transport(node string) *http.Transport {
 
 // ask makes a request of our own to a node's engine; out may be nil.
 func (s *Service) ask(ctx context.Context, node, method, path string, query url.Values, out any) error {
-	r, err := http.NewRequestWithContext(ctx, method, "http://"+node+"/v"+s.MaxAPI+path+"?"+query.Encode(), nil)
+	r, err := http.NewRequestWithContext(ctx, method, "http://"+node+"/v"+dockerwire.MaxVersion+path+"?"+query.Encode(), nil)
 	if err != nil {
 		return err
 	}
@@ -58,12 +59,7 @@ func nodeError(resp *http.Response) error {
 	if err != nil || body.Message == "" {
 		body.Message = fmt.Sprintf("the node answers %s", resp.Status)
 	}
-	kinds := map[int]errs.Kind{400: errs.Invalid, 403: errs.Forbidden, 404: errs.NotFound, 409: errs.Conflict, 501: errs.NotImplemented, 503: errs.Unavailable}
-	kind, ok := kinds[resp.StatusCode]
-	if !ok {
-		kind = errs.Internal
-	}
-	return errs.New(kind, "%s", body.Message)
+	return errs.New(errs.KindOfStatus(resp.StatusCode), "%s", body.Message)
 }
 
 // forward passes a request on to the container's node, for a path of the engine's.
@@ -75,7 +71,7 @@ func (s *Service) forward(w http.ResponseWriter, r *request, node, path string, 
 	var failed error
 	proxy := &httputil.ReverseProxy{Transport: s.transport(node), FlushInterval: -1, ModifyResponse: change,
 		Rewrite: func(p *httputil.ProxyRequest) {
-			p.Out.URL.Scheme, p.Out.URL.Host, p.Out.URL.Path, p.Out.URL.RawPath = "http", node, r.version+path, ""
+			p.Out.URL.Scheme, p.Out.URL.Host, p.Out.URL.Path, p.Out.URL.RawPath = "http", node, r.Prefix+path, ""
 			p.Out.URL.RawQuery, p.Out.Host = p.In.URL.RawQuery, node
 			for _, secret := range []string{"Authorization", "X-Auth-Token", "X-Registry-Auth", "X-Registry-Config"} {
 				p.Out.Header.Del(secret)
@@ -87,7 +83,7 @@ func (s *Service) forward(w http.ResponseWriter, r *request, node, path string, 
 	}
 	proxy.ServeHTTP(w, r.WithContext(ctx))
 	if errors.Is(failed, context.Canceled) {
-		return begun{failed}
+		return dockerwire.Late(failed)
 	}
 	return failed
 }

@@ -14,7 +14,7 @@ import (
 
 // pass has the node answer for a container, under its id.
 func (s *Service) pass(w http.ResponseWriter, r *request) error {
-	c, err := s.placed(r.who.ProjectID, r.vars["id"])
+	c, err := s.placed(r.who.ProjectID, r.Vars["id"])
 	if err != nil {
 		return err
 	}
@@ -23,12 +23,12 @@ func (s *Service) pass(w http.ResponseWriter, r *request) error {
 
 // pathOf puts another id into a path.
 func pathOf(r *request, prefix, id string) string {
-	return prefix + id + strings.TrimPrefix(r.path, prefix+r.vars["id"])
+	return prefix + id + strings.TrimPrefix(r.Path, prefix+r.Vars["id"])
 }
 
 // stats is pass, with the container's own name in each line.
 func (s *Service) stats(w http.ResponseWriter, r *request) error {
-	c, err := s.placed(r.who.ProjectID, r.vars["id"])
+	c, err := s.placed(r.who.ProjectID, r.Vars["id"])
 	if err != nil {
 		return err
 	}
@@ -37,12 +37,12 @@ func (s *Service) stats(w http.ResponseWriter, r *request) error {
 
 // execCreate gives an id that has the container's in it.
 func (s *Service) execCreate(w http.ResponseWriter, r *request) error {
-	c, err := s.placed(r.who.ProjectID, r.vars["id"])
+	c, err := s.placed(r.who.ProjectID, r.Vars["id"])
 	if err != nil {
 		return err
 	}
 	var opt container.ExecOptions
-	if err := r.read(&opt); err != nil {
+	if err := r.Read(&opt); err != nil {
 		return err
 	}
 	if opt.Privileged {
@@ -72,8 +72,8 @@ var execID = regexp.MustCompile(`^([0-9a-f]{64})([0-9a-f]{64})$`)
 
 // execPass has the node answer for an exec, when it is one of a container of the caller's.
 func (s *Service) execPass(w http.ResponseWriter, r *request) error {
-	missing := errs.NotFoundf("No such exec instance: %s", r.vars["id"])
-	m := execID.FindStringSubmatch(r.vars["id"])
+	missing := errs.NotFoundf("No such exec instance: %s", r.Vars["id"])
+	m := execID.FindStringSubmatch(r.Vars["id"])
 	if m == nil {
 		return missing
 	}
@@ -90,7 +90,7 @@ func (s *Service) execPass(w http.ResponseWriter, r *request) error {
 	}
 	var change func(*http.Response) error
 	if r.Method == http.MethodGet {
-		change = rewritten(func(v map[string]any) { v["ID"] = r.vars["id"] })
+		change = rewritten(func(v map[string]any) { v["ID"] = r.Vars["id"] })
 	}
 	return s.forward(w, r, c.Node, pathOf(r, "/exec/", m[1]), change)
 }

@@ -13,11 +13,11 @@ import (
 // remove removes a container: as its node does if that can be asked, else from the
 // records, and from the node once it is back.
 func (s *Service) remove(w http.ResponseWriter, r *request) error {
-	c, err := s.find(r.who.ProjectID, r.vars["id"])
+	c, err := s.find(r.who.ProjectID, r.Vars["id"])
 	if err != nil {
 		return err
 	}
-	if r.flag("link") {
+	if r.Flag("link") {
 		return errs.Invalidf("links between containers are not supported")
 	}
 	if c.State == Ready {
@@ -147,11 +147,11 @@ func (s *Service) clear(ctx context.Context, c *Container) error {
 
 // rename gives a container another name; its node does not know of either.
 func (s *Service) rename(w http.ResponseWriter, r *request) error {
-	c, err := s.find(r.who.ProjectID, r.vars["id"])
+	c, err := s.find(r.who.ProjectID, r.Vars["id"])
 	if err != nil {
 		return err
 	}
-	name := strings.TrimPrefix(r.value("name"), "/")
+	name := strings.TrimPrefix(r.Value("name"), "/")
 	if name == "" {
 		return errs.Invalidf("Neither old nor new names may be empty")
 	}

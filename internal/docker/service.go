@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/strata-cloud/strata/internal/dockerwire"
 	"github.com/strata-cloud/strata/internal/nodeapi"
 	"github.com/strata-cloud/strata/internal/nodes"
 	"github.com/strata-cloud/strata/internal/policy"
@@ -111,9 +112,8 @@ type Options struct {
 	// Takes tells whether a node may get more work.
 	Takes func(node string) bool
 	// Policy judges Policies; it may be set until Start.
-	Policy *policy.Engine
-	// Version is the product's, MinAPI and MaxAPI what of Docker's API the nodes' engines speak.
-	Version, MinAPI, MaxAPI string
+	Policy  *policy.Engine
+	Version string // the product's
 	// Registry are the addresses, HOST:PORT, by which clients may call the region's registry.
 	Registry []string
 }
@@ -124,7 +124,7 @@ type Service struct {
 	containers *store.Collection[Container]
 	ledger     *store.Ledger
 	loop       *reconcile.Loop
-	table      []compiled
+	table      dockerwire.Table[route]
 	tokens     tokens
 
 	mu     sync.Mutex
@@ -138,7 +138,9 @@ func New(o Options) *Service {
 	s := &Service{Options: o, containers: register(o.DB), ledger: o.DB.Ledger("docker"), active: map[string]bool{}}
 	s.loop = reconcile.New("projects' containers", o.Log, s.reconcile)
 	s.loop.List, s.loop.Resync = s.unfinished, resync
-	s.table = compile(s.routes())
+	for _, r := range s.routes() {
+		s.table.Add(r.method, r.path, r)
+	}
 	return s
 }
 

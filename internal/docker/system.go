@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/strata-cloud/strata/internal/dockerwire"
 	"github.com/strata-cloud/strata/internal/errs"
 )
 
@@ -19,15 +20,15 @@ func (s *Service) ping(w http.ResponseWriter, r *request) error {
 		return nil
 	}
 	if _, err := w.Write([]byte("OK")); err != nil {
-		return begun{err}
+		return dockerwire.Late(err)
 	}
 	return nil
 }
 
 func (s *Service) version(w http.ResponseWriter, _ *request) error {
-	return answer(w, http.StatusOK, map[string]any{"Platform": map[string]string{"Name": "Strata: containers of a cloud"}, "Version": s.Version, "ApiVersion": s.MaxAPI, "MinAPIVersion": s.MinAPI,
+	return dockerwire.Answer(w, http.StatusOK, map[string]any{"Platform": map[string]string{"Name": "Strata: containers of a cloud"}, "Version": s.Version, "ApiVersion": dockerwire.MaxVersion, "MinAPIVersion": dockerwire.MinVersion,
 		"Os": "linux", "Arch": runtime.GOARCH, "GoVersion": runtime.Version(), "KernelVersion": "", "GitCommit": "",
-		"Components": []map[string]any{{"Name": "Strata", "Version": s.Version, "Details": map[string]string{"ApiVersion": s.MaxAPI, "MinAPIVersion": s.MinAPI, "Os": "linux", "Arch": runtime.GOARCH}}}})
+		"Components": []map[string]any{{"Name": "Strata", "Version": s.Version, "Details": map[string]string{"ApiVersion": dockerwire.MaxVersion, "MinAPIVersion": dockerwire.MinVersion, "Os": "linux", "Arch": runtime.GOARCH}}}})
 }
 
 // info is about the project: how many containers it has and may have, not which machines
@@ -55,7 +56,7 @@ func (s *Service) info(w http.ResponseWriter, r *request) error {
 	for _, i := range list {
 		digests[i.Digest] = true
 	}
-	return answer(w, http.StatusOK, map[string]any{"ID": r.who.ProjectID, "Name": r.who.ProjectName, "Containers": len(recs), "ContainersRunning": s.running(r, recs), "ContainersPaused": 0,
+	return dockerwire.Answer(w, http.StatusOK, map[string]any{"ID": r.who.ProjectID, "Name": r.who.ProjectName, "Containers": len(recs), "ContainersRunning": s.running(r, recs), "ContainersPaused": 0,
 		"ContainersStopped": 0, "Images": len(digests), "Driver": "overlayfs", "DriverStatus": lines, "Plugins": map[string]any{"Volume": []string{}, "Network": []string{"strata"}, "Log": []string{"local", "json-file"}},
 		"NCPU": used["container_cpu"], "MemTotal": int64(used["container_memory"]) << 20, "OperatingSystem": "Strata", "OSType": "linux", "Architecture": machine(), "ServerVersion": s.Version,
 		"MemoryLimit": true, "CpuCfsPeriod": true, "CpuCfsQuota": true, "PidsLimit": true, "IPv4Forwarding": true, "SystemTime": time.Now().Format(time.RFC3339Nano), "LoggingDriver": "local",

@@ -17,6 +17,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/strata-cloud/strata/internal/dockerwire"
 	"github.com/strata-cloud/strata/internal/errs"
 	"github.com/strata-cloud/strata/internal/nodeapi"
 	"github.com/strata-cloud/strata/internal/nodes"
@@ -91,27 +92,27 @@ func (n *fakeNode) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		for id, c := range n.made {
 			out = append(out, map[string]any{"Id": id, "Names": []string{"/" + c.Name}, "State": "running", "Labels": map[string]string{LabelNode: "a lie"}})
 		}
-		_ = answer(w, 200, out)
+		_ = dockerwire.Answer(w, 200, out)
 	case f[0] == "exec":
 		c, ok := n.execs[f[1]]
 		if !ok {
-			_ = answer(w, 404, map[string]string{"message": "No such exec instance"})
+			_ = dockerwire.Answer(w, 404, map[string]string{"message": "No such exec instance"})
 			return
 		}
-		_ = answer(w, 200, map[string]any{"ID": f[1], "ContainerID": c})
+		_ = dockerwire.Answer(w, 200, map[string]any{"ID": f[1], "ContainerID": c})
 	case n.made[f[1]].ID == "":
-		_ = answer(w, 404, map[string]string{"message": "No such container: " + f[1]})
+		_ = dockerwire.Answer(w, 404, map[string]string{"message": "No such container: " + f[1]})
 	case r.Method == http.MethodDelete:
 		delete(n.made, f[1])
 		w.WriteHeader(http.StatusNoContent)
 	case f[len(f)-1] == "exec":
 		id := newID()
 		n.execs[id] = f[1]
-		_ = answer(w, http.StatusCreated, map[string]string{"Id": id})
+		_ = dockerwire.Answer(w, http.StatusCreated, map[string]string{"Id": id})
 	case f[len(f)-1] == "json":
-		_ = answer(w, 200, map[string]any{"Id": f[1], "Name": "/" + n.made[f[1]].Name, "HostsPath": "/node/hosts", "Config": map[string]any{}, "HostConfig": map[string]any{}, "NetworkSettings": map[string]any{}})
+		_ = dockerwire.Answer(w, 200, map[string]any{"Id": f[1], "Name": "/" + n.made[f[1]].Name, "HostsPath": "/node/hosts", "Config": map[string]any{}, "HostConfig": map[string]any{}, "NetworkSettings": map[string]any{}})
 	default:
-		_ = answer(w, 200, map[string]string{"asked": r.URL.Path, "secret": r.Header.Get("Authorization") + r.Header.Get("X-Auth-Token")})
+		_ = dockerwire.Answer(w, 200, map[string]string{"asked": r.URL.Path, "secret": r.Header.Get("Authorization") + r.Header.Get("X-Auth-Token")})
 	}
 }
 
@@ -229,7 +230,7 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	w.s = New(Options{DB: db, Log: log, Nodes: reg, Identity: w.around, Images: w.around, Networks: w.around, Placement: w.around, Takes: func(string) bool { return true },
-		Policy: engine, Version: "test", MinAPI: "1.24", MaxAPI: "1.47", Registry: []string{"cloud:5000"}})
+		Policy: engine, Version: "test", Registry: []string{"cloud:5000"}})
 	if err := db.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}

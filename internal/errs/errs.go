@@ -8,6 +8,7 @@ package errs
 import (
 	"errors"
 	"fmt"
+	"net/http"
 )
 
 // Kind classifies an error by what the caller can do about it.
@@ -31,6 +32,47 @@ const (
 	Unavailable                 // 503: try again
 	NotImplemented              // 501
 )
+
+// Status is the HTTP status that most API families give the kind.
+func (k Kind) Status() int {
+	switch k {
+	case Invalid:
+		return http.StatusBadRequest
+	case Unauthenticated:
+		return http.StatusUnauthorized
+	case Forbidden, QuotaExceeded:
+		return http.StatusForbidden
+	case NotFound:
+		return http.StatusNotFound
+	case Conflict, NoCapacity:
+		return http.StatusConflict
+	case TooLarge:
+		return http.StatusRequestEntityTooLarge
+	case Unsupported:
+		return http.StatusNotAcceptable
+	case MediaType:
+		return http.StatusUnsupportedMediaType
+	case Precondition:
+		return http.StatusPreconditionFailed
+	case TooMany:
+		return http.StatusTooManyRequests
+	case Unavailable:
+		return http.StatusServiceUnavailable
+	case NotImplemented:
+		return http.StatusNotImplemented
+	}
+	return http.StatusInternalServerError
+}
+
+// KindOfStatus is the kind that Status gives the status; Internal when there is none.
+func KindOfStatus(status int) Kind {
+	for k := Invalid; k <= NotImplemented; k++ {
+		if k.Status() == status {
+			return k
+		}
+	}
+	return Internal
+}
 
 // Error is an error with a kind and, when upstream names one, a code such as
 // "IpAddressInUse" or "placement.concurrent_update" that goes on the wire.

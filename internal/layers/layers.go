@@ -4,6 +4,7 @@
 // From the bottom up:
 //
 //	errs, wait, nodeapi               vocabulary: import nothing of ours
+//	dockerwire                        Docker's API on the wire, for docker and container
 //	policy, store                     import the vocabulary
 //	rest, saga, reconcile, nodes      import those
 //	identity, image, placement,

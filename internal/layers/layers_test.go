@@ -25,6 +25,8 @@ var (
 // mayImport lists, by the first element below internal/, what else below internal/ it may import.
 func mayImport(pkg string) []string {
 	switch {
+	case pkg == "dockerwire":
+		return []string{"errs"}
 	case slices.Contains(vocabulary, pkg):
 		return nil
 	case pkg == "policy", pkg == "store":
@@ -33,12 +35,14 @@ func mayImport(pkg string) []string {
 		return append([]string{"policy"}, vocabulary...)
 	case slices.Contains(kit, pkg):
 		return base
+	case pkg == "docker":
+		return append([]string{"dockerwire"}, kit...)
 	case slices.Contains(services, pkg):
 		return kit
 	case slices.Contains(drivers, pkg):
 		return append(slices.Clone(vocabulary), drivers...)
 	case pkg == "container":
-		return append(slices.Clone(vocabulary), "netns", "dataplane", "cgroup")
+		return append(slices.Clone(vocabulary), "dockerwire", "netns", "dataplane", "cgroup")
 	case pkg == "node":
 		return append(append([]string{"reconcile"}, vocabulary...), drivers...)
 	}

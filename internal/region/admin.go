@@ -106,28 +106,10 @@ func (r *Region) adminRoutes() http.Handler {
 func answer(w http.ResponseWriter, body any, err error) {
 	w.Header().Set("Content-Type", "application/json")
 	if err != nil {
-		w.WriteHeader(statusOf(errs.KindOf(err)))
+		w.WriteHeader(errs.KindOf(err).Status())
 		body = map[string]string{"message": err.Error()}
 	}
 	_ = json.NewEncoder(w).Encode(body)
-}
-
-func statusOf(k errs.Kind) int {
-	switch k {
-	case errs.Invalid:
-		return http.StatusBadRequest
-	case errs.Unauthenticated:
-		return http.StatusUnauthorized
-	case errs.Forbidden:
-		return http.StatusForbidden
-	case errs.NotFound:
-		return http.StatusNotFound
-	case errs.Conflict:
-		return http.StatusConflict
-	case errs.Unavailable:
-		return http.StatusServiceUnavailable
-	}
-	return http.StatusInternalServerError
 }
 
 // Admin speaks to the process that runs the region of a data directory.

@@ -201,16 +201,7 @@ func (c *council) ask(ctx context.Context, addr, method, path string, in io.Read
 	defer a.Body.Close()
 	var fault struct{ Message string }
 	_ = json.NewDecoder(io.LimitReader(a.Body, maxJoin)).Decode(&fault) // the status says it too
-	return nil, errs.New(kindOfStatus(a.StatusCode), "%s: %s", a.Status, fault.Message)
-}
-
-func kindOfStatus(status int) errs.Kind {
-	for _, k := range []errs.Kind{errs.Invalid, errs.Unauthenticated, errs.Forbidden, errs.NotFound, errs.Conflict, errs.Unavailable} {
-		if statusOf(k) == status {
-			return k
-		}
-	}
-	return errs.Internal
+	return nil, errs.New(errs.KindOfStatus(a.StatusCode), "%s: %s", a.Status, fault.Message)
 }
 
 // askLeader asks the leader, which may be this member, with JSON for an answer.

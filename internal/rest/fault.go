@@ -53,29 +53,11 @@ type Family struct {
 	JSONOnly bool
 }
 
-var statusOfKind = map[errs.Kind]int{
-	errs.Internal:        http.StatusInternalServerError,
-	errs.Invalid:         http.StatusBadRequest,
-	errs.Unauthenticated: http.StatusUnauthorized,
-	errs.Forbidden:       http.StatusForbidden,
-	errs.NotFound:        http.StatusNotFound,
-	errs.Conflict:        http.StatusConflict,
-	errs.TooLarge:        http.StatusRequestEntityTooLarge,
-	errs.Unsupported:     http.StatusNotAcceptable,
-	errs.MediaType:       http.StatusUnsupportedMediaType,
-	errs.QuotaExceeded:   http.StatusForbidden,
-	errs.NoCapacity:      http.StatusConflict,
-	errs.Precondition:    http.StatusPreconditionFailed,
-	errs.TooMany:         http.StatusTooManyRequests,
-	errs.Unavailable:     http.StatusServiceUnavailable,
-	errs.NotImplemented:  http.StatusNotImplemented,
-}
-
 func (f *Family) status(kind errs.Kind) int {
 	if s, ok := f.Status[kind]; ok {
 		return s
 	}
-	return statusOfKind[kind]
+	return kind.Status()
 }
 
 func marshal(v any) []byte {

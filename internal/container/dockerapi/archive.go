@@ -10,12 +10,13 @@ import (
 
 	"github.com/docker/docker/api/types/container"
 
+	"github.com/strata-cloud/strata/internal/dockerwire"
 	"github.com/strata-cloud/strata/internal/errs"
 )
 
 // archivePath is the path that a client names.
 func (r *request) archivePath() (string, error) {
-	if p := r.value("path"); p != "" {
+	if p := r.Value("path"); p != "" {
 		return p, nil
 	}
 	return "", errs.Invalidf("bad parameter: 'path' cannot be empty")
@@ -36,7 +37,7 @@ func (s *Server) archiveStat(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	st, err := s.engine.StatPath(r.Context(), r.vars["id"], path)
+	st, err := s.engine.StatPath(r.Context(), r.Vars["id"], path)
 	if err != nil {
 		return err
 	}
@@ -50,7 +51,7 @@ func (s *Server) archiveGet(w http.ResponseWriter, r *request) error {
 	}
 	begun := false
 	var packed *gzip.Writer
-	err = s.engine.CopyOut(r.Context(), r.vars["id"], path, func(st container.PathStat) io.Writer {
+	err = s.engine.CopyOut(r.Context(), r.Vars["id"], path, func(st container.PathStat) io.Writer {
 		begun = true
 		setPathStat(w, st)
 		w.Header().Set("Content-Type", "application/x-tar")
@@ -75,12 +76,12 @@ func (s *Server) archivePut(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	return s.engine.CopyIn(r.Context(), r.vars["id"], path, r.flag("noOverwriteDirNonDir"), r.flag("copyUIDGID"), r.Body)
+	return s.engine.CopyIn(r.Context(), r.Vars["id"], path, r.Flag("noOverwriteDirNonDir"), r.Flag("copyUIDGID"), r.Body)
 }
 
 func (s *Server) containerExport(w http.ResponseWriter, r *request) error {
 	begun := false
-	err := s.engine.Export(r.Context(), r.vars["id"], func() io.Writer {
+	err := s.engine.Export(r.Context(), r.Vars["id"], func() io.Writer {
 		begun = true
 		w.Header().Set("Content-Type", "application/octet-stream")
 		return w
@@ -92,21 +93,21 @@ func (s *Server) containerExport(w http.ResponseWriter, r *request) error {
 }
 
 func (s *Server) containerChanges(w http.ResponseWriter, r *request) error {
-	list, err := s.engine.Changes(r.Context(), r.vars["id"])
+	list, err := s.engine.Changes(r.Context(), r.Vars["id"])
 	if err != nil {
 		return err
 	}
-	return answer(w, http.StatusOK, list)
+	return dockerwire.Answer(w, http.StatusOK, list)
 }
 
 func (s *Server) containerUpdate(w http.ResponseWriter, r *request) error {
 	var u container.UpdateConfig
-	if err := r.read(&u); err != nil {
+	if err := r.Read(&u); err != nil {
 		return err
 	}
-	warnings, err := s.engine.Update(r.Context(), r.vars["id"], u)
+	warnings, err := s.engine.Update(r.Context(), r.Vars["id"], u)
 	if err != nil {
 		return err
 	}
-	return answer(w, http.StatusOK, container.UpdateResponse{Warnings: warnings})
+	return dockerwire.Answer(w, http.StatusOK, container.UpdateResponse{Warnings: warnings})
 }

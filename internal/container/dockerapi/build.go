@@ -18,6 +18,7 @@ import (
 	"github.com/docker/docker/api/types/versions"
 
 	builder "github.com/strata-cloud/strata/internal/container/build"
+	"github.com/strata-cloud/strata/internal/dockerwire"
 	"github.com/strata-cloud/strata/internal/errs"
 )
 
@@ -80,24 +81,24 @@ func (s *Server) build(w http.ResponseWriter, r *request) error {
 		detail["code"] = f.Code
 	}
 	sink.line(progress{Error: err.Error(), Detail: detail})
-	return started{err}
+	return dockerwire.Late(err)
 }
 
 // buildOptions reads the query of POST /build.
 func buildOptions(r *request) (builder.Options, error) {
-	o := builder.Options{Dockerfile: r.value("dockerfile"), Target: r.value("target"), Remote: r.value("remote"), SessionID: r.value("session"), BuildID: r.value("buildid"), Tags: r.form["t"],
-		NoCache: r.flag("nocache"), Pull: r.flag("pull"), Quiet: r.flag("q"), Network: r.value("networkmode"), ExtraHosts: r.form["extrahosts"]}
-	switch v := r.value("version"); v {
+	o := builder.Options{Dockerfile: r.Value("dockerfile"), Target: r.Value("target"), Remote: r.Value("remote"), SessionID: r.Value("session"), BuildID: r.Value("buildid"), Tags: r.Form["t"],
+		NoCache: r.Flag("nocache"), Pull: r.Flag("pull"), Quiet: r.Flag("q"), Network: r.Value("networkmode"), ExtraHosts: r.Form["extrahosts"]}
+	switch v := r.Value("version"); v {
 	case "", "1":
 		o.Classic = true
 	case "2":
 	default:
 		return o, errs.Invalidf("invalid version %q", v)
 	}
-	if versions.GreaterThanOrEqualTo(r.version, "1.32") {
-		o.Platform = r.value("platform")
+	if versions.GreaterThanOrEqualTo(r.Version, "1.32") {
+		o.Platform = r.Value("platform")
 	}
-	if v := r.value("shmsize"); v != "" {
+	if v := r.Value("shmsize"); v != "" {
 		n, err := strconv.ParseInt(v, 10, 64)
 		if err != nil {
 			return o, errs.Invalidf("invalid shmsize: %q is not a number", v)
@@ -105,7 +106,7 @@ func buildOptions(r *request) (builder.Options, error) {
 		o.ShmSize = n
 	}
 	for key, into := range map[string]any{"buildargs": &o.Args, "labels": &o.Labels, "cachefrom": &o.CacheFrom, "ulimits": &o.Ulimits, "outputs": &o.Outputs} {
-		if v := r.value(key); v != "" {
+		if v := r.Value(key); v != "" {
 			if err := json.Unmarshal([]byte(v), into); err != nil {
 				return o, errs.Invalidf("error reading %s: %s", key, err)
 			}
@@ -123,16 +124,16 @@ func buildOptions(r *request) (builder.Options, error) {
 // unsupportedBuild refuses what would silently not be done.
 func unsupportedBuild(r *request) error {
 	for _, key := range []string{"memory", "memswap", "cpushares", "cpuperiod", "cpuquota", "cpusetcpus", "cpusetmems", "cgroupparent", "squash"} {
-		switch strings.ToLower(r.value(key)) {
+		switch strings.ToLower(r.Value(key)) {
 		case "", "0", "false":
 		default:
 			return errs.Invalidf("%s of a build is not supported by this engine", key)
 		}
 	}
-	if len(r.form["securityopt"]) > 0 {
+	if len(r.Form["securityopt"]) > 0 {
 		return errs.Invalidf("security options are not supported on linux")
 	}
-	if v := r.value("isolation"); v != "" && v != "default" {
+	if v := r.Value("isolation"); v != "" && v != "default" {
 		return errs.Invalidf("unsupported isolation: %q", v)
 	}
 	return nil
@@ -149,7 +150,7 @@ func registryConfig(header string) map[string]registry.AuthConfig {
 }
 
 func (s *Server) buildCancel(_ http.ResponseWriter, r *request) error {
-	id := r.value("id")
+	id := r.Value("id")
 	if id == "" {
 		return errs.Invalidf("build ID not provided")
 	}
@@ -161,19 +162,19 @@ func (s *Server) buildPrune(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	o := builder.PruneOptions{All: r.flag("all"), Filters: f}
+	o := builder.PruneOptions{All: r.Flag("all"), Filters: f}
 	until := append(f.Get("until"), f.Get("unused-for")...)
 	if len(until) > 1 {
 		return errs.Invalidf("filters expect only one value")
 	}
 	if len(until) == 1 {
-		at, err := (&request{form: map[string][]string{"until": until}}).timestamp("until")
+		at, err := timestamp("until", until[0])
 		if err != nil {
 			return err
 		}
 		o.Until = time.Since(at)
 	}
-	if v := r.value("keep-storage"); v != "" {
+	if v := r.Value("keep-storage"); v != "" {
 		if o.Keep, err = strconv.ParseInt(v, 10, 64); err != nil {
 			return errs.Invalidf("keep-storage is in bytes and expects an integer, got %v", v)
 		}
@@ -182,7 +183,7 @@ func (s *Server) buildPrune(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	return answer(w, http.StatusOK, build.CachePruneReport{CachesDeleted: ids, SpaceReclaimed: uint64(freed)})
+	return dockerwire.Answer(w, http.StatusOK, build.CachePruneReport{CachesDeleted: ids, SpaceReclaimed: uint64(freed)})
 }
 
 // buildSession turns the connection around: BuildKit asks the client for files,
@@ -191,7 +192,7 @@ func (s *Server) buildSession(w http.ResponseWriter, r *request) error {
 	if r.Header.Get("Upgrade") != "h2c" {
 		return errs.Invalidf("protocol %s not supported", r.Header.Get("Upgrade"))
 	}
-	if err := s.engine.BuildSession(r.Context(), w, r.Request); err != nil {
+	if err := s.engine.BuildSession(r.Context(), w, r.Request.Request); err != nil {
 		return errs.Invalidf("%s", err)
 	}
 	return nil
@@ -211,10 +212,10 @@ func (s *Server) grpc(w http.ResponseWriter, r *request) error {
 		return err
 	}
 	if _, err := conn.Write([]byte("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n")); err != nil {
-		return errors.Join(started{err}, conn.Close())
+		return errors.Join(dockerwire.Late(err), conn.Close())
 	}
 	if err := s.engine.ServeBuildKit(ahead{conn, rw.Reader}); err != nil {
-		return errors.Join(started{err}, conn.Close())
+		return errors.Join(dockerwire.Late(err), conn.Close())
 	}
 	return nil
 }

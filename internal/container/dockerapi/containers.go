@@ -7,11 +7,11 @@ import (
 	"time"
 
 	"github.com/docker/docker/api/types/container"
-	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/api/types/network"
 	"github.com/docker/docker/api/types/versions"
 
 	core "github.com/strata-cloud/strata/internal/container"
+	"github.com/strata-cloud/strata/internal/dockerwire"
 	"github.com/strata-cloud/strata/internal/errs"
 )
 
@@ -24,7 +24,7 @@ func (s *Server) containerList(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	opt := core.ListOptions{All: r.flag("all"), Filters: f}
+	opt := core.ListOptions{All: r.Flag("all"), Filters: f}
 	if limit != nil {
 		opt.Limit = *limit
 	}
@@ -35,53 +35,53 @@ func (s *Server) containerList(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	if r.flag("size") {
+	if r.Flag("size") {
 		for i := range list {
 			list[i].SizeRw, list[i].SizeRootFs = s.engine.ContainerSize(r.Context(), list[i].ID)
 		}
 	}
-	return answer(w, http.StatusOK, list)
+	return dockerwire.Answer(w, http.StatusOK, list)
 }
 
 func (s *Server) containerCreate(w http.ResponseWriter, r *request) error {
 	var req container.CreateRequest
-	if err := r.read(&req); err != nil {
+	if err := r.Read(&req); err != nil {
 		return err
 	}
-	if p := r.value("platform"); p != "" {
+	if p := r.Value("platform"); p != "" {
 		if err := core.CheckPlatform(p); err != nil {
 			return err
 		}
 	}
-	if h := req.HostConfig; h != nil && versions.LessThan(r.version, "1.40") && h.KernelMemory > 0 {
+	if h := req.HostConfig; h != nil && versions.LessThan(r.Version, "1.40") && h.KernelMemory > 0 {
 		h.KernelMemory = 0 // later kernels have no such limit
 	}
-	if n := req.NetworkingConfig; n != nil && versions.LessThan(r.version, "1.44") && len(n.EndpointsConfig) > 1 {
+	if n := req.NetworkingConfig; n != nil && versions.LessThan(r.Version, "1.44") && len(n.EndpointsConfig) > 1 {
 		return errs.Invalidf("Container cannot be created with multiple network endpoints before API version 1.44")
 	}
-	id, warnings, err := s.engine.Create(r.Context(), r.value("name"), req)
+	id, warnings, err := s.engine.Create(r.Context(), r.Value("name"), req)
 	if err != nil {
 		return err
 	}
 	if warnings == nil {
 		warnings = []string{}
 	}
-	return answer(w, http.StatusCreated, container.CreateResponse{ID: id, Warnings: warnings})
+	return dockerwire.Answer(w, http.StatusCreated, container.CreateResponse{ID: id, Warnings: warnings})
 }
 
 func (s *Server) containerInspect(w http.ResponseWriter, r *request) error {
-	v, err := s.engine.Inspect(r.vars["id"])
+	v, err := s.engine.Inspect(r.Vars["id"])
 	if err != nil {
 		return err
 	}
-	if versions.LessThan(r.version, "1.45") {
+	if versions.LessThan(r.Version, "1.45") {
 		shortAliases(v.ID, v.NetworkSettings.Networks)
 	}
-	if r.flag("size") {
+	if r.Flag("size") {
 		rw, root := s.engine.ContainerSize(r.Context(), v.ID)
 		v.SizeRw, v.SizeRootFs = &rw, &root
 	}
-	return answer(w, http.StatusOK, v)
+	return dockerwire.Answer(w, http.StatusOK, v)
 }
 
 // shortAliases adds what older clients look for: a container's short id among its
@@ -95,18 +95,18 @@ func shortAliases(id string, nets map[string]*network.EndpointSettings) {
 }
 
 func (s *Server) containerTop(w http.ResponseWriter, r *request) error {
-	t, err := s.engine.Top(r.Context(), r.vars["id"], r.value("ps_args"))
+	t, err := s.engine.Top(r.Context(), r.Vars["id"], r.Value("ps_args"))
 	if err != nil {
 		return err
 	}
-	return answer(w, http.StatusOK, t)
+	return dockerwire.Answer(w, http.StatusOK, t)
 }
 
 func (s *Server) containerStats(w http.ResponseWriter, r *request) error {
-	stream := r.value("stream") == "" || r.flag("stream")
+	stream := r.Value("stream") == "" || r.Flag("stream")
 	var prev *container.StatsResponse
-	if !stream && !r.flag("one-shot") { // upstream gives a difference over a second
-		first, err := s.engine.Stats(r.Context(), r.vars["id"])
+	if !stream && !r.Flag("one-shot") { // upstream gives a difference over a second
+		first, err := s.engine.Stats(r.Context(), r.Vars["id"])
 		if err != nil {
 			return err
 		}
@@ -123,7 +123,7 @@ func (s *Server) containerStats(w http.ResponseWriter, r *request) error {
 				return nil
 			}
 		}
-		now, err := s.engine.Stats(r.Context(), r.vars["id"])
+		now, err := s.engine.Stats(r.Context(), r.Vars["id"])
 		if err != nil {
 			if first {
 				return err
@@ -136,7 +136,7 @@ func (s *Server) containerStats(w http.ResponseWriter, r *request) error {
 		prev = now
 		w.Header().Set("Content-Type", "application/json")
 		if err := out.Encode(now); err != nil {
-			return started{err}
+			return dockerwire.Late(err)
 		}
 		if !stream {
 			return nil
@@ -154,7 +154,7 @@ func done(w http.ResponseWriter, err error) error {
 }
 
 func (s *Server) containerStart(w http.ResponseWriter, r *request) error {
-	return done(w, s.engine.Start(r.vars["id"]))
+	return done(w, s.engine.Start(r.Vars["id"]))
 }
 
 func (s *Server) containerStop(w http.ResponseWriter, r *request) error {
@@ -162,7 +162,7 @@ func (s *Server) containerStop(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	return done(w, s.engine.Stop(r.Context(), r.vars["id"], r.value("signal"), t))
+	return done(w, s.engine.Stop(r.Context(), r.Vars["id"], r.Value("signal"), t))
 }
 
 func (s *Server) containerRestart(w http.ResponseWriter, r *request) error {
@@ -170,30 +170,30 @@ func (s *Server) containerRestart(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	return done(w, s.engine.Restart(r.Context(), r.vars["id"], r.value("signal"), t))
+	return done(w, s.engine.Restart(r.Context(), r.Vars["id"], r.Value("signal"), t))
 }
 
 func (s *Server) containerKill(w http.ResponseWriter, r *request) error {
-	return done(w, s.engine.Kill(r.vars["id"], r.value("signal")))
+	return done(w, s.engine.Kill(r.Vars["id"], r.Value("signal")))
 }
 
 func (s *Server) containerPause(w http.ResponseWriter, r *request) error {
-	return done(w, s.engine.Pause(r.vars["id"]))
+	return done(w, s.engine.Pause(r.Vars["id"]))
 }
 
 func (s *Server) containerUnpause(w http.ResponseWriter, r *request) error {
-	return done(w, s.engine.Unpause(r.vars["id"]))
+	return done(w, s.engine.Unpause(r.Vars["id"]))
 }
 
 func (s *Server) containerRename(w http.ResponseWriter, r *request) error {
-	return done(w, s.engine.Rename(r.vars["id"], r.value("name")))
+	return done(w, s.engine.Rename(r.Vars["id"], r.Value("name")))
 }
 
 func (s *Server) containerRemove(w http.ResponseWriter, r *request) error {
-	if r.flag("link") {
+	if r.Flag("link") {
 		return errs.Invalidf("links between containers are not supported by this engine")
 	}
-	return done(w, s.engine.Remove(r.vars["id"], r.flag("force"), r.flag("v")))
+	return done(w, s.engine.Remove(r.Vars["id"], r.Flag("force"), r.Flag("v")))
 }
 
 func (s *Server) containerResize(w http.ResponseWriter, r *request) error {
@@ -201,7 +201,7 @@ func (s *Server) containerResize(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	if err := s.engine.Resize(r.vars["id"], h, width); err != nil {
+	if err := s.engine.Resize(r.Vars["id"], h, width); err != nil {
 		return err
 	}
 	w.WriteHeader(http.StatusOK)
@@ -219,17 +219,17 @@ func (r *request) size() (height, width uint32, err error) {
 		return 0, 0, err
 	}
 	if h == nil || w == nil || *h < 0 || *w < 0 || *h > 1<<16 || *w > 1<<16 {
-		return 0, 0, errs.Invalidf("invalid size of a terminal: h=%s w=%s", r.value("h"), r.value("w"))
+		return 0, 0, errs.Invalidf("invalid size of a terminal: h=%s w=%s", r.Value("h"), r.Value("w"))
 	}
 	return uint32(*h), uint32(*w), nil
 }
 
 func (s *Server) containerWait(w http.ResponseWriter, r *request) error {
-	cond := container.WaitCondition(r.value("condition"))
-	if versions.LessThan(r.version, "1.30") {
+	cond := container.WaitCondition(r.Value("condition"))
+	if versions.LessThan(r.Version, "1.30") {
 		cond = ""
 	}
-	wait, err := s.engine.NewWait(r.vars["id"], cond)
+	wait, err := s.engine.NewWait(r.Vars["id"], cond)
 	if err != nil {
 		return err
 	}
@@ -245,28 +245,19 @@ func (s *Server) containerWait(w http.ResponseWriter, r *request) error {
 		out.Error = &container.WaitExitError{Message: err.Error()}
 	}
 	if err := json.NewEncoder(w).Encode(out); err != nil {
-		return started{err}
+		return dockerwire.Late(err)
 	}
 	return nil
 }
 
 func (s *Server) containerPrune(w http.ResponseWriter, r *request) error {
-	f, err := r.filters("label", "label!", "until")
+	_, spared, err := r.pruning()
 	if err != nil {
 		return err
 	}
-	tooNew, err := newer(f)
+	gone, err := s.engine.PruneContainers(spared)
 	if err != nil {
 		return err
 	}
-	gone, err := s.engine.PruneContainers(func(created time.Time, labels map[string]string) bool { return tooNew(created) || !labelled(f, labels) })
-	if err != nil {
-		return err
-	}
-	return answer(w, http.StatusOK, container.PruneReport{ContainersDeleted: gone})
-}
-
-// labelled applies the filters label and label!.
-func labelled(f filters.Args, labels map[string]string) bool {
-	return f.MatchKVList("label", labels) && (!f.Contains("label!") || !f.MatchKVList("label!", labels))
+	return dockerwire.Answer(w, http.StatusOK, container.PruneReport{ContainersDeleted: gone})
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/docker/docker/api/types/versions"
 
 	core "github.com/strata-cloud/strata/internal/container"
+	"github.com/strata-cloud/strata/internal/dockerwire"
 	"github.com/strata-cloud/strata/internal/errs"
 )
 
@@ -87,17 +88,17 @@ func (s *Server) imageList(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	if r.value("filter") != "" {
-		f.Add("reference", r.value("filter"))
+	if r.Value("filter") != "" {
+		f.Add("reference", r.Value("filter"))
 	}
 	list, err := s.images(r, f)
 	if err != nil {
 		return err
 	}
-	if versions.LessThan(r.version, "1.44") {
-		return answer(w, http.StatusOK, viewImages(list))
+	if versions.LessThan(r.Version, "1.44") {
+		return dockerwire.Answer(w, http.StatusOK, viewImages(list))
 	}
-	return answer(w, http.StatusOK, list)
+	return dockerwire.Answer(w, http.StatusOK, list)
 }
 
 // imageSummary has the size under the name, too, that clients before 1.44 read.
@@ -115,7 +116,7 @@ func viewImages(list []image.Summary) []imageSummary {
 }
 
 func (s *Server) imageInspect(w http.ResponseWriter, r *request) error {
-	i, err := s.engine.Image(r.Context(), r.vars["name"])
+	i, err := s.engine.Image(r.Context(), r.Vars["name"])
 	if err != nil {
 		return err
 	}
@@ -129,11 +130,11 @@ func (s *Server) imageInspect(w http.ResponseWriter, r *request) error {
 	if len(cfg.History) > 0 {
 		v.Comment = cfg.History[len(cfg.History)-1].Comment
 	}
-	return answer(w, http.StatusOK, v)
+	return dockerwire.Answer(w, http.StatusOK, v)
 }
 
 func (s *Server) imageHistory(w http.ResponseWriter, r *request) error {
-	i, err := s.engine.Image(r.Context(), r.vars["name"])
+	i, err := s.engine.Image(r.Context(), r.Vars["name"])
 	if err != nil {
 		return err
 	}
@@ -152,11 +153,11 @@ func (s *Server) imageHistory(w http.ResponseWriter, r *request) error {
 		}
 		out = append(out, item)
 	}
-	return answer(w, http.StatusOK, out)
+	return dockerwire.Answer(w, http.StatusOK, out)
 }
 
 func (s *Server) imageTag(w http.ResponseWriter, r *request) error {
-	if err := s.engine.Tag(r.Context(), r.vars["name"], r.value("repo"), r.value("tag")); err != nil {
+	if err := s.engine.Tag(r.Context(), r.Vars["name"], r.Value("repo"), r.Value("tag")); err != nil {
 		return err
 	}
 	w.WriteHeader(http.StatusCreated)
@@ -164,15 +165,15 @@ func (s *Server) imageTag(w http.ResponseWriter, r *request) error {
 }
 
 func (s *Server) imageRemove(w http.ResponseWriter, r *request) error {
-	gone, err := s.engine.RemoveImage(r.Context(), r.vars["name"], r.flag("force"))
+	gone, err := s.engine.RemoveImage(r.Context(), r.Vars["name"], r.Flag("force"))
 	if err != nil {
 		return err
 	}
-	return answer(w, http.StatusOK, gone)
+	return dockerwire.Answer(w, http.StatusOK, gone)
 }
 
 func (s *Server) imagePrune(w http.ResponseWriter, r *request) error {
-	f, err := r.filters("dangling", "label", "label!", "until")
+	f, spared, err := r.pruning("dangling")
 	if err != nil {
 		return err
 	}
@@ -180,18 +181,14 @@ func (s *Server) imagePrune(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return errs.Invalidf("%s", err)
 	}
-	tooNew, err := newer(f)
-	if err != nil {
-		return err
-	}
-	gone, freed, err := s.engine.PruneImages(r.Context(), !onlyDangling, func(i *core.Image) bool { return tooNew(i.Created) || !labelled(f, i.Config().Config.Labels) })
+	gone, freed, err := s.engine.PruneImages(r.Context(), !onlyDangling, func(i *core.Image) bool { return spared(i.Created, i.Config().Config.Labels) })
 	if err != nil {
 		return err
 	}
 	if gone == nil {
 		gone = []core.Removed{}
 	}
-	return answer(w, http.StatusOK, map[string]any{"ImagesDeleted": gone, "SpaceReclaimed": freed})
+	return dockerwire.Answer(w, http.StatusOK, map[string]any{"ImagesDeleted": gone, "SpaceReclaimed": freed})
 }
 
 // progress is one line of a long answer.
@@ -223,7 +220,7 @@ func lines(w http.ResponseWriter, work func(say func(progress)) error) error {
 		return err
 	}
 	say(progress{Error: err.Error(), Detail: map[string]any{"message": err.Error()}})
-	return started{err}
+	return dockerwire.Late(err)
 }
 
 func (s *Server) imageLoad(w http.ResponseWriter, r *request) error {
@@ -237,8 +234,8 @@ func (s *Server) imageLoad(w http.ResponseWriter, r *request) error {
 }
 
 func (s *Server) imageSave(w http.ResponseWriter, r *request) error {
-	names := r.form["names"]
-	if name := r.vars["name"]; name != "" {
+	names := r.Form["names"]
+	if name := r.Vars["name"]; name != "" {
 		names = []string{name}
 	}
 	begun := false
@@ -255,17 +252,17 @@ func (s *Server) imageSave(w http.ResponseWriter, r *request) error {
 
 // imageCreate imports, or pulls.
 func (s *Server) imageCreate(w http.ResponseWriter, r *request) error {
-	if p := r.value("platform"); p != "" {
+	if p := r.Value("platform"); p != "" {
 		if err := core.CheckPlatform(p); err != nil {
 			return err
 		}
 	}
-	if src := r.value("fromSrc"); src != "" {
+	if src := r.Value("fromSrc"); src != "" {
 		if src != "-" {
 			return errs.Invalidf("importing from an address is not supported by this engine: send the archive")
 		}
 		return lines(w, func(say func(progress)) error {
-			id, err := s.engine.ImportImage(r.Context(), r.Body, core.ImportOptions{Repo: r.value("repo"), Tag: r.value("tag"), Message: r.value("message"), Changes: r.form["changes"]})
+			id, err := s.engine.ImportImage(r.Context(), r.Body, core.ImportOptions{Repo: r.Value("repo"), Tag: r.Value("tag"), Message: r.Value("message"), Changes: r.Form["changes"]})
 			if err == nil {
 				say(progress{Status: id})
 			}
@@ -277,6 +274,6 @@ func (s *Server) imageCreate(w http.ResponseWriter, r *request) error {
 		return err
 	}
 	return lines(w, func(say func(progress)) error {
-		return s.engine.Pull(r.Context(), r.value("fromImage"), r.value("tag"), cred, func(id, status string) { say(progress{ID: id, Status: status}) })
+		return s.engine.Pull(r.Context(), r.Value("fromImage"), r.Value("tag"), cred, func(id, status string) { say(progress{ID: id, Status: status}) })
 	})
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/api/types/network"
 
+	"github.com/strata-cloud/strata/internal/dockerwire"
 	"github.com/strata-cloud/strata/internal/errs"
 )
 
@@ -35,7 +36,7 @@ func (s *Server) networkList(w http.ResponseWriter, r *request) error {
 			out = append(out, n)
 		}
 	}
-	return answer(w, http.StatusOK, out)
+	return dockerwire.Answer(w, http.StatusOK, out)
 }
 
 func wantsNetwork(f filters.Args, n network.Inspect, used bool) (bool, error) {
@@ -78,45 +79,45 @@ func (s *Server) usedNetworks() (map[string]bool, error) {
 
 func (s *Server) networkCreate(w http.ResponseWriter, r *request) error {
 	var req network.CreateRequest
-	if err := r.read(&req); err != nil {
+	if err := r.Read(&req); err != nil {
 		return err
 	}
 	id, err := s.engine.CreateNetwork(req)
 	if err != nil {
 		return err
 	}
-	return answer(w, http.StatusCreated, network.CreateResponse{ID: id})
+	return dockerwire.Answer(w, http.StatusCreated, network.CreateResponse{ID: id})
 }
 
 func (s *Server) networkInspect(w http.ResponseWriter, r *request) error {
-	n, err := s.engine.Network(r.vars["id"])
+	n, err := s.engine.Network(r.Vars["id"])
 	if err != nil {
 		return err
 	}
-	if scope := r.value("scope"); scope != "" && scope != n.Scope {
-		return errs.NotFoundf("network %s not found", r.vars["id"])
+	if scope := r.Value("scope"); scope != "" && scope != n.Scope {
+		return errs.NotFoundf("network %s not found", r.Vars["id"])
 	}
-	return answer(w, http.StatusOK, n)
+	return dockerwire.Answer(w, http.StatusOK, n)
 }
 
 func (s *Server) networkRemove(w http.ResponseWriter, r *request) error {
-	return done(w, s.engine.RemoveNetwork(r.vars["id"]))
+	return done(w, s.engine.RemoveNetwork(r.Vars["id"]))
 }
 
 func (s *Server) networkConnect(w http.ResponseWriter, r *request) error {
 	var req network.ConnectOptions
-	if err := r.read(&req); err != nil {
+	if err := r.Read(&req); err != nil {
 		return err
 	}
-	return ok(w, s.engine.Connect(r.vars["id"], req.Container, req.EndpointConfig))
+	return ok(w, s.engine.Connect(r.Vars["id"], req.Container, req.EndpointConfig))
 }
 
 func (s *Server) networkDisconnect(w http.ResponseWriter, r *request) error {
 	var req network.DisconnectOptions
-	if err := r.read(&req); err != nil {
+	if err := r.Read(&req); err != nil {
 		return err
 	}
-	return ok(w, s.engine.Disconnect(r.vars["id"], req.Container, req.Force))
+	return ok(w, s.engine.Disconnect(r.Vars["id"], req.Container, req.Force))
 }
 
 // ok answers 200, without a body, when nothing went wrong.
@@ -128,11 +129,7 @@ func ok(w http.ResponseWriter, err error) error {
 }
 
 func (s *Server) networkPrune(w http.ResponseWriter, r *request) error {
-	f, err := r.filters("label", "label!", "until")
-	if err != nil {
-		return err
-	}
-	tooNew, err := newer(f)
+	_, spared, err := r.pruning()
 	if err != nil {
 		return err
 	}
@@ -142,7 +139,7 @@ func (s *Server) networkPrune(w http.ResponseWriter, r *request) error {
 	}
 	gone := []string{}
 	for _, n := range s.engine.Networks() {
-		if slices.Contains(predefined, n.Name) || used[n.ID] || tooNew(n.Created) || !labelled(f, n.Labels) {
+		if slices.Contains(predefined, n.Name) || used[n.ID] || spared(n.Created, n.Labels) {
 			continue
 		}
 		if err := s.engine.RemoveNetwork(n.ID); err != nil {
@@ -153,5 +150,5 @@ func (s *Server) networkPrune(w http.ResponseWriter, r *request) error {
 		}
 		gone = append(gone, n.Name)
 	}
-	return answer(w, http.StatusOK, map[string]any{"NetworksDeleted": gone})
+	return dockerwire.Answer(w, http.StatusOK, map[string]any{"NetworksDeleted": gone})
 }

@@ -15,6 +15,7 @@ import (
 
 	core "github.com/strata-cloud/strata/internal/container"
 	"github.com/strata-cloud/strata/internal/container/remote"
+	"github.com/strata-cloud/strata/internal/dockerwire"
 	"github.com/strata-cloud/strata/internal/errs"
 )
 
@@ -34,14 +35,14 @@ func credentials(header string) (remote.Credentials, error) {
 // login checks what docker login was told.
 func (s *Server) login(w http.ResponseWriter, r *request) error {
 	var a registry.AuthConfig
-	if err := r.read(&a); err != nil {
+	if err := r.Read(&a); err != nil {
 		return err
 	}
 	token, err := s.engine.Login(r.Context(), a.ServerAddress, remote.Credentials{User: a.Username, Password: a.Password, Token: a.IdentityToken})
 	if err != nil {
 		return err
 	}
-	return answer(w, http.StatusOK, registry.AuthenticateOKBody{Status: "Login Succeeded", IdentityToken: token})
+	return dockerwire.Answer(w, http.StatusOK, registry.AuthenticateOKBody{Status: "Login Succeeded", IdentityToken: token})
 }
 
 func (s *Server) imagePush(w http.ResponseWriter, r *request) error {
@@ -49,11 +50,11 @@ func (s *Server) imagePush(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	if p := r.value("platform"); p != "" {
+	if p := r.Value("platform"); p != "" {
 		return errs.Invalidf("pushing one platform of an image is not supported by this engine")
 	}
 	return lines(w, func(say func(progress)) error {
-		return s.engine.Push(r.Context(), r.vars["name"], r.value("tag"), cred, func(id, status string) { say(progress{ID: id, Status: status}) }, func(p core.Pushed) {
+		return s.engine.Push(r.Context(), r.Vars["name"], r.Value("tag"), cred, func(id, status string) { say(progress{ID: id, Status: status}) }, func(p core.Pushed) {
 			say(progress{Status: fmt.Sprintf("%s: digest: %s size: %d", p.Tag, p.Digest, p.Size)})
 			say(progress{Aux: p})
 		})
@@ -65,11 +66,11 @@ func (s *Server) distribution(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	v, err := s.engine.Distribution(r.Context(), r.vars["name"], cred)
+	v, err := s.engine.Distribution(r.Context(), r.Vars["name"], cred)
 	if err != nil {
 		return err
 	}
-	return answer(w, http.StatusOK, v)
+	return dockerwire.Answer(w, http.StatusOK, v)
 }
 
 // searchLimit is how many results one gets who has no wish.
@@ -89,7 +90,7 @@ func (s *Server) imageSearch(w http.ResponseWriter, r *request) error {
 	if limit < 1 || limit > searchMost {
 		return errs.Invalidf("limit %d is outside the range of [1, %d]", limit, searchMost)
 	}
-	term := r.value("term")
+	term := r.Value("term")
 	if term == "" || strings.Contains(term, "://") {
 		return errs.Invalidf("invalid repository name: %q", term)
 	}
@@ -110,7 +111,7 @@ func (s *Server) imageSearch(w http.ResponseWriter, r *request) error {
 		stars = max(stars, n)
 	}
 	if automated { // there are none any more
-		return answer(w, http.StatusOK, []registry.SearchResult{})
+		return dockerwire.Answer(w, http.StatusOK, []registry.SearchResult{})
 	}
 	cred, _ := credentials(r.Header.Get("X-Registry-Auth")) // as upstream: one searches without, too
 	found, err := s.engine.Search(r.Context(), term, limit, cred)
@@ -123,23 +124,23 @@ func (s *Server) imageSearch(w http.ResponseWriter, r *request) error {
 	if found == nil {
 		found = []registry.SearchResult{}
 	}
-	return answer(w, http.StatusOK, found)
+	return dockerwire.Answer(w, http.StatusOK, found)
 }
 
 func (s *Server) commit(w http.ResponseWriter, r *request) error {
-	o := core.CommitOptions{Repo: r.value("repo"), Tag: r.value("tag"), Comment: r.value("comment"), Author: r.value("author"), Changes: r.form["changes"]}
-	_, given := r.form["pause"]
-	o.NoPause = given && !r.flag("pause")
+	o := core.CommitOptions{Repo: r.Value("repo"), Tag: r.Value("tag"), Comment: r.Value("comment"), Author: r.Value("author"), Changes: r.Form["changes"]}
+	_, given := r.Form["pause"]
+	o.NoPause = given && !r.Flag("pause")
 	if r.ContentLength != 0 {
 		var c *container.Config
-		if err := r.read(&c); err != nil && r.ContentLength > 0 {
+		if err := r.Read(&c); err != nil && r.ContentLength > 0 {
 			return err
 		}
 		o.Config = c
 	}
-	id, err := s.engine.Commit(r.Context(), r.value("container"), o)
+	id, err := s.engine.Commit(r.Context(), r.Value("container"), o)
 	if err != nil {
 		return err
 	}
-	return answer(w, http.StatusCreated, container.CommitResponse{ID: id})
+	return dockerwire.Answer(w, http.StatusCreated, container.CommitResponse{ID: id})
 }

@@ -2,29 +2,20 @@ package dockerapi
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/filters"
-	"github.com/docker/docker/api/types/versions"
 
 	"github.com/strata-cloud/strata/internal/container"
+	"github.com/strata-cloud/strata/internal/dockerwire"
 	"github.com/strata-cloud/strata/internal/errs"
-)
-
-// The versions of the API that are spoken.
-const (
-	MinVersion = "1.24"
-	MaxVersion = "1.47"
 )
 
 // Server answers docker's clients.
@@ -32,7 +23,7 @@ type Server struct {
 	engine  *container.Daemon
 	log     *slog.Logger
 	product string // version of Strata
-	table   []compiled
+	table   dockerwire.Table[handler]
 }
 
 type handler func(w http.ResponseWriter, r *request) error
@@ -42,26 +33,14 @@ type route struct {
 	handle       handler
 }
 
-type compiled struct {
-	method string
-	re     *regexp.Regexp
-	handle handler
-}
-
-// request is one request, of a version.
-type request struct {
-	*http.Request
-	version string
-	vars    map[string]string
-	form    map[string][]string
-}
+// request is one request, with readers of what only an engine is asked.
+type request struct{ *dockerwire.Request }
 
 // New makes a server over an engine.
 func New(engine *container.Daemon, product string, log *slog.Logger) *Server {
 	s := &Server{engine: engine, log: log, product: product}
 	for _, r := range s.routes() {
-		re := strings.NewReplacer("{id}", "(?P<id>[^/]+)", "{name}", "(?P<name>.+)").Replace(r.path)
-		s.table = append(s.table, compiled{r.method, regexp.MustCompile("^" + re + "$"), r.handle})
+		s.table.Add(r.method, r.path, r.handle)
 	}
 	return s
 }
@@ -83,152 +62,42 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	return err
 }
 
-var versioned = regexp.MustCompile(`^/v([0-9]+\.[0-9]+)(/.*)$`)
-
 // ServeHTTP implements http.Handler.
 func (s *Server) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
-	h := w.Header()
-	h.Set("Api-Version", MaxVersion)
-	h.Set("Docker-Experimental", "false")
-	h.Set("Ostype", "linux")
-	h.Set("Server", "Strata/"+s.product+" (linux)")
-	r := &request{Request: hr, version: MaxVersion, vars: map[string]string{}, form: hr.URL.Query()}
-	path := hr.URL.Path
-	if m := versioned.FindStringSubmatch(path); m != nil {
-		r.version, path = m[1], m[2]
-	}
 	begun := time.Now()
-	err := s.serve(w, r, path)
-	s.log.Debug("docker", "method", hr.Method, "path", path, "dur", time.Since(begun).Round(time.Microsecond), "err", err)
-}
-
-func (s *Server) serve(w http.ResponseWriter, r *request, path string) error {
-	err := checkVersion(r.version)
+	r, err := dockerwire.Open(w, hr, s.product)
 	if err == nil {
-		err = errs.NotFoundf("page not found")
-		for _, c := range s.table {
-			if m := c.re.FindStringSubmatch(path); m != nil && c.method == r.Method {
-				for i, name := range c.re.SubexpNames() {
-					r.vars[name] = m[i]
-				}
-				err = c.handle(w, r)
-				break
-			}
-		}
+		err = s.serve(w, &request{r})
 	}
 	if err != nil {
 		s.fail(w, r, err)
 	}
-	return err
+	s.log.Debug("docker", "method", r.Method, "path", r.Path, "dur", time.Since(begun).Round(time.Microsecond), "err", err)
 }
 
-func checkVersion(v string) error {
-	if versions.GreaterThan(v, MaxVersion) {
-		return errs.Invalidf("client version %s is too new. Maximum supported API version is %s", v, MaxVersion)
+func (s *Server) serve(w http.ResponseWriter, r *request) error {
+	handle, ok := s.table.Find(r.Request)
+	if !ok {
+		return errs.NotFoundf("page not found")
 	}
-	if versions.LessThan(v, MinVersion) {
-		return errs.Invalidf("client version %s is too old. Minimum supported API version is %s, please upgrade your client to a newer version", v, MinVersion)
-	}
-	return nil
+	return handle(w, r)
 }
-
-// started is an error that came after the answer had begun: it is too late for a status.
-type started struct{ error }
-
-// Unwrap gives the error.
-func (s started) Unwrap() error { return s.error }
 
 // fail tells the client of an error.
-func (s *Server) fail(w http.ResponseWriter, r *request, err error) {
-	var late started
-	if errors.As(err, &late) {
-		if r.Context().Err() == nil {
-			s.log.Warn("an answer to docker ended early", "path", r.URL.Path, "err", err)
-		}
-		return
-	}
-	if errors.Is(err, container.ErrNotModified) {
+func (s *Server) fail(w http.ResponseWriter, r *dockerwire.Request, err error) {
+	switch {
+	case errors.Is(err, container.ErrNotModified):
 		w.WriteHeader(http.StatusNotModified)
 		return
+	case errs.KindOf(err) == errs.Internal && errdefs.IsNotFound(err): // containerd's
+		err = errs.NotFoundf("%w", err)
 	}
-	code := status(err)
-	if code == http.StatusInternalServerError {
-		s.log.Warn("docker", "method", r.Method, "path", r.URL.Path, "err", err)
-	}
-	answer(w, code, map[string]string{"message": err.Error()})
-}
-
-// status is upstream's for a kind of error.
-func status(err error) int {
-	switch errs.KindOf(err) {
-	case errs.Invalid:
-		return http.StatusBadRequest
-	case errs.Unauthenticated:
-		return http.StatusUnauthorized
-	case errs.Forbidden:
-		return http.StatusForbidden
-	case errs.NotFound:
-		return http.StatusNotFound
-	case errs.Conflict:
-		return http.StatusConflict
-	case errs.Unavailable:
-		return http.StatusServiceUnavailable
-	case errs.NotImplemented:
-		return http.StatusNotImplemented
-	}
-	if errdefs.IsNotFound(err) {
-		return http.StatusNotFound
-	}
-	return http.StatusInternalServerError
-}
-
-// answer writes JSON.
-func answer(w http.ResponseWriter, code int, v any) error {
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(code)
-	e := json.NewEncoder(w)
-	e.SetEscapeHTML(false)
-	if err := e.Encode(v); err != nil {
-		return started{err}
-	}
-	return nil
-}
-
-// read decodes the request's body.
-func (r *request) read(v any) error {
-	if ct := r.Header.Get("Content-Type"); ct != "" && !strings.HasPrefix(ct, "application/json") {
-		return errs.Invalidf("unsupported Content-Type header (%s): must be 'application/json'", ct)
-	}
-	err := json.NewDecoder(http.MaxBytesReader(nil, r.Body, 4<<20)).Decode(v)
-	switch {
-	case errors.Is(err, io.EOF):
-		return errs.Invalidf("invalid JSON: got EOF while reading request body")
-	case err != nil:
-		return errs.Invalidf("invalid JSON: %s", err)
-	}
-	return nil
-}
-
-// value is a parameter of the query.
-func (r *request) value(key string) string {
-	if v := r.form[key]; len(v) > 0 {
-		return v[0]
-	}
-	return ""
-}
-
-// flag is a parameter that is on unless it is one of these, as upstream reads it.
-func (r *request) flag(key string) bool {
-	switch strings.ToLower(strings.TrimSpace(r.value(key))) {
-	case "", "0", "no", "false", "none":
-		return false
-	}
-	return true
+	dockerwire.Fail(w, r, s.log, err)
 }
 
 // number is a parameter that is a number; nil when it is not given.
 func (r *request) number(key string) (*int, error) {
-	v := r.value(key)
+	v := r.Value(key)
 	if v == "" {
 		return nil, nil
 	}
@@ -241,7 +110,7 @@ func (r *request) number(key string) (*int, error) {
 
 // filters reads the parameter of that name and refuses keys that are not honoured.
 func (r *request) filters(known ...string) (filters.Args, error) {
-	f, err := filters.FromJSON(r.value("filters"))
+	f, err := filters.FromJSON(r.Value("filters"))
 	if err != nil {
 		return f, errs.Invalidf("%s", err)
 	}
@@ -258,9 +127,11 @@ func (r *request) filters(known ...string) (filters.Args, error) {
 	return f, nil
 }
 
+// timestamp reads a parameter that is a time.
+func (r *request) timestamp(key string) (time.Time, error) { return timestamp(key, r.Value(key)) }
+
 // timestamp reads seconds since 1970 with a fraction, RFC 3339, or how long ago.
-func (r *request) timestamp(key string) (time.Time, error) {
-	v := r.value(key)
+func timestamp(key, v string) (time.Time, error) {
 	if v == "" || v == "0" {
 		return time.Time{}, nil
 	}
@@ -281,13 +152,28 @@ func (r *request) timestamp(key string) (time.Time, error) {
 	return time.Time{}, errs.Invalidf("invalid value for %q: %q", key, v)
 }
 
-// before reads the filter until, and gives a test for what is newer than it.
+// pruning reads the filters of what is removed because nobody uses it, of which there may
+// be more: spared tells what those that all have leave alone.
+func (r *request) pruning(more ...string) (f filters.Args, spared func(created time.Time, labels map[string]string) bool, err error) {
+	if f, err = r.filters(append(more, "label", "label!", "until")...); err != nil {
+		return f, nil, err
+	}
+	tooNew, err := newer(f)
+	return f, func(created time.Time, labels map[string]string) bool { return tooNew(created) || !labelled(f, labels) }, err
+}
+
+// labelled applies the filters label and label!.
+func labelled(f filters.Args, labels map[string]string) bool {
+	return f.MatchKVList("label", labels) && (!f.Contains("label!") || !f.MatchKVList("label!", labels))
+}
+
+// newer reads the filter until, and gives a test for what is newer than it.
 func newer(f filters.Args) (func(time.Time) bool, error) {
 	values := f.Get("until")
 	if len(values) == 0 {
 		return func(time.Time) bool { return false }, nil
 	}
-	at, err := (&request{form: map[string][]string{"until": values}}).timestamp("until")
+	at, err := timestamp("until", values[0])
 	if err != nil {
 		return nil, err
 	}

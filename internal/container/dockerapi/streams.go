@@ -18,6 +18,7 @@ import (
 
 	core "github.com/strata-cloud/strata/internal/container"
 	"github.com/strata-cloud/strata/internal/container/logfile"
+	"github.com/strata-cloud/strata/internal/dockerwire"
 	"github.com/strata-cloud/strata/internal/errs"
 )
 
@@ -42,7 +43,7 @@ func frames(w io.Writer, tty bool) core.Sink {
 }
 
 func mediaType(r *request, tty bool) string {
-	if !tty && versions.GreaterThanOrEqualTo(r.version, "1.42") {
+	if !tty && versions.GreaterThanOrEqualTo(r.Version, "1.42") {
 		return types.MediaTypeMultiplexedStream
 	}
 	return types.MediaTypeRawStream
@@ -62,8 +63,8 @@ func hijack(w http.ResponseWriter, r *request, tty bool) (net.Conn, io.Reader, e
 	if r.Header.Get("Upgrade") != "" {
 		head = "HTTP/1.1 101 UPGRADED\r\nContent-Type: " + mediaType(r, tty) + "\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n"
 	}
-	if _, err := fmt.Fprintf(conn, "%sApi-Version: %s\r\n\r\n", head, MaxVersion); err != nil {
-		return nil, nil, errors.Join(started{err}, conn.Close())
+	if _, err := fmt.Fprintf(conn, "%sApi-Version: %s\r\n\r\n", head, dockerwire.MaxVersion); err != nil {
+		return nil, nil, errors.Join(dockerwire.Late(err), conn.Close())
 	}
 	return conn, buffered(rw.Reader, conn), nil
 }
@@ -88,8 +89,8 @@ func (s *sliceReader) Read(p []byte) (int, error) {
 }
 
 func (s *Server) containerAttach(w http.ResponseWriter, r *request) error {
-	opt := core.AttachOptions{Stdin: r.flag("stdin"), Stdout: r.flag("stdout"), Stderr: r.flag("stderr"), Logs: r.flag("logs"), Stream: r.flag("stream"), DetachKeys: r.value("detachKeys")}
-	a, err := s.engine.NewAttach(r.vars["id"], opt)
+	opt := core.AttachOptions{Stdin: r.Flag("stdin"), Stdout: r.Flag("stdout"), Stderr: r.Flag("stderr"), Logs: r.Flag("logs"), Stream: r.Flag("stream"), DetachKeys: r.Value("detachKeys")}
+	a, err := s.engine.NewAttach(r.Vars["id"], opt)
 	if err != nil {
 		return err
 	}
@@ -99,13 +100,13 @@ func (s *Server) containerAttach(w http.ResponseWriter, r *request) error {
 	}
 	defer conn.Close()
 	if err := a.Run(r.Context(), in, frames(conn, a.Tty)); err != nil && !errors.Is(err, context.Canceled) {
-		return started{err}
+		return dockerwire.Late(err)
 	}
 	return nil
 }
 
 func (s *Server) containerLogs(w http.ResponseWriter, r *request) error {
-	opt := core.LogOptions{Stdout: r.flag("stdout"), Stderr: r.flag("stderr"), Follow: r.flag("follow"), Timestamps: r.flag("timestamps"), Tail: -1}
+	opt := core.LogOptions{Stdout: r.Flag("stdout"), Stderr: r.Flag("stderr"), Follow: r.Flag("follow"), Timestamps: r.Flag("timestamps"), Tail: -1}
 	if !opt.Stdout && !opt.Stderr {
 		return errs.Invalidf("Bad parameters: you must choose at least one stream")
 	}
@@ -116,10 +117,10 @@ func (s *Server) containerLogs(w http.ResponseWriter, r *request) error {
 	if opt.Until, err = r.timestamp("until"); err != nil {
 		return err
 	}
-	if n, err := strconv.Atoi(r.value("tail")); err == nil && n >= 0 { // as upstream: anything else is all
+	if n, err := strconv.Atoi(r.Value("tail")); err == nil && n >= 0 { // as upstream: anything else is all
 		opt.Tail = n
 	}
-	l, err := s.engine.NewLog(r.vars["id"], opt)
+	l, err := s.engine.NewLog(r.Vars["id"], opt)
 	if err != nil {
 		return err
 	}
@@ -136,34 +137,34 @@ func (s *Server) containerLogs(w http.ResponseWriter, r *request) error {
 		}
 	}
 	if err := l.Run(r.Context(), out); err != nil && r.Context().Err() == nil {
-		return started{err}
+		return dockerwire.Late(err)
 	}
 	return nil
 }
 
 func (s *Server) execCreate(w http.ResponseWriter, r *request) error {
 	var opt container.ExecOptions
-	if err := r.read(&opt); err != nil {
+	if err := r.Read(&opt); err != nil {
 		return err
 	}
-	id, err := s.engine.NewExec(r.vars["id"], opt)
+	id, err := s.engine.NewExec(r.Vars["id"], opt)
 	if err != nil {
 		return err
 	}
-	return answer(w, http.StatusCreated, container.ExecCreateResponse{ID: id})
+	return dockerwire.Answer(w, http.StatusCreated, container.ExecCreateResponse{ID: id})
 }
 
 func (s *Server) execStart(w http.ResponseWriter, r *request) error {
 	var opt container.ExecStartOptions
-	if err := r.read(&opt); err != nil {
+	if err := r.Read(&opt); err != nil {
 		return err
 	}
-	tty, err := s.engine.ExecTty(r.vars["id"])
+	tty, err := s.engine.ExecTty(r.Vars["id"])
 	if err != nil {
 		return err
 	}
 	if opt.Detach {
-		if err := s.engine.StartExec(r.Context(), r.vars["id"], opt.ConsoleSize, true, nil, nil); err != nil {
+		if err := s.engine.StartExec(r.Context(), r.Vars["id"], opt.ConsoleSize, true, nil, nil); err != nil {
 			return err
 		}
 		w.WriteHeader(http.StatusOK)
@@ -175,10 +176,10 @@ func (s *Server) execStart(w http.ResponseWriter, r *request) error {
 	}
 	defer conn.Close()
 	out := frames(conn, tty)
-	if err := s.engine.StartExec(r.Context(), r.vars["id"], opt.ConsoleSize, false, in, out); err != nil {
+	if err := s.engine.StartExec(r.Context(), r.Vars["id"], opt.ConsoleSize, false, in, out); err != nil {
 		// As upstream: the connection is a stream by now, and that is where it goes.
 		out(logfile.Stdout, time.Now(), []byte(err.Error()+"\r\n"))
-		return started{err}
+		return dockerwire.Late(err)
 	}
 	return nil
 }
@@ -188,7 +189,7 @@ func (s *Server) execResize(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	if err := s.engine.ResizeExec(r.vars["id"], h, width); err != nil {
+	if err := s.engine.ResizeExec(r.Vars["id"], h, width); err != nil {
 		return err
 	}
 	w.WriteHeader(http.StatusOK)
@@ -196,9 +197,9 @@ func (s *Server) execResize(w http.ResponseWriter, r *request) error {
 }
 
 func (s *Server) execInspect(w http.ResponseWriter, r *request) error {
-	v, err := s.engine.ExecInspect(r.vars["id"])
+	v, err := s.engine.ExecInspect(r.Vars["id"])
 	if err != nil {
 		return err
 	}
-	return answer(w, http.StatusOK, v)
+	return dockerwire.Answer(w, http.StatusOK, v)
 }

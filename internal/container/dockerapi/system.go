@@ -14,6 +14,7 @@ import (
 	"github.com/docker/docker/api/types/volume"
 
 	core "github.com/strata-cloud/strata/internal/container"
+	"github.com/strata-cloud/strata/internal/dockerwire"
 )
 
 func (s *Server) ping(w http.ResponseWriter, r *request) error {
@@ -30,10 +31,10 @@ func (s *Server) ping(w http.ResponseWriter, r *request) error {
 }
 
 func (s *Server) version(w http.ResponseWriter, _ *request) error {
-	v := types.Version{Version: s.product, APIVersion: MaxVersion, MinAPIVersion: MinVersion, GoVersion: runtime.Version(), Os: runtime.GOOS, Arch: runtime.GOARCH, KernelVersion: core.Kernel()}
+	v := types.Version{Version: s.product, APIVersion: dockerwire.MaxVersion, MinAPIVersion: dockerwire.MinVersion, GoVersion: runtime.Version(), Os: runtime.GOOS, Arch: runtime.GOARCH, KernelVersion: core.Kernel()}
 	v.Platform.Name = "Strata"
-	v.Components = []types.ComponentVersion{{Name: "Engine", Version: s.product, Details: map[string]string{"ApiVersion": MaxVersion, "MinAPIVersion": MinVersion, "GoVersion": v.GoVersion, "Os": v.Os, "Arch": v.Arch, "KernelVersion": v.KernelVersion, "Experimental": "false", "BuildTime": "", "GitCommit": ""}}}
-	return answer(w, http.StatusOK, v)
+	v.Components = []types.ComponentVersion{{Name: "Engine", Version: s.product, Details: map[string]string{"ApiVersion": dockerwire.MaxVersion, "MinAPIVersion": dockerwire.MinVersion, "GoVersion": v.GoVersion, "Os": v.Os, "Arch": v.Arch, "KernelVersion": v.KernelVersion, "Experimental": "false", "BuildTime": "", "GitCommit": ""}}}
+	return dockerwire.Answer(w, http.StatusOK, v)
 }
 
 func (s *Server) info(w http.ResponseWriter, r *request) error {
@@ -42,7 +43,7 @@ func (s *Server) info(w http.ResponseWriter, r *request) error {
 		return err
 	}
 	i.ServerVersion = s.product
-	return answer(w, http.StatusOK, i)
+	return dockerwire.Answer(w, http.StatusOK, i)
 }
 
 func (s *Server) events(w http.ResponseWriter, r *request) error {
@@ -68,7 +69,7 @@ func (s *Server) events(w http.ResponseWriter, r *request) error {
 			return nil
 		}
 		if err := out.Encode(viewEvent(m)); err != nil {
-			return started{err}
+			return dockerwire.Late(err)
 		}
 		return nil
 	}
@@ -153,7 +154,7 @@ func (s *Server) diskUsage(w http.ResponseWriter, r *request) error {
 	}
 	out.Images, out.DiskUsage = []imageSummary{}, types.DiskUsage{Containers: []*container.Summary{}, Volumes: []*volume.Volume{}, BuildCache: []*build.CacheRecord{}}
 	kinds := map[string]bool{}
-	for _, t := range r.form["type"] {
+	for _, t := range r.Form["type"] {
 		kinds[t] = true
 	}
 	wants := func(kind string) bool { return len(kinds) == 0 || kinds[kind] }
@@ -189,5 +190,5 @@ func (s *Server) diskUsage(w http.ResponseWriter, r *request) error {
 			return err
 		}
 	}
-	return answer(w, http.StatusOK, out)
+	return dockerwire.Answer(w, http.StatusOK, out)
 }

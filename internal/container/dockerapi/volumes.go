@@ -8,6 +8,7 @@ import (
 	"github.com/docker/docker/api/types/volume"
 
 	core "github.com/strata-cloud/strata/internal/container"
+	"github.com/strata-cloud/strata/internal/dockerwire"
 	"github.com/strata-cloud/strata/internal/errs"
 )
 
@@ -27,31 +28,31 @@ func (s *Server) volumeList(w http.ResponseWriter, r *request) error {
 			out.Volumes = append(out.Volumes, v.Volume)
 		}
 	}
-	return answer(w, http.StatusOK, out)
+	return dockerwire.Answer(w, http.StatusOK, out)
 }
 
 func (s *Server) volumeCreate(w http.ResponseWriter, r *request) error {
 	var o volume.CreateOptions
-	if err := r.read(&o); err != nil {
+	if err := r.Read(&o); err != nil {
 		return err
 	}
 	v, err := s.engine.CreateVolume(o)
 	if err != nil {
 		return err
 	}
-	return answer(w, http.StatusCreated, v)
+	return dockerwire.Answer(w, http.StatusCreated, v)
 }
 
 func (s *Server) volumeInspect(w http.ResponseWriter, r *request) error {
-	v, err := s.engine.Volume(r.vars["id"])
+	v, err := s.engine.Volume(r.Vars["id"])
 	if err != nil {
 		return err
 	}
-	return answer(w, http.StatusOK, v)
+	return dockerwire.Answer(w, http.StatusOK, v)
 }
 
 func (s *Server) volumeRemove(w http.ResponseWriter, r *request) error {
-	return done(w, s.engine.RemoveVolume(r.vars["id"], r.flag("force")))
+	return done(w, s.engine.RemoveVolume(r.Vars["id"], r.Flag("force")))
 }
 
 func (s *Server) volumePrune(w http.ResponseWriter, r *request) error {
@@ -63,7 +64,7 @@ func (s *Server) volumePrune(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return errs.Invalidf("%s", err)
 	}
-	all = all || versions.LessThan(r.version, "1.42") // which knew no other way
+	all = all || versions.LessThan(r.Version, "1.42") // which knew no other way
 	gone, freed := []string{}, int64(0)
 	for _, v := range s.engine.Volumes() {
 		if len(v.Users) > 0 || !v.Anonymous && !all || !labelled(f, v.Labels) {
@@ -78,5 +79,5 @@ func (s *Server) volumePrune(w http.ResponseWriter, r *request) error {
 		}
 		gone, freed = append(gone, v.Name), freed+size
 	}
-	return answer(w, http.StatusOK, map[string]any{"VolumesDeleted": gone, "SpaceReclaimed": freed})
+	return dockerwire.Answer(w, http.StatusOK, map[string]any{"VolumesDeleted": gone, "SpaceReclaimed": freed})
 }
