@@ -23,7 +23,7 @@ func (m *movers) refused(ctx context.Context) {
 	}
 	must(m.T, m.there.EndMove(ctx, serverID))
 	to = m.receive(ctx, nodeapi.PowerRunning)
-	to.PSK = append([]byte{1}, to.PSK[1:]...)
+	to.PSK = append([]byte{to.PSK[0] ^ 1}, to.PSK[1:]...)
 	must(m.T, m.here.Send(ctx, serverID, m.departure(to)))
 	if got := m.await(ctx); got.Phase != nodeapi.MoveFailed || got.Fault == "" {
 		m.Errorf("a wrong key: %+v", got)
