@@ -106,11 +106,12 @@ func (m *mover) live() {
 	}
 	m.arrived(from, "ACTIVE")
 	took := time.Since(start)
+	close(stop)
+	m.Logf("live migration: %s, longest wait of a command over SSH meanwhile %s", took.Round(time.Millisecond), (<-gap).Round(time.Millisecond))
+	// Not beside the others: dropbear ends a channel now and then when two begin and end at once.
 	if after := g.Must("cat /proc/sys/kernel/random/boot_id"); after != before {
 		m.Errorf("the guest booted anew")
 	}
-	close(stop)
-	m.Logf("live migration: %s, longest wait of a command over SSH meanwhile %s", took.Round(time.Millisecond), (<-gap).Round(time.Millisecond))
 	if slices.ContainsFunc(m.machines(from.DataDir), func(line string) bool { return strings.HasSuffix(line, " "+m.server) }) {
 		m.Errorf("the server has processes on %s too", from.Name)
 	}
