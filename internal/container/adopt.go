@@ -108,7 +108,7 @@ func (d *Daemon) half(ctx context.Context, c *live, task client.Task) error {
 	if _, err := task.Delete(ctx, client.WithProcessKill); err != nil && !errdefs.IsNotFound(err) {
 		return err
 	}
-	return d.unplug(c.record())
+	return errors.Join(d.unplug(c.record()), d.unmountImages(c.record()))
 }
 
 func (d *Daemon) endTask(ctx context.Context, cc client.Container) error {

@@ -12,8 +12,6 @@ import (
 
 	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/containerd/v2/pkg/archive/compression"
-	"github.com/containerd/errdefs"
-	"github.com/containerd/platforms"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sys/unix"
 
@@ -24,16 +22,18 @@ import (
 // directory, or are more than fits. containerd would keep the former inside, too; an
 // archive that tries is none that one wants to have loaded.
 func (d *Daemon) checkImage(ctx context.Context, i images.Image) error {
-	m, err := images.Manifest(ctx, d.engine.Client.ContentStore(), i.Target, platforms.Default())
-	if errdefs.IsNotFound(err) { // it is for other machines
-		return nil
-	}
+	all, err := d.parts(ctx, i.Target)
 	if err != nil {
 		return err
 	}
-	for _, l := range m.Layers {
-		if err := d.checkLayer(ctx, l); err != nil {
-			return err
+	for _, p := range all {
+		for _, l := range p.manifest.Layers {
+			if !images.IsLayerType(l.MediaType) {
+				continue // an attestation: nothing unpacks it
+			}
+			if err := ignoreMissing(d.checkLayer(ctx, l)); err != nil { // it may be for other machines
+				return err
+			}
 		}
 	}
 	return nil

@@ -15,6 +15,7 @@ import (
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/events"
 	"github.com/docker/go-connections/nat"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/strata-cloud/strata/internal/container/names"
 	"github.com/strata-cloud/strata/internal/errs"
@@ -27,8 +28,9 @@ type Record struct {
 	Created    time.Time
 	Path       string // what runs in it
 	Args       []string
-	Image      string // id
-	ImageName  string // containerd's name of it at the time
+	Image      string              // id
+	ImageName  string              // containerd's name of it at the time
+	Manifest   *ocispec.Descriptor `json:",omitempty"` // of this machine's part of the image
 	Config     *container.Config
 	HostConfig *container.HostConfig
 	Mounts     []container.MountPoint

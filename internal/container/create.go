@@ -47,6 +47,7 @@ func (d *Daemon) create(ctx context.Context, name string, req container.CreateRe
 	}
 	r := Record{ID: newID(), Name: strings.TrimPrefix(name, "/"), Created: time.Now().UTC(), Image: img.ID, ImageName: img.names[0], Config: req.Config, HostConfig: req.HostConfig,
 		State: State{Status: container.StateCreated}}
+	r.Manifest = d.ownPart(ctx, img)
 	if of != nil {
 		r.ID, r.Project, r.Ports = of.ID, true, of.Ports
 	}
@@ -176,6 +177,9 @@ func (d *Daemon) make(ctx context.Context, c *live, img *Image) error {
 	if err := d.change(c, func(r *Record) { r.Mounts, r.Path, r.Args = mounts, argv[0], argv[1:] }); err != nil {
 		return err
 	}
+	if err := d.viewImages(ctx, c.record()); err != nil {
+		return err
+	}
 	_, err = d.engine.Client.NewContainer(ctx, c.id,
 		client.WithSnapshotter(d.engine.Snapshotter),
 		client.WithImage(img.image),
@@ -200,7 +204,7 @@ func (d *Daemon) unmake(c *live) error {
 	ctx := d.work()
 	r := c.record()
 	var all []error
-	all = append(all, d.unplug(r))
+	all = append(all, d.unplug(r), d.unmountImages(r), d.dropViews(ctx, r))
 	cc, err := d.engine.Client.LoadContainer(ctx, c.id)
 	if err == nil {
 		err = cc.Delete(ctx, client.WithSnapshotCleanup)

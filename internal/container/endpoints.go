@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -25,6 +26,8 @@ type Endpoint struct {
 	MAC             string     // likewise
 	Aliases, Links  []string   // likewise; a link is NAME:ALIAS
 	GatewayPriority int        // likewise
+	Sysctls         []string   // likewise, as NAME=VALUE, with IFNAME for the device
+	Name            string     // likewise, of the device
 }
 
 // idle is an endpoint of a container that does not run.
@@ -39,14 +42,16 @@ func (e *Endpoint) mac() net.HardwareAddr {
 	if m, err := net.ParseMAC(e.MAC); err == nil {
 		return m
 	}
-	if e.Addr.IsValid() {
-		return bridge.MAC(e.Addr)
+	for _, a := range []netip.Addr{e.Addr, e.Addr6} {
+		if a.IsValid() {
+			return bridge.MAC(a)
+		}
 	}
 	return nil
 }
 
 func (e *Endpoint) plane(n *Network) bridge.Endpoint {
-	return bridge.Endpoint{ID: e.ID, Network: n.plane(), Addr: e.Addr, Addr6: e.Addr6, MAC: e.mac(), Device: e.Device}
+	return bridge.Endpoint{ID: e.ID, Network: n.plane(), Addr: e.Addr, Addr6: e.Addr6, MAC: e.mac(), Device: e.Device, Sysctls: e.Sysctls}
 }
 
 // want reads what a user asks of an endpoint.
@@ -54,8 +59,8 @@ func (e *Endpoint) want(n *Network, s *network.EndpointSettings) error {
 	if s == nil {
 		return nil
 	}
-	if len(s.DriverOpts) > 0 {
-		return errs.Invalidf("options of an endpoint are not supported by this engine")
+	if err := e.options(s.DriverOpts); err != nil {
+		return err
 	}
 	cfg := s.IPAMConfig
 	if cfg == nil {
@@ -75,6 +80,37 @@ func (e *Endpoint) want(n *Network, s *network.EndpointSettings) error {
 	e.Aliases, e.Links, e.MAC, e.GatewayPriority = s.Aliases, s.Links, s.MacAddress, s.GwPriority
 	e.Wanted, _ = netip.ParseAddr(cfg.IPv4Address) // they were checked
 	e.Wanted6, _ = netip.ParseAddr(cfg.IPv6Address)
+	return nil
+}
+
+// The options of an endpoint.
+const (
+	EndpointSysctls = "com.docker.network.endpoint.sysctls"
+	endpointDevice  = "com.docker.network.endpoint.ifname"
+)
+
+// sysctlRE is a setting of a device; its name is put in.
+var sysctlRE = regexp.MustCompile(`^net\.[a-z0-9_]+\.[a-z0-9_]+\.IFNAME\.[a-z0-9_]+=[^/\n]*$`)
+
+func (e *Endpoint) options(opts map[string]string) error {
+	for k, v := range opts {
+		switch k {
+		case EndpointSysctls:
+			for s := range strings.SplitSeq(v, ",") {
+				if !sysctlRE.MatchString(s) {
+					return errs.Invalidf("invalid sysctl %q of an endpoint: it should be net.FAMILY.WHAT.IFNAME.NAME=VALUE", s)
+				}
+				e.Sysctls = append(e.Sysctls, s)
+			}
+		case endpointDevice:
+			if !nameRE.MatchString(v+"0") || len(v) > 15 {
+				return errs.Invalidf("invalid name %q of a device", v)
+			}
+			e.Name = v
+		default:
+			return errs.Invalidf("the option %s of an endpoint is not supported by this engine", k)
+		}
+	}
 	return nil
 }
 

@@ -12,7 +12,6 @@ import (
 	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/errdefs"
-	"github.com/containerd/platforms"
 	"github.com/distribution/reference"
 	"github.com/docker/docker/api/types/events"
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
@@ -287,7 +286,7 @@ func (d *Daemon) RemoveImage(ctx context.Context, ref string, force bool) ([]Rem
 	}
 	for _, c := range d.list() {
 		r := c.record()
-		if r.Image != i.ID {
+		if !r.uses(i.ID) {
 			continue
 		}
 		if r.State.Running() && !(byName && force) {
@@ -340,7 +339,7 @@ type Layer struct {
 func (d *Daemon) History(ctx context.Context, i *Image) ([]Layer, error) {
 	ctx = d.request(ctx)
 	var sizes []int64
-	manifest, err := images.Manifest(ctx, i.image.ContentStore(), i.Descriptor(), platforms.Default())
+	manifest, err := images.Manifest(ctx, i.image.ContentStore(), i.Descriptor(), i.image.Platform())
 	if err != nil {
 		return nil, err
 	}
@@ -367,14 +366,11 @@ func (d *Daemon) PruneImages(ctx context.Context, all bool, keep func(*Image) bo
 	if err != nil {
 		return nil, 0, err
 	}
-	used := map[string]bool{}
-	for _, c := range d.list() {
-		used[c.record().Image] = true
-	}
+	containers := d.list()
 	var out []Removed
 	var freed int64
 	for _, i := range list {
-		if used[i.ID] || !all && len(i.Tags()) > 0 || keep(i) {
+		if slices.ContainsFunc(containers, func(c *live) bool { return c.record().uses(i.ID) }) || !all && len(i.Tags()) > 0 || keep(i) {
 			continue
 		}
 		size := d.Size(ctx, i)

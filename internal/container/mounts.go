@@ -21,6 +21,8 @@ type wanted struct {
 	asked  bool // by the client, not by the image
 	labels map[string]string
 	opts   map[string]string
+
+	subpath string // of an image
 }
 
 // wantedMounts reads all the ways in which a client can ask for one.
@@ -163,6 +165,8 @@ func parseMount(m mount.Mount) (wanted, error) {
 				return w, errs.Invalidf("further options of a tmpfs are not supported by this engine")
 			}
 		}
+	case mount.TypeImage:
+		return w, parseImageMount(m, &w)
 	default:
 		return w, errs.Invalidf("mount type unknown: %q", m.Type)
 	}

@@ -20,7 +20,7 @@ func (d *Daemon) CreateNetwork(req network.CreateRequest) (string, error) {
 	if err := supportedNetwork(req); err != nil {
 		return "", err
 	}
-	n := &Network{ID: newID(), Name: req.Name, Driver: "bridge", Created: time.Now().UTC(), Internal: req.Internal, Attachable: req.Attachable, Labels: over(req.Labels, nil), Options: over(req.Options, nil)}
+	n := &Network{ID: newID(), Name: req.Name, Driver: "bridge", Created: time.Now().UTC(), Internal: req.Internal, Attachable: req.Attachable, NoV4: req.EnableIPv4 != nil && !*req.EnableIPv4, Labels: over(req.Labels, nil), Options: over(req.Options, nil)}
 	six := req.EnableIPv6 != nil && *req.EnableIPv6
 	if err := n.wantPools(req.IPAM, six); err != nil {
 		return "", err
@@ -74,7 +74,7 @@ func (d *Daemon) allot(n *Network, six bool) error {
 		}
 	}
 	ok, ok6 := true, true
-	if !n.V4.Valid() {
+	if !n.V4.Valid() && !n.NoV4 {
 		if b, err := d.networkLocked(bridgeNetwork); n.Name != bridgeNetwork && err == nil && !b.V4.Valid() {
 			first, _ := ipam.Subnet4(taken) // is what the bridge will get, as with dockerd
 			taken = append(taken, first)
@@ -108,8 +108,8 @@ func supportedNetwork(req network.CreateRequest) error {
 		return errs.Forbiddenf("only one instance of %q network is allowed", req.Driver)
 	case req.Driver != "" && req.Driver != "bridge" && req.Driver != "default":
 		return errs.NotFoundf("plugin %q not found", req.Driver)
-	case req.EnableIPv4 != nil && !*req.EnableIPv4:
-		return no("a lack of IPv4")
+	case req.EnableIPv4 != nil && !*req.EnableIPv4 && (req.EnableIPv6 == nil || !*req.EnableIPv6):
+		return errs.Invalidf("IPv4 or IPv6 must be enabled")
 	case req.Ingress || req.ConfigOnly || req.ConfigFrom != nil || req.Scope != "" && req.Scope != "local":
 		return no("swarm's configuration")
 	case req.IPAM != nil && req.IPAM.Driver != "" && req.IPAM.Driver != "default":
@@ -175,6 +175,9 @@ func (n *Network) wantPools(req *network.IPAM, six bool) error {
 			return errs.Forbiddenf("bridge driver doesn't support multiple subnets")
 		}
 		*pool, *chosen = p, true
+	}
+	if n.NoV4 && n.V4.Valid() {
+		n.V4, n.Chosen = ipam.Pool{}, false
 	}
 	if !six && n.V6.Valid() {
 		n.V6, n.Chosen6 = ipam.Pool{}, false // as dockerd: kept for those who ask for IPv6

@@ -22,6 +22,7 @@ type Network struct {
 	Driver     string // bridge, host, null
 	Created    time.Time
 	V4, V6     ipam.Pool // of a bridge; V6 is optional
+	NoV4       bool      // has V6 alone
 	Internal   bool
 	Attachable bool
 	Chosen     bool // the IPv4 subnet, by the user
@@ -204,7 +205,7 @@ func (d *Daemon) Network(ref string) (network.Inspect, error) {
 }
 
 func (d *Daemon) networkView(n *Network) network.Inspect {
-	v := network.Inspect{Name: n.Name, ID: n.ID, Created: n.Created, Scope: "local", Driver: n.Driver, EnableIPv4: n.Driver == "bridge", EnableIPv6: n.V6.Valid(), Internal: n.Internal, Attachable: n.Attachable,
+	v := network.Inspect{Name: n.Name, ID: n.ID, Created: n.Created, Scope: "local", Driver: n.Driver, EnableIPv4: n.Driver == "bridge" && !n.NoV4, EnableIPv6: n.V6.Valid(), Internal: n.Internal, Attachable: n.Attachable,
 		IPAM: network.IPAM{Driver: "default", Options: map[string]string{}, Config: []network.IPAMConfig{}}, Containers: map[string]network.EndpointResource{}, Options: n.Options, Labels: n.Labels}
 	for _, p := range []ipam.Pool{n.V4, n.V6} {
 		if p.Valid() {
@@ -219,7 +220,10 @@ func (d *Daemon) networkView(n *Network) network.Inspect {
 		}
 		res := network.EndpointResource{Name: r.Name, EndpointID: e.ID}
 		if e.Addr.IsValid() {
-			res.IPv4Address, res.MacAddress = n.V4.Prefix(e.Addr).String(), e.mac().String()
+			res.IPv4Address = n.V4.Prefix(e.Addr).String()
+		}
+		if m := e.mac(); m != nil {
+			res.MacAddress = m.String()
 		}
 		if e.Addr6.IsValid() {
 			res.IPv6Address = n.V6.Prefix(e.Addr6).String()

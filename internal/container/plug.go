@@ -175,7 +175,7 @@ func (d *Daemon) leaseOne(r Record, p place, used map[netip.Addr]bool) (*Endpoin
 		return &e, nil
 	}
 	n := p.n
-	if !n.V4.Valid() { // the bridge that is always there, at its first use
+	if !n.V4.Valid() && !n.NoV4 { // the bridge that is always there, at its first use
 		with := *n
 		if err := d.allot(&with, false); err != nil {
 			return nil, err
@@ -186,13 +186,18 @@ func (d *Daemon) leaseOne(r Record, p place, used map[netip.Addr]bool) (*Endpoin
 		n, d.nets[n.ID], d.stale = &with, &with, true
 	}
 	var err error
-	if e.Addr, err = address(n, n.V4, e.Wanted, used); err != nil {
-		return nil, err
+	if n.V4.Valid() {
+		if e.Addr, err = address(n, n.V4, e.Wanted, used); err != nil {
+			return nil, err
+		}
 	}
 	if n.V6.Valid() {
 		if e.Addr6, err = address(n, n.V6, e.Wanted6, used); err != nil {
 			return nil, err
 		}
+	}
+	if e.Name != "" {
+		e.Device = e.Name
 	}
 	for i := 0; e.Device == ""; i++ {
 		name := fmt.Sprint(n.device(), i)
@@ -242,7 +247,7 @@ func (d *Daemon) syncNetworks() error {
 	d.mu.Lock()
 	d.stale = false
 	for _, n := range d.nets {
-		if n.V4.Valid() {
+		if n.V4.Valid() || n.V6.Valid() {
 			nets = append(nets, n.plane())
 		}
 	}

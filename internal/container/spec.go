@@ -199,7 +199,12 @@ func (d *Daemon) mounts(r Record) oci.SpecOpts {
 		for _, w := range want {
 			tmpfs[w.point.Destination] = w.tmpfs
 		}
-		for _, p := range r.Mounts {
+		for n, p := range r.Mounts {
+			if p.Type == mount.TypeImage {
+				if p.Source, err = d.imageSource(r, n); err != nil {
+					return err
+				}
+			}
 			if p.Type == mount.TypeTmpfs {
 				o := tmpfs[p.Destination]
 				if !p.RW {

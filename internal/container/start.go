@@ -55,7 +55,7 @@ func (d *Daemon) start(c *live) error {
 		return nil
 	}
 	code, err := startError(c.record().Path, err)
-	err = errors.Join(err, d.unplug(c.record()), d.change(c, func(r *Record) {
+	err = errors.Join(err, d.unplug(c.record()), d.unmountImages(c.record()), d.change(c, func(r *Record) {
 		r.State.Error, r.State.ExitCode = err.Error(), code
 	}))
 	if c.record().HostConfig.AutoRemove {
@@ -81,6 +81,9 @@ func (d *Daemon) launch(c *live) error {
 		return err
 	}
 	if err := d.writeEtc(c); err != nil {
+		return err
+	}
+	if err := d.mountImages(ctx, c.record()); err != nil {
 		return err
 	}
 	d.joinGroup(c)
@@ -220,6 +223,9 @@ func (d *Daemon) over(c *live, code int, at time.Time) {
 	log := d.cfg.Log.With("container", c.id)
 	if err := d.unplug(c.record()); err != nil {
 		log.Error("taking a container off its networks", "err", err)
+	}
+	if err := d.unmountImages(c.record()); err != nil {
+		log.Error("unmounting a container's images", "err", err)
 	}
 	started := c.record().State.StartedAt
 	again, delay := d.again(c, code, at.Sub(started))

@@ -20,6 +20,7 @@ import (
 	"github.com/docker/docker/api/types/system"
 	"golang.org/x/sys/unix"
 
+	"github.com/strata-cloud/strata/internal/container/engine"
 	"github.com/strata-cloud/strata/internal/errs"
 )
 
@@ -36,6 +37,8 @@ func (d *Daemon) Info(ctx context.Context) (system.Info, error) {
 		NEventsListener: d.Events.listeners(), OSType: "linux", Architecture: machine(), NCPU: runtime.NumCPU(), DockerRootDir: d.cfg.Dir, Runtimes: map[string]system.RuntimeWithStatus{"runc": {Runtime: system.Runtime{Path: "runc"}}},
 		DefaultRuntime: "runc", LiveRestoreEnabled: true, SecurityOptions: []string{"name=seccomp,profile=builtin"}, Labels: []string{}, Warnings: nil, IndexServerAddress: "https://index.docker.io/v1/", CDISpecDirs: []string{}}
 	i.Swarm.LocalNodeState = "inactive"
+	i.FirewallBackend = &system.FirewallInfo{Driver: "nftables"}
+	i.Containerd = &system.ContainerdInfo{Namespaces: system.ContainerdNamespaces{Containers: engine.Namespace, Plugins: engine.Namespace}}
 	if unified() {
 		i.CgroupVersion = "2"
 		i.SecurityOptions = append(i.SecurityOptions, "name=cgroupns")

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -18,6 +19,7 @@ import (
 	"github.com/containerd/containerd/v2/pkg/archive/compression"
 	"github.com/containerd/errdefs"
 	"github.com/containerd/platforms"
+	"github.com/distribution/reference"
 	"github.com/docker/docker/api/types/events"
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	"github.com/opencontainers/go-digest"
@@ -27,24 +29,29 @@ import (
 	"github.com/strata-cloud/strata/internal/errs"
 )
 
-// Load takes images from an archive as docker save and OCI tools write them.
-func (d *Daemon) Load(ctx context.Context, r io.Reader) (loaded []string, err error) {
+// Load takes images from an archive as docker save and OCI tools write them: all of
+// each, or the part for one platform.
+func (d *Daemon) Load(ctx context.Context, r io.Reader, of *ocispec.Platform) (loaded []string, err error) {
 	ctx = d.request(ctx)
 	is := d.engine.Client.ImageService()
 	before, err := is.List(ctx)
 	if err != nil {
 		return nil, err
 	}
-	got, err := d.engine.Client.Import(ctx, r, client.WithSkipMissing(),
-		client.WithDigestRef(func(dg digest.Digest) string { return dangling + dg.String() }), client.WithSkipDigestRef(func(name string) bool { return name != "" }))
+	opts := []client.ImportOpt{client.WithImportPlatform(matchPlatform(of)),
+		client.WithDigestRef(func(dg digest.Digest) string { return dangling + dg.String() }), client.WithSkipDigestRef(func(name string) bool { return name != "" })}
+	if of == nil {
+		opts = append(opts, client.WithSkipMissing())
+	}
+	got, err := d.engine.Client.Import(ctx, r, opts...)
 	if err != nil {
-		return nil, errs.Invalidf("the archive cannot be loaded: %s", err)
+		return nil, loadError(err, of)
 	}
 	if len(got) == 0 {
 		return nil, errs.Invalidf("there is no image in the archive")
 	}
 	for _, i := range got {
-		if err := d.checkImage(ctx, i); err != nil {
+		if err := errors.Join(d.checkImage(ctx, i), d.provides(ctx, i, of)); err != nil {
 			return nil, errors.Join(err, unload(ctx, is, got, before))
 		}
 	}
@@ -56,20 +63,56 @@ func (d *Daemon) Load(ctx context.Context, r io.Reader) (loaded []string, err er
 				}
 			}
 		}
-		if err := client.NewImage(d.engine.Client, i).Unpack(ctx, d.engine.Snapshotter); err != nil {
-			return nil, fmt.Errorf("unpacking %s: %w", familiar(i.Name), err)
-		}
-		d.tellImage(events.ActionLoad, i.Target.Digest.String(), familiar(i.Name))
-		if id, ok := strings.CutPrefix(i.Name, dangling); ok {
-			loaded = append(loaded, "Loaded image ID: "+id)
-			continue
-		}
-		loaded = append(loaded, "Loaded image: "+familiar(i.Name))
-		if err := d.undangle(ctx, i.Target); err != nil {
+		said, err := d.settleLoaded(ctx, i, of)
+		if err != nil {
 			return nil, err
 		}
+		loaded = append(loaded, said)
 	}
 	return loaded, nil
+}
+
+// settleLoaded unpacks an image of an archive, and says what it is.
+func (d *Daemon) settleLoaded(ctx context.Context, i images.Image, of *ocispec.Platform) (string, error) {
+	m := platforms.Default()
+	if of != nil {
+		m = matchPlatform(of)
+	}
+	unpacked := client.NewImageWithPlatform(d.engine.Client, i, m)
+	if err := unpacked.Unpack(ctx, d.engine.Snapshotter); err != nil && (of != nil || !errdefs.IsNotFound(err)) { // it may be for other machines
+		return "", fmt.Errorf("unpacking %s: %w", familiar(i.Name), err)
+	}
+	d.tellImage(events.ActionLoad, i.Target.Digest.String(), familiar(i.Name))
+	if id, ok := strings.CutPrefix(i.Name, dangling); ok {
+		return "Loaded image ID: " + id, nil
+	}
+	return "Loaded image: " + familiar(i.Name), d.undangle(ctx, i.Target)
+}
+
+func loadError(err error, of *ocispec.Platform) error {
+	if of == nil {
+		return errs.Invalidf("the archive cannot be loaded: %s", err)
+	}
+	p := platforms.FormatAll(*of)
+	switch {
+	case errors.Is(err, images.ErrEmptyWalk):
+		return errs.NotFoundf("requested platform (%s) not found: %s", p, err)
+	case errdefs.IsNotFound(err):
+		return errs.NotFoundf("requested platform (%s) found, but some content is missing: %s", p, err)
+	}
+	return errs.Invalidf("the archive cannot be loaded: %s", err)
+}
+
+// provides refuses an image of an archive that has no part for the platform.
+func (d *Daemon) provides(ctx context.Context, i images.Image, of *ocispec.Platform) error {
+	if of == nil {
+		return nil
+	}
+	_, ok, err := d.partFor(ctx, &Image{image: client.NewImage(d.engine.Client, i)}, matchPlatform(of))
+	if err != nil || ok {
+		return err
+	}
+	return errs.NotFoundf("image %s doesn't provide the requested platform (%s)", familiar(i.Name), platforms.FormatAll(*of))
 }
 
 // unload gives names back that an archive has taken.
@@ -87,32 +130,73 @@ func unload(ctx context.Context, is images.Store, got, before []images.Image) er
 	return errors.Join(all...)
 }
 
-// Save writes images into an archive. begin is called when nothing is wrong with
-// what was asked for.
-func (d *Daemon) Save(ctx context.Context, refs []string, begin func(), w io.Writer) error {
+// Save writes images into an archive, all of each or the part for one platform. begin is
+// called when nothing is wrong with what was asked for.
+func (d *Daemon) Save(ctx context.Context, refs []string, of *ocispec.Platform, begin func(), w io.Writer) error {
 	ctx = d.request(ctx)
-	opts := []archive.ExportOpt{archive.WithPlatform(platforms.DefaultStrict())}
+	opts := []archive.ExportOpt{archive.WithPlatform(matchPlatform(of)), archive.WithSkipMissing(d.engine.Client.ContentStore())}
 	if len(refs) == 0 {
 		return errs.Invalidf("no image is given")
 	}
 	for _, ref := range refs {
-		i, err := d.image(ctx, ref)
-		if errs.Is(err, errs.NotFound) {
-			return errs.NotFoundf("No such image: %s", ref)
-		}
+		names, err := d.savedNames(ctx, ref)
 		if err != nil {
 			return err
 		}
-		name, err := canonical(ref)
-		if err == nil && slices.Contains(i.names, name) {
-			opts = append(opts, archive.WithImage(d.engine.Client.ImageService(), name))
-		} else {
-			opts = append(opts, archive.WithManifest(i.Descriptor()))
+		for _, name := range names {
+			opt, err := d.saveOne(ctx, name, of)
+			if err != nil {
+				return err
+			}
+			opts = append(opts, opt)
 		}
-		d.tellImage(events.ActionSave, i.ID, ref)
 	}
 	begin()
 	return d.engine.Client.Export(ctx, w, opts...)
+}
+
+// savedNames are the images that a client names: with a repository alone, all of it.
+func (d *Daemon) savedNames(ctx context.Context, ref string) ([]string, error) {
+	i, err := d.image(ctx, ref)
+	if err == nil && strings.HasPrefix(i.ID, "sha256:"+strings.TrimPrefix(ref, "sha256:")) {
+		return []string{ref}, nil
+	}
+	if r, err := reference.ParseNormalizedNamed(ref); err == nil && reference.IsNameOnly(r) {
+		if tags, err := d.tagsOf(ctx, r.Name()); err == nil {
+			return tags, nil
+		}
+	}
+	if errs.Is(err, errs.NotFound) {
+		return nil, errs.NotFoundf("No such image: %s", ref)
+	}
+	return []string{ref}, err
+}
+
+func (d *Daemon) saveOne(ctx context.Context, ref string, of *ocispec.Platform) (archive.ExportOpt, error) {
+	i, err := d.image(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	target := i.Descriptor()
+	if of != nil {
+		p, ok, err := d.partFor(ctx, i, matchPlatform(of))
+		if err == nil && !ok {
+			err = noPlatform(ref, *of)
+		}
+		if err != nil {
+			return nil, err
+		}
+		target = p.desc
+	}
+	d.tellImage(events.ActionSave, i.ID, familiar(ref))
+	if name, err := canonical(ref); err == nil && slices.Contains(i.names, name) {
+		return archive.WithManifest(target, name), nil
+	}
+	target.Annotations = maps.Clone(target.Annotations)
+	for _, name := range []string{images.AnnotationImageName, ocispec.AnnotationRefName} { // a name from where it came is not asked for
+		delete(target.Annotations, name)
+	}
+	return archive.WithManifest(target), nil
 }
 
 // ImportOptions are what docker import says of an image.

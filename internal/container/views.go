@@ -15,6 +15,7 @@ import (
 	"github.com/docker/docker/api/types/storage"
 	"github.com/docker/go-connections/nat"
 	"github.com/docker/go-units"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/strata-cloud/strata/internal/errs"
 )
@@ -42,7 +43,8 @@ func (d *Daemon) Inspect(ref string) (Inspection, error) {
 		ContainerJSONBase: &container.ContainerJSONBase{ID: r.ID, Created: r.Created.Format(time.RFC3339Nano), Path: r.Path, Args: list(r.Args), State: stateView(r), Image: r.Image,
 			ResolvConfPath: file("resolv.conf"), HostnamePath: file("hostname"), HostsPath: file("hosts"), Name: "/" + r.Name, RestartCount: r.Restarts, Driver: d.engine.Snapshotter,
 			Platform: "linux", ExecIDs: execs, HostConfig: r.HostConfig, GraphDriver: storage.DriverData{Name: d.engine.Snapshotter}},
-		Mounts: points(r.Mounts), Config: r.Config, NetworkSettings: d.networkSettings(r),
+		ImageManifestDescriptor: r.Manifest,
+		Mounts:                  points(r.Mounts), Config: r.Config, NetworkSettings: d.networkSettings(r),
 	}, nil
 }
 
@@ -71,9 +73,10 @@ func stateView(r Record) *container.State {
 // it says of the bridge network as deprecated, but clients older than 1.24 read it.
 type Inspection struct {
 	*container.ContainerJSONBase
-	Mounts          []container.MountPoint
-	Config          *container.Config
-	NetworkSettings NetworkSettings
+	Mounts                  []container.MountPoint
+	Config                  *container.Config
+	NetworkSettings         NetworkSettings
+	ImageManifestDescriptor *ocispec.Descriptor `json:",omitempty"`
 }
 
 // NetworkSettings is a container's networking. The fields that nothing fills are
@@ -124,18 +127,28 @@ func (d *Daemon) endpoints(r Record) map[string]*network.EndpointSettings {
 		if err == nil && n.named() {
 			s.DNSNames = dnsNames(r, e)
 		}
-		if err == nil && e.Addr.IsValid() {
-			s.Gateway, s.IPAddress, s.IPPrefixLen, s.MacAddress = n.V4.Gateway.String(), e.Addr.String(), n.V4.Subnet.Bits(), e.mac().String()
-			if e.Addr6.IsValid() {
-				s.IPv6Gateway, s.GlobalIPv6Address, s.GlobalIPv6PrefixLen = n.V6.Gateway.String(), e.Addr6.String(), n.V6.Subnet.Bits()
-			}
-			if n.Internal {
-				s.Gateway, s.IPv6Gateway = "", ""
-			}
+		if err == nil {
+			e.show(n, s)
 		}
 		out[name] = s
 	}
 	return out
+}
+
+// show fills in what an endpoint has while its container runs.
+func (e *Endpoint) show(n *Network, s *network.EndpointSettings) {
+	if e.Addr.IsValid() {
+		s.Gateway, s.IPAddress, s.IPPrefixLen = text(n.V4.Gateway), e.Addr.String(), n.V4.Subnet.Bits()
+	}
+	if e.Addr6.IsValid() {
+		s.IPv6Gateway, s.GlobalIPv6Address, s.GlobalIPv6PrefixLen = text(n.V6.Gateway), e.Addr6.String(), n.V6.Subnet.Bits()
+	}
+	if m := e.mac(); m != nil {
+		s.MacAddress = m.String()
+	}
+	if n.Internal {
+		s.Gateway, s.IPv6Gateway = "", ""
+	}
 }
 
 // text is an address in words; "" when there is none.
@@ -278,7 +291,7 @@ func (d *Daemon) summary(r Record) container.Summary {
 	s := container.Summary{ID: r.ID, Names: []string{"/" + r.Name}, Image: r.Config.Image, ImageID: r.Image, Command: strings.Join(append([]string{r.Path}, r.Args...), " "),
 		Created: r.Created.Unix(), Labels: over(r.Config.Labels, nil), State: r.State.Status, Status: status(r.State, time.Now()), Mounts: points(r.Mounts),
 		NetworkSettings: &container.NetworkSettingsSummary{Networks: d.endpoints(r)}, Ports: []container.Port{}}
-	s.HostConfig.NetworkMode = string(r.HostConfig.NetworkMode)
+	s.HostConfig.NetworkMode, s.HostConfig.Annotations, s.ImageManifestDescriptor = string(r.HostConfig.NetworkMode), r.HostConfig.Annotations, r.Manifest
 	for _, p := range d.published(r) {
 		s.Ports = append(s.Ports, container.Port{IP: p.HostIP.String(), PrivatePort: p.To.Port(), PublicPort: p.HostPort, Type: p.Proto})
 	}

@@ -201,6 +201,10 @@ func (d *Daemon) mountPoints(r Record) (points []container.MountPoint, fresh map
 			if !w.noCopy {
 				fresh[p.Destination] = p.Source
 			}
+		case mountapi.TypeImage:
+			if err := d.pointAtImage(&p, w.subpath); err != nil {
+				return nil, nil, err
+			}
 		}
 		points = append(points, p)
 	}

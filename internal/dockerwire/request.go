@@ -17,7 +17,7 @@ import (
 // The versions of the API that are spoken.
 const (
 	MinVersion = "1.24"
-	MaxVersion = "1.47"
+	MaxVersion = "1.50"
 )
 
 // maxBody bounds a request's JSON, in bytes.
@@ -26,8 +26,8 @@ const maxBody = 4 << 20
 // Request is one request, of a version of the API.
 type Request struct {
 	*http.Request
-	Version string            // such as 1.47; without one in the path the newest
-	Prefix  string            // of the path: /v1.47, or "" as the client has it
+	Version string            // such as 1.50; without one in the path the newest
+	Prefix  string            // of the path: /v1.50, or "" as the client has it
 	Path    string            // without the prefix
 	Vars    map[string]string // what the path has in the places of a route's names
 	Form    url.Values        // of the query

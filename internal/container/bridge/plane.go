@@ -23,7 +23,7 @@ import (
 // Network is a bridge.
 type Network struct {
 	ID       string
-	V4, V6   Subnet // V6 is optional
+	V4, V6   Subnet // one of them is optional
 	Internal bool   // no way out
 	Apart    bool   // its containers do not reach each other
 	Routed   bool   // its containers' addresses go out as they are

@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"net"
@@ -25,11 +26,16 @@ type Endpoint struct {
 	Addr    netip.Addr
 	Addr6   netip.Addr // optional
 	MAC     net.HardwareAddr
-	Device  string // in the container, such as eth0
+	Device  string   // in the container, such as eth0
+	Sysctls []string // of the device, NAME=VALUE with IFNAME for its name
 }
 
-// MAC is the address that Docker makes from an IPv4 address.
+// MAC is the address that Docker makes from an IPv4 address, or one like it for IPv6.
 func MAC(a netip.Addr) net.HardwareAddr {
+	if !a.Is4() {
+		sum := sha256.Sum256(a.AsSlice())
+		return net.HardwareAddr{0x02, 0x42, sum[0], sum[1], sum[2], sum[3]}
+	}
 	b := a.As4()
 	return net.HardwareAddr{0x02, 0x42, b[0], b[1], b[2], b[3]}
 }
@@ -141,7 +147,19 @@ func (p *Plane) wire(ns *netns.NS, e Endpoint) error {
 			return err
 		}
 	}
-	return errors.Join(node.LinkSetUp(link), in.LinkSetUp(eth))
+	return errors.Join(node.LinkSetUp(link), in.LinkSetUp(eth), e.settings(ns))
+}
+
+// settings makes those of the device.
+func (e Endpoint) settings(ns *netns.NS) error {
+	for _, s := range e.Sysctls {
+		key, value, _ := strings.Cut(s, "=")
+		key = strings.ReplaceAll(strings.ReplaceAll(key, ".", "/"), "/IFNAME/", "/"+e.Device+"/")
+		if err := ns.Sysctl(key, value); err != nil {
+			return fmt.Errorf("setting %s of %s: %w", s, e.Device, err)
+		}
+	}
+	return nil
 }
 
 // drop removes an endpoint's device. One that is not there is no error.

@@ -38,6 +38,8 @@ func (b *Builder) Usage(ctx context.Context) ([]*build.CacheRecord, error) {
 type PruneOptions struct {
 	All     bool
 	Keep    int64 // bytes
+	MaxUsed int64 // bytes; 0: no matter
+	MinFree int64 // bytes on the disk; 0: no matter
 	Filters filters.Args
 	Until   time.Duration // unused for so long
 }
@@ -66,7 +68,7 @@ func (b *Builder) Prune(ctx context.Context, o PruneOptions) (ids []string, free
 			terms = append(terms, f+"=="+values[0])
 		}
 	}
-	req := &controlapi.PruneRequest{All: o.All, KeepDuration: int64(o.Until), ReservedSpace: o.Keep, Filter: []string{strings.Join(terms, ",")}}
+	req := &controlapi.PruneRequest{All: o.All, KeepDuration: int64(o.Until), ReservedSpace: o.Keep, MaxUsedSpace: o.MaxUsed, MinFreeSpace: o.MinFree, Filter: []string{strings.Join(terms, ",")}}
 	err = b.control.Prune(req, pruneStream{stream{ctx: ctx}, func(r *controlapi.UsageRecord) {
 		ids, freed = append(ids, r.ID), freed+r.Size
 	}})

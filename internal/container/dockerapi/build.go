@@ -14,8 +14,8 @@ import (
 	"time"
 
 	"github.com/docker/docker/api/types/build"
-	"github.com/docker/docker/api/types/registry"
 	"github.com/docker/docker/api/types/versions"
+	"github.com/docker/docker/api/types/registry"
 
 	builder "github.com/strata-cloud/strata/internal/container/build"
 	"github.com/strata-cloud/strata/internal/dockerwire"
@@ -174,16 +174,38 @@ func (s *Server) buildPrune(w http.ResponseWriter, r *request) error {
 		}
 		o.Until = time.Since(at)
 	}
-	if v := r.Value("keep-storage"); v != "" {
-		if o.Keep, err = strconv.ParseInt(v, 10, 64); err != nil {
-			return errs.Invalidf("keep-storage is in bytes and expects an integer, got %v", v)
-		}
+	if err := r.spaces(&o); err != nil {
+		return err
 	}
 	ids, freed, err := s.engine.PruneBuilds(r.Context(), o)
 	if err != nil {
 		return err
 	}
 	return dockerwire.Answer(w, http.StatusOK, build.CachePruneReport{CachesDeleted: ids, SpaceReclaimed: uint64(freed)})
+}
+
+// spaces reads how much of the cache is to stay, under the names of the request's version.
+func (r *request) spaces(o *builder.PruneOptions) error {
+	names := map[string]*int64{"keep-storage": &o.Keep}
+	if versions.GreaterThanOrEqualTo(r.Version, "1.48") {
+		names["max-used-space"], names["min-free-space"] = &o.MaxUsed, &o.MinFree
+		if r.Value("reserved-space") != "" {
+			delete(names, "keep-storage")
+			names["reserved-space"] = &o.Keep
+		}
+	}
+	for name, to := range names {
+		v := r.Value(name)
+		if v == "" {
+			continue
+		}
+		n, err := strconv.ParseInt(v, 10, 64)
+		if err != nil {
+			return errs.Invalidf("%s is in bytes and expects an integer, got %v", name, v)
+		}
+		*to = n
+	}
+	return nil
 }
 
 // buildSession turns the connection around: BuildKit asks the client for files,

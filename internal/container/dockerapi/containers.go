@@ -40,6 +40,7 @@ func (s *Server) containerList(w http.ResponseWriter, r *request) error {
 			list[i].SizeRw, list[i].SizeRootFs = s.engine.ContainerSize(r.Context(), list[i].ID)
 		}
 	}
+	viewSummaries(r.Version, list)
 	return dockerwire.Answer(w, http.StatusOK, list)
 }
 
@@ -53,20 +54,15 @@ func (s *Server) containerCreate(w http.ResponseWriter, r *request) error {
 			return err
 		}
 	}
-	if h := req.HostConfig; h != nil && versions.LessThan(r.Version, "1.40") && h.KernelMemory > 0 {
-		h.KernelMemory = 0 // later kernels have no such limit
-	}
-	if n := req.NetworkingConfig; n != nil && versions.LessThan(r.Version, "1.44") && len(n.EndpointsConfig) > 1 {
-		return errs.Invalidf("Container cannot be created with multiple network endpoints before API version 1.44")
+	more, err := readCreate(r.Version, &req)
+	if err != nil {
+		return err
 	}
 	id, warnings, err := s.engine.Create(r.Context(), r.Value("name"), req)
 	if err != nil {
 		return err
 	}
-	if warnings == nil {
-		warnings = []string{}
-	}
-	return dockerwire.Answer(w, http.StatusCreated, container.CreateResponse{ID: id, Warnings: warnings})
+	return dockerwire.Answer(w, http.StatusCreated, container.CreateResponse{ID: id, Warnings: append(append([]string{}, warnings...), more...)})
 }
 
 func (s *Server) containerInspect(w http.ResponseWriter, r *request) error {
@@ -74,9 +70,7 @@ func (s *Server) containerInspect(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	if versions.LessThan(r.Version, "1.45") {
-		shortAliases(v.ID, v.NetworkSettings.Networks)
-	}
+	viewContainer(r.Version, &v)
 	if r.Flag("size") {
 		rw, root := s.engine.ContainerSize(r.Context(), v.ID)
 		v.SizeRw, v.SizeRootFs = &rw, &root

@@ -1,5 +1,5 @@
 // Package dockerapi is the Docker Engine API over package container, for clients of
-// versions 1.24 to 1.47.
+// versions 1.24 to 1.50.
 //
 // The route table is in routes.go. Handlers decode, call and view; an error becomes
 // {"message": ...} with upstream's status in one place. A route that is not in the

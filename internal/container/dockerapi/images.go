@@ -10,8 +10,6 @@ import (
 	"github.com/distribution/reference"
 	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/api/types/image"
-	"github.com/docker/docker/api/types/storage"
-	"github.com/docker/docker/api/types/versions"
 
 	core "github.com/strata-cloud/strata/internal/container"
 	"github.com/strata-cloud/strata/internal/dockerwire"
@@ -67,9 +65,9 @@ func (s *Server) images(r *request, f filters.Args) ([]image.Summary, error) {
 				return !slices.ContainsFunc(tags, func(t string) bool { return strings.HasPrefix(t, repo+":") })
 			})
 		}
-		size := s.engine.Size(r.Context(), i)
+		size, desc := s.engine.Size(r.Context(), i), i.Descriptor()
 		out = append(out, image.Summary{ID: i.ID, RepoTags: tags, RepoDigests: digests, Created: i.Created.Unix(), Size: size, SharedSize: -1,
-			Labels: cfg.Config.Labels, Containers: used[i.ID]})
+			Labels: cfg.Config.Labels, Containers: used[i.ID], Descriptor: &desc})
 	}
 	return out, nil
 }
@@ -83,79 +81,6 @@ func matchesReference(pattern, tag string) bool {
 	return err == nil && ok
 }
 
-func (s *Server) imageList(w http.ResponseWriter, r *request) error {
-	f, err := r.filters("dangling", "label", "label!", "before", "since", "reference", "until")
-	if err != nil {
-		return err
-	}
-	if r.Value("filter") != "" {
-		f.Add("reference", r.Value("filter"))
-	}
-	list, err := s.images(r, f)
-	if err != nil {
-		return err
-	}
-	if versions.LessThan(r.Version, "1.44") {
-		return dockerwire.Answer(w, http.StatusOK, viewImages(list))
-	}
-	return dockerwire.Answer(w, http.StatusOK, list)
-}
-
-// imageSummary has the size under the name, too, that clients before 1.44 read.
-type imageSummary struct {
-	image.Summary
-	VirtualSize int64
-}
-
-func viewImages(list []image.Summary) []imageSummary {
-	out := make([]imageSummary, 0, len(list))
-	for _, i := range list {
-		out = append(out, imageSummary{i, i.Size})
-	}
-	return out
-}
-
-func (s *Server) imageInspect(w http.ResponseWriter, r *request) error {
-	i, err := s.engine.Image(r.Context(), r.Vars["name"])
-	if err != nil {
-		return err
-	}
-	cfg, desc := i.Config(), i.Descriptor()
-	v := image.InspectResponse{ID: i.ID, RepoTags: i.Tags(), RepoDigests: i.Digests(), Created: i.Created.Format(time.RFC3339Nano), Author: cfg.Author, Config: &cfg.Config,
-		Architecture: cfg.Architecture, Variant: cfg.Variant, Os: cfg.OS, OsVersion: cfg.OSVersion, Size: s.engine.Size(r.Context(), i), GraphDriver: storage.DriverData{Name: s.engine.Snapshotter()},
-		RootFS: image.RootFS{Type: "layers"}, Descriptor: &desc}
-	for _, d := range cfg.RootFS.DiffIDs {
-		v.RootFS.Layers = append(v.RootFS.Layers, d.String())
-	}
-	if len(cfg.History) > 0 {
-		v.Comment = cfg.History[len(cfg.History)-1].Comment
-	}
-	return dockerwire.Answer(w, http.StatusOK, v)
-}
-
-func (s *Server) imageHistory(w http.ResponseWriter, r *request) error {
-	i, err := s.engine.Image(r.Context(), r.Vars["name"])
-	if err != nil {
-		return err
-	}
-	layers, err := s.engine.History(r.Context(), i)
-	if err != nil {
-		return err
-	}
-	out := []image.HistoryResponseItem{}
-	for n, l := range layers {
-		item := image.HistoryResponseItem{ID: "<missing>", CreatedBy: l.History.CreatedBy, Comment: l.History.Comment, Size: l.Size, Tags: []string{}}
-		if l.History.Created != nil {
-			item.Created = l.History.Created.Unix()
-		}
-		if n == 0 {
-			item.ID, item.Tags = i.ID, i.Tags()
-		}
-		out = append(out, item)
-	}
-	return dockerwire.Answer(w, http.StatusOK, out)
-}
-
 func (s *Server) imageTag(w http.ResponseWriter, r *request) error {
 	if err := s.engine.Tag(r.Context(), r.Vars["name"], r.Value("repo"), r.Value("tag")); err != nil {
 		return err
@@ -165,7 +90,16 @@ func (s *Server) imageTag(w http.ResponseWriter, r *request) error {
 }
 
 func (s *Server) imageRemove(w http.ResponseWriter, r *request) error {
-	gone, err := s.engine.RemoveImage(r.Context(), r.Vars["name"], r.Flag("force"))
+	of, err := r.platforms("platforms", "1.50")
+	if err != nil {
+		return err
+	}
+	var gone []core.Removed
+	if len(of) > 0 {
+		gone, err = s.engine.RemovePlatforms(r.Context(), r.Vars["name"], of, r.Flag("force"))
+	} else {
+		gone, err = s.engine.RemoveImage(r.Context(), r.Vars["name"], r.Flag("force"))
+	}
 	if err != nil {
 		return err
 	}
@@ -224,8 +158,12 @@ func lines(w http.ResponseWriter, work func(say func(progress)) error) error {
 }
 
 func (s *Server) imageLoad(w http.ResponseWriter, r *request) error {
+	of, err := r.platform("1.48")
+	if err != nil {
+		return err
+	}
 	return lines(w, func(say func(progress)) error {
-		loaded, err := s.engine.Load(r.Context(), r.Body)
+		loaded, err := s.engine.Load(r.Context(), r.Body, of)
 		for _, l := range loaded {
 			say(progress{Stream: l + "\n"})
 		}
@@ -238,8 +176,12 @@ func (s *Server) imageSave(w http.ResponseWriter, r *request) error {
 	if name := r.Vars["name"]; name != "" {
 		names = []string{name}
 	}
+	of, err := r.platform("1.48")
+	if err != nil {
+		return err
+	}
 	begun := false
-	err := s.engine.Save(r.Context(), names, func() {
+	err = s.engine.Save(r.Context(), names, of, func() {
 		begun = true
 		w.Header().Set("Content-Type", "application/x-tar")
 		w.WriteHeader(http.StatusOK)

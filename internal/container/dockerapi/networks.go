@@ -82,6 +82,7 @@ func (s *Server) networkCreate(w http.ResponseWriter, r *request) error {
 	if err := r.Read(&req); err != nil {
 		return err
 	}
+	readNetwork(r.Version, &req)
 	id, err := s.engine.CreateNetwork(req)
 	if err != nil {
 		return err

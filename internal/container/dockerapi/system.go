@@ -11,6 +11,7 @@ import (
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/events"
 	"github.com/docker/docker/api/types/filters"
+	"github.com/docker/docker/api/types/image"
 	"github.com/docker/docker/api/types/volume"
 
 	core "github.com/strata-cloud/strata/internal/container"
@@ -43,7 +44,7 @@ func (s *Server) info(w http.ResponseWriter, r *request) error {
 		return err
 	}
 	i.ServerVersion = s.product
-	return dockerwire.Answer(w, http.StatusOK, i)
+	return dockerwire.Answer(w, http.StatusOK, viewInfo(r.Version, i))
 }
 
 func (s *Server) events(w http.ResponseWriter, r *request) error {
@@ -150,9 +151,9 @@ func wantsEvent(f filters.Args, m events.Message) bool {
 func (s *Server) diskUsage(w http.ResponseWriter, r *request) error {
 	var out struct {
 		types.DiskUsage
-		Images []imageSummary
+		Images []image.Summary
 	}
-	out.Images, out.DiskUsage = []imageSummary{}, types.DiskUsage{Containers: []*container.Summary{}, Volumes: []*volume.Volume{}, BuildCache: []*build.CacheRecord{}}
+	out.Images, out.DiskUsage = []image.Summary{}, types.DiskUsage{Containers: []*container.Summary{}, Volumes: []*volume.Volume{}, BuildCache: []*build.CacheRecord{}}
 	kinds := map[string]bool{}
 	for _, t := range r.Form["type"] {
 		kinds[t] = true
@@ -166,7 +167,7 @@ func (s *Server) diskUsage(w http.ResponseWriter, r *request) error {
 		for _, i := range list {
 			out.LayersSize += i.Size
 		}
-		out.Images = viewImages(list)
+		out.Images = viewImages(r.Version, list)
 	}
 	if wants("container") {
 		list, err := s.engine.List(core.ListOptions{All: true}, nil)
