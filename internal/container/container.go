@@ -77,6 +77,7 @@ type live struct {
 	retry   context.CancelFunc // of a restart that waits
 	delay   time.Duration      // that it waited
 	kept    bool               // at its end, come what may
+	readers map[*Attach]bool   // whom the container's output waits for
 	joining bool               // a group, of which its run is not booked yet
 
 	resolver *names.Resolver            // of a container on a network with names

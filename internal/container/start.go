@@ -227,6 +227,9 @@ func (d *Daemon) over(c *live, code int, at time.Time) {
 	if err := d.unmountImages(c.record()); err != nil {
 		log.Error("unmounting a container's images", "err", err)
 	}
+	if err := c.pinReaders(); err != nil {
+		log.Error("keeping the log for who reads it", "err", err)
+	}
 	started := c.record().State.StartedAt
 	again, delay := d.again(c, code, at.Sub(started))
 	err := d.change(c, func(r *Record) {

@@ -67,14 +67,44 @@ func (d *Daemon) NewAttach(ref string, opt AttachOptions) (*Attach, error) {
 	if a.r, err = open(d.logPath(c.id)); err != nil {
 		return nil, err
 	}
+	if err := a.hold(); err != nil {
+		return nil, errors.Join(err, a.Close())
+	}
 	d.tell(c, events.ActionAttach)
 	return a, nil
+}
+
+// hold has the container wait for a client that wants all of its output, as dockerd does
+// once its buffer is full.
+func (a *Attach) hold() error {
+	if !a.opt.Stream || !a.opt.Stdout && !a.opt.Stderr {
+		return nil
+	}
+	a.c.mu.Lock()
+	defer a.c.mu.Unlock()
+	if a.c.readers == nil {
+		a.c.readers = map[*Attach]bool{}
+	}
+	a.c.readers[a] = true
+	return a.r.Hold()
+}
+
+// pinReaders keeps the log for the clients who have not read all of it at the end of a run:
+// it may be removed with the container.
+func (c *live) pinReaders() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var all []error
+	for a := range c.readers {
+		all = append(all, a.r.Pin())
+	}
+	return errors.Join(all...)
 }
 
 // Run copies both ways until the end of the run, or until the client goes away. in
 // ends with io.EOF when the client has sent all. out is called from one goroutine.
 func (a *Attach) Run(ctx context.Context, in io.Reader, out Sink) error {
-	defer a.r.Close()
+	defer a.Close()
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	if a.opt.Stdin {
@@ -273,4 +303,9 @@ func (r *detacher) Read(p []byte) (int, error) {
 }
 
 // Close gives the place in the log up, instead of Run.
-func (a *Attach) Close() error { return a.r.Close() }
+func (a *Attach) Close() error {
+	a.c.mu.Lock()
+	defer a.c.mu.Unlock()
+	delete(a.c.readers, a)
+	return a.r.Close()
+}

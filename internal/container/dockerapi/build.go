@@ -14,8 +14,8 @@ import (
 	"time"
 
 	"github.com/docker/docker/api/types/build"
-	"github.com/docker/docker/api/types/versions"
 	"github.com/docker/docker/api/types/registry"
+	"github.com/docker/docker/api/types/versions"
 
 	builder "github.com/strata-cloud/strata/internal/container/build"
 	"github.com/strata-cloud/strata/internal/dockerwire"

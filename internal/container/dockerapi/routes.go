@@ -30,6 +30,7 @@ func (s *Server) routes() []route {
 		{"POST", "/containers/{id}/wait", s.containerWait},
 		{"POST", "/containers/{id}/resize", s.containerResize},
 		{"POST", "/containers/{id}/attach", s.containerAttach},
+		{"GET", "/containers/{id}/attach/ws", s.containerAttachSocket},
 		{"POST", "/containers/{id}/update", s.containerUpdate},
 		{"HEAD", "/containers/{id}/archive", s.archiveStat},
 		{"GET", "/containers/{id}/archive", s.archiveGet},

@@ -13,5 +13,6 @@
 // A torn record, which a machine that loses power leaves, is cut off by the next
 // writer and is the end for readers. A file that has grown beyond its limit is
 // renamed to FILE.1, that to FILE.2 and so on; readers that follow find their place
-// by the inode.
+// by the inode. One who is to miss nothing holds the file that it reads (flock): the
+// writer, and with it the container, waits before it removes that one.
 package logfile

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -207,5 +208,124 @@ func TestRemovedLog(t *testing.T) {
 		}
 	case <-time.After(5 * time.Second):
 		t.Fatal("a log that is gone has no end")
+	}
+}
+
+// numbers writes until n, and tells what it has written.
+func numbers(t *testing.T, w *Writer, n int, at *atomic.Int64) <-chan struct{} {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for i := range n {
+			if err := w.Write(Stdout, fmt.Appendf(nil, "%05d\n", i)); err != nil {
+				t.Error(err)
+				return
+			}
+			at.Store(int64(i + 1))
+		}
+	}()
+	return done
+}
+
+// TestHold has a writer wait for a reader, which so misses nothing.
+func TestHold(t *testing.T) {
+	for _, files := range []int{1, 2, 5} {
+		path := filepath.Join(t.TempDir(), "log")
+		w := newWriter(t, path, Limits{Size: 1000, Files: files})
+		r, err := OpenEnd(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := r.Hold(); err != nil {
+			t.Fatal(err)
+		}
+		const n = 3000
+		var at atomic.Int64
+		done := numbers(t, w, n, &at)
+		select {
+		case <-done:
+			t.Fatalf("%d files: the writer has not waited", files)
+		case <-time.After(5 * look):
+		}
+		if most := int64(1000 / (headerSize + 6) * files); at.Load() > most {
+			t.Errorf("%d files: the writer is at %d before it waits", files, at.Load())
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		next := 0
+		err = r.Follow(ctx, func(rec Record) (bool, error) {
+			if want := fmt.Sprintf("%05d\n", next); string(rec.Chunk) != want {
+				return true, fmt.Errorf("read %q for %q", rec.Chunk, want)
+			}
+			next++
+			return next == n, nil
+		})
+		cancel()
+		if err := errors.Join(err, r.Close()); err != nil {
+			t.Errorf("%d files: %v", files, err)
+		}
+		<-done
+		if left, _ := filepath.Glob(path + "*"); len(left) > files {
+			t.Errorf("left: %v", left)
+		}
+	}
+}
+
+// TestHoldEnds lets the writer go on when the reader is gone, and when it is told so.
+func TestHoldEnds(t *testing.T) {
+	for what, end := range map[string]func(*Reader, *Writer){"closed": func(r *Reader, _ *Writer) { r.Close() }, "released": func(_ *Reader, w *Writer) { w.Release(); w.Release() }} {
+		path := filepath.Join(t.TempDir(), "log")
+		w := newWriter(t, path, Limits{Size: 1000, Files: 2})
+		r, err := OpenEnd(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close()
+		if err := r.Hold(); err != nil {
+			t.Fatal(err)
+		}
+		var at atomic.Int64
+		done := numbers(t, w, 1000, &at)
+		select {
+		case <-done:
+			t.Fatalf("%s: the writer has not waited", what)
+		case <-time.After(5 * look):
+		}
+		end(r, w)
+		select {
+		case <-done:
+		case <-time.After(10 * time.Second):
+			t.Fatalf("%s: the writer waits at %d", what, at.Load())
+		}
+	}
+}
+
+// TestPin reads all files of a log that is removed.
+func TestPin(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "of")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "log")
+	w := newWriter(t, path, Limits{Size: 200, Files: 9})
+	r, err := OpenEnd(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	for i := range 30 {
+		if err := w.Write(Stdout, fmt.Appendf(nil, "%d ", i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(r.Pin(), r.Pin(), os.RemoveAll(dir)); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 30 {
+		if rec, err := r.Next(); err != nil || string(rec.Chunk) != fmt.Sprintf("%d ", i) {
+			t.Fatalf("record %d: %q, %v", i, rec.Chunk, err)
+		}
+	}
+	if _, err := r.Next(); !errors.Is(err, io.EOF) {
+		t.Errorf("at the end: %v", err)
 	}
 }

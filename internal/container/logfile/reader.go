@@ -10,7 +10,10 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Record is a chunk of a log.
@@ -27,6 +30,10 @@ type Reader struct {
 	br   *bufio.Reader
 	at   int64 // of the next record in f
 	buf  []byte
+	held bool // the writer waits
+
+	mu     sync.Mutex
+	pinned []*os.File // the newest first
 }
 
 // Open opens the log at path at its beginning. A container that has never run
@@ -85,11 +92,74 @@ func (r *Reader) use(i int) error {
 	if err != nil {
 		return err
 	}
-	if r.f != nil {
-		r.f.Close()
-	}
+	return r.take(f)
+}
+
+// take goes on with a file. The writer cannot pass in between: the one before is held
+// until then.
+func (r *Reader) take(f *os.File) error {
+	old := r.f
 	r.f = f
-	return r.seek(0)
+	err := r.lock()
+	if old != nil {
+		err = errors.Join(err, old.Close())
+	}
+	return errors.Join(err, r.seek(0))
+}
+
+// Hold has the writer wait with the removal of what this reader has not read yet.
+func (r *Reader) Hold() error {
+	r.held = true
+	return r.lock()
+}
+
+func (r *Reader) lock() error {
+	if !r.held || r.f == nil {
+		return nil
+	}
+	return unix.Flock(int(r.f.Fd()), unix.LOCK_SH)
+}
+
+// Pin keeps what there is of the log now, for the case that it is removed. It may be called
+// while another goroutine reads.
+func (r *Reader) Pin() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.pinned) > 0 {
+		return nil
+	}
+	for i := range last(r.path) + 1 {
+		f, err := os.Open(numbered(r.path, i))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		r.pinned = append(r.pinned, f)
+	}
+	return nil
+}
+
+// unpin goes on with the pinned file that came after the present one.
+func (r *Reader) unpin(mine fs.FileInfo) (bool, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	next := len(r.pinned) - 1
+	for i, f := range r.pinned {
+		if fi, err := f.Stat(); err == nil && os.SameFile(fi, mine) {
+			next = i - 1
+		}
+	}
+	if next < 0 {
+		return false, nil
+	}
+	f := r.pinned[next]
+	for _, older := range r.pinned[next+1:] {
+		older.Close()
+	}
+	r.pinned = r.pinned[:next]
+	return true, r.take(f)
 }
 
 func (r *Reader) seek(to int64) error {
@@ -177,7 +247,7 @@ func (r *Reader) turn() (bool, error) {
 		}
 	}
 	if _, err := os.Stat(r.path); errors.Is(err, fs.ErrNotExist) {
-		return false, nil // the whole log is gone, with its container
+		return r.unpin(mine) // the whole log is gone, with its container
 	}
 	return true, r.oldest() // ours is gone already
 }
@@ -202,9 +272,7 @@ func (r *Reader) after(i int, mine fs.FileInfo) (bool, error) {
 	if again, err := os.Stat(numbered(r.path, i)); err != nil || !os.SameFile(mine, again) {
 		return true, f.Close()
 	}
-	r.f.Close()
-	r.f = f
-	return true, r.seek(0)
+	return true, r.take(f)
 }
 
 // Follow calls f with every record, those that are still to come among them,
@@ -234,6 +302,12 @@ func (r *Reader) Follow(ctx context.Context, f func(Record) (stop bool, err erro
 
 // Close closes the file.
 func (r *Reader) Close() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, f := range r.pinned {
+		f.Close()
+	}
+	r.pinned = nil
 	if r.f == nil {
 		return nil
 	}

@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Stream is where a chunk was written to.
@@ -38,6 +40,8 @@ type Writer struct {
 	path   string
 	limits Limits
 	now    func() time.Time
+	free   chan struct{} // closed when readers are not waited for any more
+	once   sync.Once
 
 	mu   sync.Mutex
 	f    *os.File
@@ -47,7 +51,7 @@ type Writer struct {
 
 // NewWriter opens the log at path, and makes it first when there is none.
 func NewWriter(path string, l Limits) (*Writer, error) {
-	w := &Writer{path: path, limits: l, now: time.Now}
+	w := &Writer{path: path, limits: l, now: time.Now, free: make(chan struct{})}
 	return w, w.open()
 }
 
@@ -120,13 +124,9 @@ func (w *Writer) Write(s Stream, chunk []byte) error {
 }
 
 func (w *Writer) rotate() error {
-	for i := max(w.limits.Files, 1) - 1; i > 0; i-- {
+	n := max(w.limits.Files, 1)
+	for i := n; i > 0; i-- {
 		if err := os.Rename(numbered(w.path, i-1), numbered(w.path, i)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("rotating the log: %w", err)
-		}
-	}
-	if w.limits.Files <= 1 {
-		if err := os.Remove(w.path); err != nil {
 			return fmt.Errorf("rotating the log: %w", err)
 		}
 	}
@@ -134,8 +134,40 @@ func (w *Writer) rotate() error {
 	if err := w.open(); err != nil {
 		return err
 	}
-	return old.Close()
+	return errors.Join(old.Close(), w.drop(numbered(w.path, n)))
 }
+
+// look is how often a writer looks whether a reader is done with a file.
+const look = 10 * time.Millisecond
+
+// drop removes the file that is one too many, once no reader holds it. The kernel lets go
+// of what a process held that has ended.
+func (w *Writer) drop(path string) error {
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("rotating the log: %w", err)
+	}
+	defer f.Close()
+	t := time.NewTicker(look)
+	defer t.Stop()
+	for {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if !errors.Is(err, unix.EWOULDBLOCK) {
+			return errors.Join(err, os.Remove(path))
+		}
+		select {
+		case <-t.C:
+		case <-w.free:
+			return os.Remove(path)
+		}
+	}
+}
+
+// Release has the writer wait for readers no more: the container has ended.
+func (w *Writer) Release() { w.once.Do(func() { close(w.free) }) }
 
 func numbered(path string, i int) string {
 	if i == 0 {

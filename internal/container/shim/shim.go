@@ -58,7 +58,7 @@ func newService(ic *plugin.InitContext) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &service{TTRPCTaskService: inner, ctx: ic.Context, logs: map[string]chan struct{}{}, inits: map[string]uint32{}}, nil
+	return &service{TTRPCTaskService: inner, ctx: ic.Context, logs: map[string]output{}, inits: map[string]uint32{}}, nil
 }
 
 // service is containerd's task service with logs.
@@ -67,9 +67,15 @@ type service struct {
 	ctx context.Context // of the process: logs outlive the request that begins them
 
 	mu    sync.Mutex
-	logs  map[string]chan struct{} // closed when all is written
-	inits map[string]uint32        // pids of containers that are not deleted yet
-	busy  int                      // containers that are being made
+	logs  map[string]output
+	inits map[string]uint32 // pids of containers that are not deleted yet
+	busy  int               // containers that are being made
+}
+
+// output is a container's on its way into the log.
+type output struct {
+	w    *logfile.Writer
+	done chan struct{} // closed when all is written
 }
 
 // RegisterTTRPC makes the service reachable.
@@ -163,7 +169,7 @@ func (s *service) begin(r *taskapi.CreateTaskRequest, path string, limits logfil
 	}
 	done := make(chan struct{})
 	s.mu.Lock()
-	s.logs[r.ID] = done
+	s.logs[r.ID] = output{w, done}
 	s.mu.Unlock()
 	go func() {
 		defer close(done)
@@ -193,22 +199,29 @@ func (s *service) copy(w *logfile.Writer, pipes []io.ReadCloser) {
 // left elsewhere may hold the pipe for ever.
 const drain = 2 * time.Second
 
-// Delete waits for the log, which ends with this process otherwise.
+// Delete waits for the log, which ends with this process otherwise. A client that reads
+// slowly is not waited for: what it has not read yet of a container that has ended it keeps
+// open itself.
 func (s *service) Delete(ctx context.Context, r *taskapi.DeleteRequest) (*taskapi.DeleteResponse, error) {
+	s.mu.Lock()
+	log, ok := s.logs[r.ID]
+	s.mu.Unlock()
+	if ok && r.ExecID == "" {
+		log.w.Release()
+	}
 	resp, err := s.TTRPCTaskService.Delete(ctx, r)
 	if err != nil || r.ExecID != "" {
 		return resp, err
 	}
 	s.mu.Lock()
-	done := s.logs[r.ID]
 	delete(s.logs, r.ID)
 	delete(s.inits, r.ID)
 	s.mu.Unlock()
-	if done != nil {
+	if ok {
 		t := time.NewTimer(drain)
 		defer t.Stop()
 		select {
-		case <-done:
+		case <-log.done:
 		case <-t.C:
 		}
 	}
