@@ -27,6 +27,7 @@ func (d *Daemon) adopt() error {
 	for id, r := range recs {
 		c := newLive(*r)
 		d.byID[id], d.byName[r.Name] = c, c
+		d.linked.CompareAndSwap(false, len(r.Links) > 0)
 	}
 	if err := d.syncNetworks(); err != nil {
 		return err

@@ -36,6 +36,7 @@ type Record struct {
 	Mounts     []container.MountPoint
 	Endpoints  map[string]*Endpoint // by network's name
 	Bound      nat.PortMap          // ports of the host while it runs
+	Links      map[string]string    `json:",omitempty"` // by alias, ids of others on the default bridge
 	State      State
 	Restarts   int
 	Group      string // of containers behind one shim; "" before the first start

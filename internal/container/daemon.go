@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/strata-cloud/strata/internal/container/bridge"
@@ -51,6 +52,7 @@ type Daemon struct {
 	vols   map[string]*Volume
 	nets   map[string]*Network // by id
 	stale  bool                // the plane is not as nets say
+	linked atomic.Bool         // some container has links
 	execs  map[string]*execution
 	images sync.Mutex // one change of names at a time
 

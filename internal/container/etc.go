@@ -71,6 +71,13 @@ func (d *Daemon) hosts(r Record, host bool) (string, error) {
 		}
 		fmt.Fprintf(&b, "%s\t%s\n", ip, name)
 	}
+	links, err := d.links(r)
+	if err != nil {
+		return "", err
+	}
+	for _, l := range links {
+		b.WriteString(l.hostLines())
+	}
 	for _, p := range joining(r, d.places(r)) {
 		b.WriteString(hostLines(r, p.e))
 	}

@@ -159,7 +159,11 @@ func (d *Daemon) execSpec(e *execution, size *[2]uint) (*specs.Process, error) {
 	}
 	cfg := *r.Config
 	cfg.Tty, cfg.Env = e.opt.Tty, append(append([]string{}, cfg.Env...), e.opt.Env...)
-	p.Env = environment(&cfg)
+	links, err := d.linkEnv(r)
+	if err != nil {
+		return nil, err
+	}
+	p.Env = environment(&cfg, links)
 	if e.opt.WorkingDir != "" {
 		p.Cwd = e.opt.WorkingDir
 	}

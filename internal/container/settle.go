@@ -127,7 +127,6 @@ func unsupported(c *container.Config, h *container.HostConfig) error {
 		return nil
 	}
 	for _, e := range []error{
-		no(len(h.Links) > 0 && !h.NetworkMode.IsUserDefined(), "a link to another container (--link) on the default network"),
 		no(h.VolumeDriver != "" && h.VolumeDriver != "local", "the volume driver "+h.VolumeDriver),
 		no(!h.Isolation.IsDefault(), "the isolation "+string(h.Isolation)),
 		no(h.Runtime != "" && h.Runtime != "runc", "the runtime "+h.Runtime),

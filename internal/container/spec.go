@@ -22,6 +22,10 @@ import (
 // namespace; "" is the host's.
 func (d *Daemon) spec(ctx context.Context, r Record, netns string) (*specs.Spec, error) {
 	h := r.HostConfig
+	links, err := d.linkEnv(r)
+	if err != nil {
+		return nil, err
+	}
 	opts := []oci.SpecOpts{
 		oci.WithoutRunMount,
 		oci.WithDefaultUnixDevices,
@@ -32,7 +36,7 @@ func (d *Daemon) spec(ctx context.Context, r Record, netns string) (*specs.Spec,
 		oci.WithReadonlyPaths(h.ReadonlyPaths),
 		oci.WithDevShmSize(h.ShmSize >> 10),
 		oci.WithCgroup("/" + cgroupParent(d.cfg.Name) + "/" + r.ID),
-		process(r),
+		process(r, links),
 		d.joins(r, netns),
 		d.mounts(r),
 		resources(h),
@@ -57,7 +61,7 @@ func command(r Record) []string {
 func cgroupParent(name string) string { return name + "-ctr" }
 
 // process sets what is about the process itself.
-func process(r Record) oci.SpecOpts {
+func process(r Record, links []string) oci.SpecOpts {
 	return func(_ context.Context, _ oci.Client, _ *containers.Container, s *oci.Spec) error {
 		p := s.Process
 		p.NoNewPrivileges = false
@@ -75,7 +79,7 @@ func process(r Record) oci.SpecOpts {
 		if adj := r.HostConfig.OomScoreAdj; adj != 0 {
 			p.OOMScoreAdj = &adj
 		}
-		p.Env = environment(r.Config)
+		p.Env = environment(r.Config, links)
 		s.Annotations = over(over(s.Annotations, r.HostConfig.Annotations), map[string]string{groupAnnotation: r.Group})
 		s.Root.Readonly = r.HostConfig.ReadonlyRootfs
 		if len(r.HostConfig.Sysctls) > 0 {
@@ -85,8 +89,9 @@ func process(r Record) oci.SpecOpts {
 	}
 }
 
-// environment is what a process of a container sees: a client's words last.
-func environment(c *container.Config) []string {
+// environment is what a process of a container sees: a client's words last, after what
+// comes of links.
+func environment(c *container.Config, links []string) []string {
 	env := []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
 	if c.Hostname != "" {
 		env = append(env, "HOSTNAME="+c.Hostname)
@@ -94,6 +99,7 @@ func environment(c *container.Config) []string {
 	if c.Tty {
 		env = append(env, "TERM=xterm")
 	}
+	env = append(env, links...)
 	for _, e := range c.Env {
 		key, _, hasValue := strings.Cut(e, "=")
 		env = slices.DeleteFunc(env, func(old string) bool { return strings.HasPrefix(old, key+"=") })

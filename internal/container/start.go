@@ -129,6 +129,9 @@ func (d *Daemon) launch(c *live) error {
 	})
 	d.group.Go(func() { d.supervise(c, task, exit) })
 	d.watchHealth(c, over)
+	if e := d.tellParents(r); e != nil { // it runs
+		d.cfg.Log.Error("telling containers of a link", "container", c.id, "err", e)
+	}
 	return err
 }
 

@@ -42,7 +42,7 @@ func (d *Daemon) Inspect(ref string) (Inspection, error) {
 	return Inspection{
 		ContainerJSONBase: &container.ContainerJSONBase{ID: r.ID, Created: r.Created.Format(time.RFC3339Nano), Path: r.Path, Args: list(r.Args), State: stateView(r), Image: r.Image,
 			ResolvConfPath: file("resolv.conf"), HostnamePath: file("hostname"), HostsPath: file("hosts"), Name: "/" + r.Name, RestartCount: r.Restarts, Driver: d.engine.Snapshotter,
-			Platform: "linux", ExecIDs: execs, HostConfig: r.HostConfig, GraphDriver: storage.DriverData{Name: d.engine.Snapshotter}},
+			Platform: "linux", ExecIDs: execs, HostConfig: d.linkViews(r), GraphDriver: storage.DriverData{Name: d.engine.Snapshotter}},
 		ImageManifestDescriptor: r.Manifest,
 		Mounts:                  points(r.Mounts), Config: r.Config, NetworkSettings: d.networkSettings(r),
 	}, nil
@@ -220,7 +220,7 @@ func (d *Daemon) List(opt ListOptions, isImage func(id, name string) bool) ([]co
 	}
 	slices.SortFunc(recs, func(a, b Record) int { return b.Created.Compare(a.Created) })
 	all := opt.All || opt.Limit > 0 || opt.Filters.Contains("status") || opt.Filters.Contains("exited")
-	out := []container.Summary{}
+	out, links := []container.Summary{}, d.linkNames()
 	for _, r := range recs {
 		if !all && !r.State.Running() && r.State.Status != container.StateRestarting || !before.IsZero() && !r.Created.Before(before) || !since.IsZero() && !r.Created.After(since) {
 			continue
@@ -228,7 +228,7 @@ func (d *Daemon) List(opt ListOptions, isImage func(id, name string) bool) ([]co
 		if !d.matches(r, opt.Filters, isImage) {
 			continue
 		}
-		out = append(out, d.summary(r))
+		out = append(out, d.summary(r, links[r.ID]))
 		if opt.Limit > 0 && len(out) == opt.Limit {
 			break
 		}
@@ -287,8 +287,8 @@ func (d *Daemon) onNetwork(r Record, ref string) bool {
 	return err == nil && r.Endpoints[n.Name] != nil
 }
 
-func (d *Daemon) summary(r Record) container.Summary {
-	s := container.Summary{ID: r.ID, Names: []string{"/" + r.Name}, Image: r.Config.Image, ImageID: r.Image, Command: strings.Join(append([]string{r.Path}, r.Args...), " "),
+func (d *Daemon) summary(r Record, links []string) container.Summary {
+	s := container.Summary{ID: r.ID, Names: append([]string{"/" + r.Name}, links...), Image: r.Config.Image, ImageID: r.Image, Command: strings.Join(append([]string{r.Path}, r.Args...), " "),
 		Created: r.Created.Unix(), Labels: over(r.Config.Labels, nil), State: r.State.Status, Status: status(r.State, time.Now()), Mounts: points(r.Mounts),
 		NetworkSettings: &container.NetworkSettingsSummary{Networks: d.endpoints(r)}, Ports: []container.Port{}}
 	s.HostConfig.NetworkMode, s.HostConfig.Annotations, s.ImageManifestDescriptor = string(r.HostConfig.NetworkMode), r.HostConfig.Annotations, r.Manifest

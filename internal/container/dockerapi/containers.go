@@ -185,9 +185,9 @@ func (s *Server) containerRename(w http.ResponseWriter, r *request) error {
 
 func (s *Server) containerRemove(w http.ResponseWriter, r *request) error {
 	if r.Flag("link") {
-		return errs.Invalidf("links between containers are not supported by this engine")
+		return done(w, s.engine.RemoveLink(r.Vars["name"]))
 	}
-	return done(w, s.engine.Remove(r.Vars["id"], r.Flag("force"), r.Flag("v")))
+	return done(w, s.engine.Remove(r.Vars["name"], r.Flag("force"), r.Flag("v")))
 }
 
 func (s *Server) containerResize(w http.ResponseWriter, r *request) error {

@@ -37,7 +37,7 @@ func (s *Server) routes() []route {
 		{"PUT", "/containers/{id}/archive", s.archivePut},
 		{"GET", "/containers/{id}/changes", s.containerChanges},
 		{"GET", "/containers/{id}/export", s.containerExport},
-		{"DELETE", "/containers/{id}", s.containerRemove},
+		{"DELETE", "/containers/{name}", s.containerRemove},
 
 		{"POST", "/containers/{id}/exec", s.execCreate},
 		{"POST", "/exec/{id}/start", s.execStart},
