@@ -92,8 +92,8 @@ func (d *Daemon) joinNetwork(c *live, n *Network) error {
 	r := c.record()
 	places := d.places(r)
 	for _, p := range places {
-		if p.n.ID == n.ID && n.Driver == "bridge" {
-			if err := d.plane.Connect(c.id, p.e.plane(p.n)); err != nil {
+		if p.n.ID == n.ID {
+			if err := d.wire(c.id, p); err != nil {
 				return err
 			}
 		}
@@ -145,7 +145,7 @@ func (d *Daemon) leave(c *live, n *Network, forget bool) error {
 	var err error
 	if e.ID != "" {
 		d.names.Table.Remove(n.ID, e.ID)
-		err = d.plane.Disconnect(e.ID)
+		err = d.unwire(c.id, n, e)
 	}
 	err = errors.Join(err, d.change(c, func(r *Record) {
 		left := e.idle()
@@ -163,7 +163,7 @@ func (d *Daemon) leave(c *live, n *Network, forget bool) error {
 	if len(r.Bound) == 0 {
 		return err
 	}
-	if four, six := ways(places); four == nil && six == nil {
+	if four, six := inlets(places); four == nil && six == nil {
 		err = errors.Join(err, d.change(c, func(r *Record) { r.Bound = nil }))
 	}
 	return errors.Join(err, d.syncNetworks())

@@ -257,7 +257,7 @@ func (d *Daemon) wantedEndpoints(r Record, n *network.NetworkingConfig) (map[str
 		if err != nil {
 			return nil, err
 		}
-		if net.ID != main.ID && (net.Driver != "bridge" || main.Driver != "bridge") {
+		if net.ID != main.ID && (!net.wired() || !main.wired()) {
 			return nil, errs.Invalidf("container sharing network namespace with another container or host cannot be connected to any other network")
 		}
 		e := &Endpoint{Network: net.ID}

@@ -117,7 +117,7 @@ func (e *Endpoint) options(opts map[string]string) error {
 // checkEndpoint says what is wrong with the settings, in dockerd's words.
 func checkEndpoint(n *Network, s *network.EndpointSettings, cfg *network.EndpointIPAMConfig) error {
 	var all []error
-	if n.Name == bridgeNetwork || n.Driver != "bridge" {
+	if n.Name == bridgeNetwork || !n.wired() {
 		if cfg.IPv4Address != "" || cfg.IPv6Address != "" {
 			all = append(all, errors.New("user specified IP address is supported on user defined networks only"))
 		}
@@ -205,7 +205,7 @@ func (d *Daemon) placesLocked(r Record) []place {
 // ways are the places by which a container gets out, for each family of addresses.
 func ways(places []place) (four, six *place) {
 	for i, p := range places {
-		if p.n.Driver != "bridge" || p.n.Internal {
+		if !p.n.wired() || p.n.Internal {
 			continue
 		}
 		if four == nil && p.e.Addr.IsValid() {

@@ -12,7 +12,7 @@ import (
 	"github.com/strata-cloud/strata/internal/errs"
 )
 
-// CreateNetwork makes a bridge.
+// CreateNetwork makes a network.
 func (d *Daemon) CreateNetwork(req network.CreateRequest) (string, error) {
 	if !nameRE.MatchString(req.Name) {
 		return "", errs.Invalidf("invalid network name: %q", req.Name)
@@ -20,13 +20,22 @@ func (d *Daemon) CreateNetwork(req network.CreateRequest) (string, error) {
 	if err := supportedNetwork(req); err != nil {
 		return "", err
 	}
-	n := &Network{ID: newID(), Name: req.Name, Driver: "bridge", Created: time.Now().UTC(), Internal: req.Internal, Attachable: req.Attachable, NoV4: req.EnableIPv4 != nil && !*req.EnableIPv4, Labels: over(req.Labels, nil), Options: over(req.Options, nil)}
+	driver, err := driverOf(req)
+	if err != nil {
+		return "", err
+	}
+	n := &Network{ID: newID(), Name: req.Name, Driver: driver, Created: time.Now().UTC(), Internal: req.Internal, Attachable: req.Attachable, NoV4: req.EnableIPv4 != nil && !*req.EnableIPv4, Labels: over(req.Labels, nil), Options: over(req.Options, nil)}
 	six := req.EnableIPv6 != nil && *req.EnableIPv6
 	if err := n.wantPools(req.IPAM, six); err != nil {
 		return "", err
 	}
+	if n.lan() {
+		if err := d.checkLAN(n); err != nil {
+			return "", err
+		}
+	}
 	d.mu.Lock()
-	err := d.addNetworkLocked(n, six)
+	err = d.addNetworkLocked(n, six)
 	d.mu.Unlock()
 	if err != nil {
 		return "", err
@@ -60,6 +69,9 @@ func (d *Daemon) allot(n *Network, six bool) error {
 	taken, err := d.plane.Taken()
 	if err != nil {
 		return err
+	}
+	if n.lan() && n.Chosen { // what the host has there is the very network
+		taken = nil
 	}
 	for _, o := range d.nets {
 		for _, p := range []ipam.Pool{o.V4, o.V6} {
@@ -104,10 +116,6 @@ func supportedNetwork(req network.CreateRequest) error {
 		return errs.Invalidf("%s of a network is not supported by this engine", what)
 	}
 	switch {
-	case req.Driver == "host", req.Driver == "null":
-		return errs.Forbiddenf("only one instance of %q network is allowed", req.Driver)
-	case req.Driver != "" && req.Driver != "bridge" && req.Driver != "default":
-		return errs.NotFoundf("plugin %q not found", req.Driver)
 	case req.EnableIPv4 != nil && !*req.EnableIPv4 && (req.EnableIPv6 == nil || !*req.EnableIPv6):
 		return errs.Invalidf("IPv4 or IPv6 must be enabled")
 	case req.Ingress || req.ConfigOnly || req.ConfigFrom != nil || req.Scope != "" && req.Scope != "local":
@@ -117,7 +125,7 @@ func supportedNetwork(req network.CreateRequest) error {
 	case req.IPAM != nil && len(req.IPAM.Options) > 0:
 		return no("an option of the address driver")
 	}
-	return checkOptions(req.Options)
+	return nil
 }
 
 // checkOptions takes those of a bridge that have a meaning here.
@@ -172,7 +180,7 @@ func (n *Network) wantPools(req *network.IPAM, six bool) error {
 			pool, chosen = &n.V6, &n.Chosen6
 		}
 		if pool.Valid() {
-			return errs.Forbiddenf("bridge driver doesn't support multiple subnets")
+			return errs.Forbiddenf("%s driver doesn't support multiple subnets", n.Driver)
 		}
 		*pool, *chosen = p, true
 	}

@@ -19,7 +19,7 @@ import (
 // Network is what is kept of a network.
 type Network struct {
 	ID, Name   string
-	Driver     string // bridge, host, null
+	Driver     string // bridge, macvlan, host, null
 	Created    time.Time
 	V4, V6     ipam.Pool // of a bridge; V6 is optional
 	NoV4       bool      // has V6 alone
@@ -53,7 +53,7 @@ func (n *Network) plane() bridge.Network {
 }
 
 // named tells whether containers on it find each other by name.
-func (n *Network) named() bool { return n.Driver == "bridge" && n.Name != bridgeNetwork }
+func (n *Network) named() bool { return n.wired() && n.Name != bridgeNetwork }
 
 // device begins the names of containers' devices.
 func (n *Network) device() string {
@@ -205,7 +205,7 @@ func (d *Daemon) Network(ref string) (network.Inspect, error) {
 }
 
 func (d *Daemon) networkView(n *Network) network.Inspect {
-	v := network.Inspect{Name: n.Name, ID: n.ID, Created: n.Created, Scope: "local", Driver: n.Driver, EnableIPv4: n.Driver == "bridge" && !n.NoV4, EnableIPv6: n.V6.Valid(), Internal: n.Internal, Attachable: n.Attachable,
+	v := network.Inspect{Name: n.Name, ID: n.ID, Created: n.Created, Scope: "local", Driver: n.Driver, EnableIPv4: n.wired() && !n.NoV4, EnableIPv6: n.V6.Valid(), Internal: n.Internal, Attachable: n.Attachable,
 		IPAM: network.IPAM{Driver: "default", Options: map[string]string{}, Config: []network.IPAMConfig{}}, Containers: map[string]network.EndpointResource{}, Options: n.Options, Labels: n.Labels}
 	for _, p := range []ipam.Pool{n.V4, n.V6} {
 		if p.Valid() {

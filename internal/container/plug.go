@@ -43,10 +43,8 @@ func (d *Daemon) plug(c *live) (string, error) {
 	r = c.record()
 	places := d.places(r)
 	for _, p := range joining(r, places) {
-		if p.n.Driver == "bridge" {
-			if err := d.plane.Connect(c.id, p.e.plane(p.n)); err != nil {
-				return "", err
-			}
+		if err := d.wire(c.id, p); err != nil {
+			return "", err
 		}
 		d.networkEvent(events.ActionConnect, p.n, c.id)
 	}
@@ -136,7 +134,7 @@ func (d *Daemon) lease(c *live) error {
 		next.Endpoints[p.name] = e
 	}
 	b := binder{taken: ports}
-	if b.four, b.six = ways(d.placesLocked(next)); len(r.Bound) == 0 {
+	if b.four, b.six = inlets(d.placesLocked(next)); len(r.Bound) == 0 {
 		bound, err := b.bind(next)
 		if err != nil {
 			return err
@@ -171,7 +169,7 @@ func (d *Daemon) usedLocked() map[string]map[netip.Addr]bool {
 func (d *Daemon) leaseOne(r Record, p place, used map[netip.Addr]bool) (*Endpoint, error) {
 	e := *p.e
 	e.ID = newID()
-	if p.n.Driver != "bridge" {
+	if !p.n.wired() {
 		return &e, nil
 	}
 	n := p.n
@@ -247,7 +245,7 @@ func (d *Daemon) syncNetworks() error {
 	d.mu.Lock()
 	d.stale = false
 	for _, n := range d.nets {
-		if n.V4.Valid() || n.V6.Valid() {
+		if !n.lan() && (n.V4.Valid() || n.V6.Valid()) {
 			nets = append(nets, n.plane())
 		}
 	}

@@ -182,7 +182,7 @@ func (d *Daemon) published(r Record) []bridge.Port {
 	if len(r.Bound) == 0 {
 		return nil
 	}
-	four, six := ways(d.places(r))
+	four, six := inlets(d.places(r))
 	var out []bridge.Port
 	for p, list := range r.Bound {
 		for _, b := range list {

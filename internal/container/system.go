@@ -31,7 +31,7 @@ func (d *Daemon) Info(ctx context.Context) (system.Info, error) {
 		return system.Info{}, err
 	}
 	i := system.Info{ID: d.key, Images: len(imgs), Driver: d.engine.Snapshotter, DriverStatus: [][2]string{{"driver-type", "io.containerd.snapshotter.v1"}},
-		Plugins:     system.PluginsInfo{Volume: []string{"local"}, Network: []string{"bridge", "host", "null"}, Log: []string{LogJSON, LogLocal, LogNone}},
+		Plugins:     system.PluginsInfo{Volume: []string{"local"}, Network: []string{driverBridge, "host", driverMacvlan, "null"}, Log: []string{LogJSON, LogLocal, LogNone}},
 		MemoryLimit: true, SwapLimit: hasSwapLimit(), CPUCfsPeriod: true, CPUCfsQuota: true, CPUShares: true, CPUSet: true, PidsLimit: true, IPv4Forwarding: true,
 		NGoroutines: runtime.NumGoroutine(), SystemTime: time.Now().Format(time.RFC3339Nano), LoggingDriver: LogLocal, CgroupDriver: "cgroupfs", CgroupVersion: "1",
 		NEventsListener: d.Events.listeners(), OSType: "linux", Architecture: machine(), NCPU: runtime.NumCPU(), DockerRootDir: d.cfg.Dir, Runtimes: map[string]system.RuntimeWithStatus{"runc": {Runtime: system.Runtime{Path: "runc"}}},
