@@ -150,6 +150,15 @@ func (d *Daemon) find(ref string) (*live, error) {
 	return found, nil
 }
 
+// locked finds a container for an operation, which others wait for until done is called.
+func (d *Daemon) locked(ref string) (c *live, done func(), err error) {
+	if c, err = d.find(ref); err != nil {
+		return nil, nil, err
+	}
+	c.op.Lock()
+	return c, c.op.Unlock, nil
+}
+
 // list gives every container.
 func (d *Daemon) list() []*live {
 	d.mu.Lock()

@@ -60,6 +60,9 @@ func (d *Daemon) create(ctx context.Context, name string, req container.CreateRe
 	if r.Links, err = d.wantedLinks(r); err != nil {
 		return "", nil, err
 	}
+	if r.Links != nil { // it has them from now on
+		r.HostConfig.Links = nil
+	}
 	d.linked.CompareAndSwap(false, len(r.Links) > 0)
 	if r.Endpoints, err = d.wantedEndpoints(r, req.NetworkingConfig); err != nil {
 		if errs.Is(err, errs.NotFound) { // clients would take 404 for a missing image

@@ -1,6 +1,7 @@
 package container
 
 import (
+	"strconv"
 	"sync"
 	"time"
 
@@ -38,6 +39,11 @@ func (e *Events) send(t events.Type, action events.Action, id string, attrs map[
 			close(ch)
 		}
 	}
+}
+
+// Pruned tells that what was not used of a kind is gone, and how much that has freed.
+func (e *Events) Pruned(t events.Type, freed int64) {
+	e.send(t, events.ActionPrune, "", map[string]string{"reclaimed": strconv.FormatInt(freed, 10)})
 }
 
 // Subscribe gives the events that are remembered and those to come; stop ends it.

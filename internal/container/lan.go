@@ -1,6 +1,8 @@
 package container
 
 import (
+	"errors"
+
 	"github.com/docker/docker/api/types/network"
 	"github.com/vishvananda/netlink"
 
@@ -100,6 +102,18 @@ func (d *Daemon) unwire(id string, n *Network, e *Endpoint) error {
 		return d.plane.Leave(id, e.Device)
 	}
 	return d.plane.Disconnect(e.ID)
+}
+
+// leaveLANs takes a container's devices on LANs away, at the end of a run. They would go with
+// the namespace, but the kernel takes its time, in which no other may have their addresses.
+func (d *Daemon) leaveLANs(r Record) error {
+	var all []error
+	for _, p := range d.places(r) {
+		if p.n.lan() && p.e.Device != "" {
+			all = append(all, d.plane.Leave(r.ID, p.e.Device))
+		}
+	}
+	return errors.Join(all...)
 }
 
 // inlets are the places at which a container's published ports come in. On a LAN its ports

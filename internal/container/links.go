@@ -253,12 +253,11 @@ func (d *Daemon) RemoveLink(ref string) error {
 		}
 		return errs.New(errs.Internal, "Conflict, cannot remove the default link name of the container")
 	}
-	c, err := d.find(parent)
+	c, done, err := d.locked(parent)
 	if err != nil {
 		return errs.NotFoundf("No such container: %s", ref)
 	}
-	c.op.Lock()
-	defer c.op.Unlock()
+	defer done()
 	r := c.record()
 	if r.Links[alias] == "" {
 		return errs.NotFoundf("No such container: %s", ref)

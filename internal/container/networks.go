@@ -207,6 +207,9 @@ func (d *Daemon) Network(ref string) (network.Inspect, error) {
 func (d *Daemon) networkView(n *Network) network.Inspect {
 	v := network.Inspect{Name: n.Name, ID: n.ID, Created: n.Created, Scope: "local", Driver: n.Driver, EnableIPv4: n.wired() && !n.NoV4, EnableIPv6: n.V6.Valid(), Internal: n.Internal, Attachable: n.Attachable,
 		IPAM: network.IPAM{Driver: "default", Options: map[string]string{}, Config: []network.IPAMConfig{}}, Containers: map[string]network.EndpointResource{}, Options: n.Options, Labels: n.Labels}
+	if !n.wired() {
+		v.IPAM.Options = nil // as upstream
+	}
 	for _, p := range []ipam.Pool{n.V4, n.V6} {
 		if p.Valid() {
 			v.IPAM.Config = append(v.IPAM.Config, poolView(p))

@@ -283,7 +283,7 @@ func (d *Daemon) unplug(r Record) error {
 	}
 	err = d.unknown(c)
 	if !r.HostConfig.NetworkMode.IsHost() {
-		err = errors.Join(err, d.plane.Remove(r.ID, ids...))
+		err = errors.Join(err, d.leaveLANs(r), d.plane.Remove(r.ID, ids...))
 	}
 	if len(ids) == 0 && len(r.Bound) == 0 {
 		return err

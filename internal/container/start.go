@@ -25,12 +25,11 @@ var ErrNotModified = errors.New("not modified")
 
 // Start starts a container.
 func (d *Daemon) Start(ref string) error {
-	c, err := d.find(ref)
+	c, done, err := d.locked(ref)
 	if err != nil {
 		return err
 	}
-	c.op.Lock()
-	defer c.op.Unlock()
+	defer done()
 	return d.start(c)
 }
 
@@ -51,6 +50,7 @@ func (d *Daemon) start(c *live) error {
 	c.begun = make(chan struct{})
 	c.mu.Unlock()
 	if err == nil {
+		d.tellMounts(c.record(), events.ActionMount)
 		d.tell(c, events.ActionStart)
 		return nil
 	}
@@ -251,6 +251,7 @@ func (d *Daemon) over(c *live, code int, at time.Time) {
 		log.Error("keeping the end of a container", "err", err)
 	}
 	d.tell(c, events.ActionDie, "exitCode", fmt.Sprint(code), "execDuration", fmt.Sprint(int(at.Sub(started).Seconds())))
+	d.tellMounts(c.record(), events.ActionUnmount)
 	c.mu.Lock()
 	kept := c.kept
 	c.task = nil

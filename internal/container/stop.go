@@ -41,17 +41,16 @@ func parseSignal(s string) (syscall.Signal, error) {
 // Stop ends a container: by its signal, and by force after the time-out, which is
 // infinite when negative.
 func (d *Daemon) Stop(ctx context.Context, ref, signal string, timeout *int) error {
-	c, err := d.find(ref)
+	c, done, err := d.locked(ref)
 	if err != nil {
 		return err
 	}
+	defer done()
 	if signal != "" {
 		if _, err := parseSignal(signal); err != nil {
 			return err
 		}
 	}
-	c.op.Lock()
-	defer c.op.Unlock()
 	if err := d.halt(ctx, c, signal, timeout); err != nil {
 		return err
 	}
@@ -103,7 +102,7 @@ func (d *Daemon) halt(ctx context.Context, c *live, signal string, timeout *int)
 			return err
 		}
 	}
-	if err := ignoreMissing(task.Kill(d.work(), sig)); err != nil {
+	if err := task.Kill(d.work(), sig); err != nil && !ended(err) {
 		return err
 	}
 	d.tell(c, events.ActionKill, "signal", strconv.Itoa(int(sig)))
@@ -112,6 +111,10 @@ func (d *Daemon) halt(ctx context.Context, c *live, signal string, timeout *int)
 	}
 	return d.killAndWait(c, exit)
 }
+
+// ended tells of an error of a signal that only says that the container has just ended, and
+// its shim perhaps with it.
+func ended(err error) bool { return errdefs.IsNotFound(err) || shimGone(err) }
 
 // await waits for the end of a run. A client that goes away makes it as good as
 // timed out, as with dockerd.
@@ -140,7 +143,7 @@ func (d *Daemon) killAndWait(c *live, exit <-chan struct{}) error {
 	if err != nil {
 		return nil // it has ended
 	}
-	if err := ignoreMissing(task.Kill(d.work(), syscall.SIGKILL)); err != nil {
+	if err := task.Kill(d.work(), syscall.SIGKILL); err != nil && !ended(err) {
 		return err
 	}
 	d.tell(c, events.ActionKill, "signal", "9")
@@ -186,7 +189,7 @@ func (d *Daemon) Kill(ref, signal string) error {
 		}
 	}
 	if err := task.Kill(d.work(), sig); err != nil {
-		if errdefs.IsNotFound(err) {
+		if ended(err) {
 			return errs.Conflictf("cannot kill container: %s: container %s is not running", ref, c.id)
 		}
 		return err
@@ -200,12 +203,11 @@ func (d *Daemon) Kill(ref, signal string) error {
 
 // Restart stops a container that runs, and starts it.
 func (d *Daemon) Restart(ctx context.Context, ref, signal string, timeout *int) error {
-	c, err := d.find(ref)
+	c, done, err := d.locked(ref)
 	if err != nil {
 		return err
 	}
-	c.op.Lock()
-	defer c.op.Unlock()
+	defer done()
 	c.keep(true) // even one that is removed when it ends
 	defer c.keep(false)
 	if err := d.halt(ctx, c, signal, timeout); err != nil && !errors.Is(err, ErrNotModified) {
@@ -220,12 +222,11 @@ func (d *Daemon) Restart(ctx context.Context, ref, signal string, timeout *int) 
 
 // Pause freezes a container.
 func (d *Daemon) Pause(ref string) error {
-	c, err := d.find(ref)
+	c, done, err := d.locked(ref)
 	if err != nil {
 		return err
 	}
-	c.op.Lock()
-	defer c.op.Unlock()
+	defer done()
 	task, err := c.running()
 	if err != nil {
 		return err
@@ -245,12 +246,11 @@ func (d *Daemon) Pause(ref string) error {
 
 // Unpause thaws it.
 func (d *Daemon) Unpause(ref string) error {
-	c, err := d.find(ref)
+	c, done, err := d.locked(ref)
 	if err != nil {
 		return err
 	}
-	c.op.Lock()
-	defer c.op.Unlock()
+	defer done()
 	return d.unpause(c)
 }
 
@@ -279,12 +279,11 @@ func (d *Daemon) unpause(c *live) error {
 // Remove removes a container; force ends it first, and volumes takes its anonymous
 // volumes along.
 func (d *Daemon) Remove(ref string, force, volumes bool) error {
-	c, err := d.find(ref)
+	c, done, err := d.locked(ref)
 	if err != nil {
 		return err
 	}
-	c.op.Lock()
-	defer c.op.Unlock()
+	defer done()
 	if st := c.record().State; (st.Running() || st.Status == container.StateRestarting) && !force {
 		what := "stop the container before removing or force remove"
 		if st.Status == container.StatePaused {

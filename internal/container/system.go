@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"runtime"
@@ -121,13 +122,17 @@ func (d *Daemon) Top(ctx context.Context, ref, args string) (container.TopRespon
 			return none, errs.Invalidf("ps arguments %q are not allowed", a)
 		}
 	}
-	out, err := exec.CommandContext(ctx, "ps", argv...).Output()
-	if err != nil {
-		return none, fmt.Errorf("error running ps: %w", err)
-	}
 	pids := map[string]bool{}
 	for _, p := range procs {
 		pids[strconv.Itoa(int(p.Pid))] = true
+	}
+	only := append(slices.Clone(argv), "-q"+strings.Join(slices.Collect(maps.Keys(pids)), ","))
+	out, err := exec.CommandContext(ctx, "ps", only...).Output()
+	if err != nil { // not every ps, and not with every option
+		out, err = exec.CommandContext(ctx, "ps", argv...).Output()
+	}
+	if err != nil {
+		return none, fmt.Errorf("error running ps: %w", err)
 	}
 	return psTable(out, pids)
 }

@@ -13,12 +13,11 @@ import (
 
 // Update changes the limits and the restart policy of a container, at once if it runs.
 func (d *Daemon) Update(ctx context.Context, ref string, u container.UpdateConfig) (warnings []string, err error) {
-	c, err := d.find(ref)
+	c, done, err := d.locked(ref)
 	if err != nil {
 		return nil, err
 	}
-	c.op.Lock()
-	defer c.op.Unlock()
+	defer done()
 	r := c.record()
 	if r.Removing {
 		return nil, errs.Conflictf("Cannot update container %s: container is marked for removal", c.id)

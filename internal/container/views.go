@@ -204,6 +204,9 @@ func (d *Daemon) List(opt ListOptions, isImage func(id, name string) bool) ([]co
 			return nil, errs.Invalidf("invalid filter 'health=%s'", s)
 		}
 	}
+	if err := checkPorts(opt.Filters); err != nil {
+		return nil, err
+	}
 	var before, since time.Time
 	for key, at := range map[string]*time.Time{"before": &before, "since": &since} {
 		for _, ref := range opt.Filters.Get(key) {
@@ -258,19 +261,42 @@ func (d *Daemon) matches(r Record, f filters.Args, isImage func(id, name string)
 		any("volume", func(v string) bool {
 			return slices.ContainsFunc(r.Mounts, func(m container.MountPoint) bool { return m.Name == v || m.Destination == v })
 		}) &&
-		any("publish", func(v string) bool { _, ok := r.HostConfig.PortBindings[port(v)]; return ok }) &&
-		any("expose", func(v string) bool {
-			_, a := r.Config.ExposedPorts[port(v)]
-			_, b := r.HostConfig.PortBindings[port(v)]
-			return a || b
-		})
+		(!f.Contains("publish") && !f.Contains("expose") || d.hasPort(r, f))
 }
 
-func port(s string) nat.Port {
-	if !strings.Contains(s, "/") {
-		s += "/tcp"
+// checkPorts refuses ports in filters that are none.
+func checkPorts(f filters.Args) error {
+	for _, key := range []string{"publish", "expose"} {
+		for _, v := range f.Get(key) {
+			if strings.Contains(v, ":") {
+				return errs.Invalidf("filter for '%s' should not contain ':': %s", key, v)
+			}
+			if _, _, err := nat.ParsePortRange(portOf(v)); err != nil {
+				return errs.Invalidf("error while looking up for %s %s: %s", key, v, err)
+			}
+		}
 	}
-	return nat.Port(s)
+	return nil
+}
+
+func portOf(v string) string {
+	_, p := nat.SplitProtoPort(v)
+	return p
+}
+
+// hasPort tells whether a container that runs has one of the ports that filters ask for:
+// of the host with publish, its own with expose.
+func (d *Daemon) hasPort(r Record, f filters.Args) bool {
+	has := func(key string, p uint16, proto string) bool {
+		return p != 0 && slices.ContainsFunc(f.Get(key), func(v string) bool {
+			want, _ := nat.SplitProtoPort(v)
+			first, last, err := nat.ParsePortRange(portOf(v))
+			return err == nil && want == proto && uint64(p) >= first && uint64(p) <= last
+		})
+	}
+	return slices.ContainsFunc(d.summary(r, nil).Ports, func(p container.Port) bool {
+		return has("publish", p.PublicPort, p.Type) || has("expose", p.PrivatePort, p.Type)
+	})
 }
 
 // matchText takes a regular expression, or text as it is when that is none.

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -153,6 +154,20 @@ func (d *Daemon) dropVolume(name string) error {
 	delete(d.vols, name)
 	d.Events.send(events.VolumeEventType, events.ActionDestroy, name, map[string]string{"driver": "local"})
 	return nil
+}
+
+// tellMounts tells that a container begins or ends to have its volumes.
+func (d *Daemon) tellMounts(r Record, action events.Action) {
+	for _, m := range r.Mounts {
+		if m.Type != mountapi.TypeVolume {
+			continue
+		}
+		attrs := map[string]string{"driver": "local", "container": r.ID}
+		if action == events.ActionMount {
+			attrs["destination"], attrs["read/write"], attrs["propagation"] = m.Destination, strconv.FormatBool(m.RW), string(m.Propagation)
+		}
+		d.Events.send(events.VolumeEventType, action, m.Name, attrs)
+	}
 }
 
 // mountPoints makes the volumes that a container asks for. fresh are those that

@@ -41,9 +41,9 @@ func TestAgainstDockerd(t *testing.T) {
 	}
 	d := newDock(t)
 	d.must("tag", "busybox", "keep:it")
-	known, met := readDifferences(t), map[string]bool{}
+	known, met, home := readDifferences(t), map[string]bool{}, t.TempDir()
 	for _, want := range readTranscript(t) {
-		got := runExchange(t, cli, "unix://"+filepath.Join(d.cloud.Dir, region.DockerSocket), d.cloud.Dir, want.command)
+		got := runExchange(t, cli, "unix://"+filepath.Join(d.cloud.Dir, region.DockerSocket), home, want.command)
 		diff := cmp.Diff(want.out, got.out)
 		if reason, ok := known[want.command]; ok {
 			met[want.command] = true
@@ -69,9 +69,10 @@ func recordTranscript(t *testing.T, cli string) {
 	d.importImage()
 	d.must("tag", "busybox", "keep:it")
 	var b bytes.Buffer
+	home := t.TempDir()
 	for _, e := range readTranscript(t) {
 		b.WriteString("$ " + e.command + "\n")
-		for _, line := range runExchange(t, cli, *recordFrom, t.TempDir(), e.command).out {
+		for _, line := range runExchange(t, cli, *recordFrom, home, e.command).out {
 			b.WriteString(line + "\n")
 		}
 	}

@@ -15,7 +15,7 @@ func TestLinks(t *testing.T) {
 	d.must(append([]string{"run", "-d", "--name", "web", "--link", "db:store"}, wait...)...)
 	addr := d.inspect("db", ".NetworkSettings.IPAddress")
 	hosts := func() string { return d.must("exec", "web", "cat", "/etc/hosts") }
-	if got := hosts(); !strings.Contains(got, addr+"\tstore dbhost db\n") {
+	if got := hosts(); !strings.Contains(got, addr+"\tstore dbhost db") {
 		t.Errorf("/etc/hosts: %s", got)
 	}
 	for _, where := range []string{d.must("exec", "web", "env"), d.must("run", "--rm", "--link", "db:store", "--name", "other", "busybox", "env")} {
@@ -42,12 +42,12 @@ func (d *dock) linkMoves(wait []string, hosts func() string) {
 	d.must(append([]string{"run", "-d", "--name", "taker"}, wait...)...)
 	d.must("start", "db")
 	moved := d.inspect("db", ".NetworkSettings.IPAddress")
-	if got := hosts(); !strings.Contains(got, moved+"\tstore dbhost db\n") || strings.Count(got, "store") != 1 {
+	if got := hosts(); !strings.Contains(got, moved+"\tstore dbhost db") || strings.Count(got, "store") != 1 {
 		t.Errorf("/etc/hosts after the other's restart, now %s: %s", moved, got)
 	}
 	d.must("rename", "db", "base")
 	d.must("restart", "-t", "0", "web")
-	if got := hosts(); !strings.Contains(got, moved+"\tstore dbhost base\n") {
+	if got := hosts(); !strings.Contains(got, moved+"\tstore dbhost base") {
 		t.Errorf("/etc/hosts after the other's new name: %s", got)
 	}
 	d.cloud.Kill()

@@ -234,31 +234,31 @@ func TestImageMounts(t *testing.T) {
 	d := newDock(t)
 	d.must("tag", "busybox", "data:1")
 	body := []byte(`{"Image":"busybox","Cmd":["sh","-c","cat /m/seed; echo x > /m/new || echo refused; while :; do sleep 0.1; done"],"HostConfig":{"Mounts":[{"Type":"image","Source":"data:1","Target":"/m","ImageOptions":{"Subpath":"data"}}]}}`)
-	if code, out := d.ask("POST", "/v1.47/containers/create?name=m", nil, body); code != 400 || !strings.Contains(string(out), "1.48") {
+	if code, out := d.ask("POST", "/v1.47/containers/create?name=mounted", nil, body); code != 400 || !strings.Contains(string(out), "1.48") {
 		t.Errorf("in 1.47: %d %s", code, out)
 	}
-	if code, out := d.ask("POST", "/v1.48/containers/create?name=m", nil, body); code != 201 {
+	if code, out := d.ask("POST", "/v1.48/containers/create?name=mounted", nil, body); code != 201 {
 		t.Fatalf("in 1.48: %d %s", code, out)
 	}
 	for range 2 { // the mount is there at every start
-		d.must("start", "m")
-		d.eventually("the container to have looked", func() bool { return strings.Contains(d.run(nil, "logs", "m").out, "refused") })
-		if got := d.must("exec", "m", "cat", "/m/seed"); got != "of the image" {
+		d.must("start", "mounted")
+		d.eventually("the container to have looked", func() bool { return strings.Contains(d.run(nil, "logs", "mounted").out, "refused") })
+		if got := d.must("exec", "mounted", "cat", "/m/seed"); got != "of the image" {
 			t.Errorf("in the mount: %q", got)
 		}
-		d.must("kill", "m")
+		d.must("kill", "mounted")
 	}
-	if got := d.inspect("m", "(index .Mounts 0).Type"); got != "image" {
+	if got := d.inspect("mounted", "(index .Mounts 0).Type"); got != "image" {
 		t.Errorf("the mount is of type %q", got)
 	}
-	d.must("run", "--rm", "--volumes-from", "m", "busybox", "cat", "/m/seed")
+	d.must("run", "--rm", "--volumes-from", "mounted", "busybox", "cat", "/m/seed")
 	for where, bad := range map[string]string{"No such image": `"Source":"nothing"`, "Source must not be empty": `"Source":""`, "subpath must be": `"Source":"busybox","ImageOptions":{"Subpath":"../x"}`} {
 		code, out := d.ask("POST", "/v1.50/containers/create", nil, []byte(`{"Image":"busybox","HostConfig":{"Mounts":[{"Type":"image","Target":"/m",`+bad+`}]}}`))
 		if code != 400 || !strings.Contains(string(out), where) {
 			t.Errorf("%s: %d %s", bad, code, out)
 		}
 	}
-	d.must("rm", "-f", "m")
+	d.must("rm", "-f", "mounted")
 	if table := string(must[[]byte](t)(os.ReadFile("/proc/self/mounts"))); strings.Contains(table, d.cloud.Dir+"/containers/containers/") {
 		t.Errorf("left mounted: %s", table)
 	}

@@ -52,7 +52,7 @@ func newPlan(raw []byte, name, target string) (plan, error) {
 	}
 	stages, args, err := instructions.Parse(file.AST, nil)
 	if err != nil {
-		return nil, errs.Invalidf("dockerfile parse error: %s", err)
+		return nil, errs.Invalidf("dockerfile parse error: %s", strings.TrimPrefix(err.Error(), "dockerfile parse error "))
 	}
 	if len(stages) == 0 {
 		return nil, errs.Invalidf("the Dockerfile (%s) has no build stage", name)

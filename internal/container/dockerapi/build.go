@@ -160,7 +160,7 @@ func (s *Server) buildCancel(_ http.ResponseWriter, r *request) error {
 func (s *Server) buildPrune(w http.ResponseWriter, r *request) error {
 	f, err := r.filters(append(builder.PruneFilters(), "label", "label!")...)
 	if err != nil {
-		return err
+		return errs.Invalidf("failed to prune build cache: %w", err)
 	}
 	o := builder.PruneOptions{All: r.Flag("all"), Filters: f}
 	until := append(f.Get("until"), f.Get("unused-for")...)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/events"
 	"github.com/docker/docker/api/types/network"
 	"github.com/docker/docker/api/types/versions"
 
@@ -253,5 +254,6 @@ func (s *Server) containerPrune(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
+	s.engine.Events.Pruned(events.ContainerEventType, 0)
 	return dockerwire.Answer(w, http.StatusOK, container.PruneReport{ContainersDeleted: gone})
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/distribution/reference"
+	"github.com/docker/docker/api/types/events"
 	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/api/types/image"
 
@@ -122,6 +123,7 @@ func (s *Server) imagePrune(w http.ResponseWriter, r *request) error {
 	if gone == nil {
 		gone = []core.Removed{}
 	}
+	s.engine.Events.Pruned(events.ImageEventType, freed)
 	return dockerwire.Answer(w, http.StatusOK, map[string]any{"ImagesDeleted": gone, "SpaceReclaimed": freed})
 }
 

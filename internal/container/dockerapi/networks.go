@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/docker/docker/api/types/events"
 	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/api/types/network"
 
@@ -151,5 +152,6 @@ func (s *Server) networkPrune(w http.ResponseWriter, r *request) error {
 		}
 		gone = append(gone, n.Name)
 	}
+	s.engine.Events.Pruned(events.NetworkEventType, 0)
 	return dockerwire.Answer(w, http.StatusOK, map[string]any{"NetworksDeleted": gone})
 }

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"slices"
 
+	"github.com/docker/docker/api/types/events"
 	"github.com/docker/docker/api/types/versions"
 	"github.com/docker/docker/api/types/volume"
 
@@ -79,5 +80,6 @@ func (s *Server) volumePrune(w http.ResponseWriter, r *request) error {
 		}
 		gone, freed = append(gone, v.Name), freed+size
 	}
+	s.engine.Events.Pruned(events.VolumeEventType, freed)
 	return dockerwire.Answer(w, http.StatusOK, map[string]any{"VolumesDeleted": gone, "SpaceReclaimed": freed})
 }
