@@ -58,24 +58,29 @@ func settleResources(h *container.HostConfig) (warnings []string, err error) {
 		h.OomKillDisable = nil
 		warnings = append(warnings, "Your kernel does not support OomKillDisable. OomKillDisable discarded.")
 	}
+	return warnings, checkDevices(h)
+}
+
+// checkDevices refuses devices that there are not.
+func checkDevices(h *container.HostConfig) error {
 	for _, rule := range h.DeviceCgroupRules {
 		if _, err := deviceRule(rule); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	for _, list := range [][]*blkiodev.ThrottleDevice{h.BlkioDeviceReadBps, h.BlkioDeviceWriteBps, h.BlkioDeviceReadIOps, h.BlkioDeviceWriteIOps} {
 		for _, t := range list {
 			if _, ok := deviceNumber(t.Path); !ok {
-				return nil, errs.Invalidf("the device %s does not exist", t.Path)
+				return errs.Invalidf("the device %s does not exist", t.Path)
 			}
 		}
 	}
 	for _, dev := range h.Devices {
 		if _, err := os.Stat(dev.PathOnHost); err != nil {
-			return nil, errs.Invalidf("error gathering device information while adding custom device %q: no such file or directory", dev.PathOnHost)
+			return errs.Invalidf("error gathering device information while adding custom device %q: no such file or directory", dev.PathOnHost)
 		}
 	}
-	return warnings, nil
+	return nil
 }
 
 // checkRanges refuses limits that make no sense by themselves or on this machine.

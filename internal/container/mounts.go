@@ -123,52 +123,64 @@ func parseMount(m mount.Mount) (wanted, error) {
 	if m.Target == "" {
 		return w, errs.Invalidf("invalid mount config for type %q: field Target must not be empty", m.Type)
 	}
-	switch m.Type {
-	case mount.TypeBind:
-		w.point.Propagation = mount.PropagationRPrivate
-		if m.BindOptions != nil && m.BindOptions.Propagation != "" {
-			w.point.Propagation = m.BindOptions.Propagation
-		}
-		if !filepath.IsAbs(m.Source) {
-			return w, errs.Invalidf("invalid mount config for type \"bind\": invalid mount path: '%s' mount path must be absolute", m.Source)
-		}
-		if _, err := os.Stat(m.Source); err != nil && (m.BindOptions == nil || !m.BindOptions.CreateMountpoint) {
-			return w, errs.Invalidf("invalid mount config for type \"bind\": bind source path does not exist: %s", m.Source)
-		}
-	case mount.TypeVolume:
-		w.point.Name, w.point.Source = m.Source, ""
-		if m.Source != "" && !nameRE.MatchString(m.Source) {
-			return w, badVolumeName(m.Source)
-		}
-		if o := m.VolumeOptions; o != nil {
-			w.noCopy, w.labels = o.NoCopy, o.Labels
-			if o.Subpath != "" {
-				return w, errs.Invalidf("a part of a volume (subpath) is not supported by this engine")
-			}
-			if o.DriverConfig != nil {
-				if o.DriverConfig.Name != "" && o.DriverConfig.Name != "local" {
-					return w, errs.Invalidf("the volume driver %s is not supported by this engine", o.DriverConfig.Name)
-				}
-				w.opts = o.DriverConfig.Options
-			}
-		}
-	case mount.TypeTmpfs:
-		w.point.Source, w.tmpfs = "", []string{"nosuid", "nodev", "noexec"}
-		if o := m.TmpfsOptions; o != nil {
-			if o.SizeBytes > 0 {
-				w.tmpfs = append(w.tmpfs, fmt.Sprintf("size=%d", o.SizeBytes))
-			}
-			if o.Mode != 0 {
-				w.tmpfs = append(w.tmpfs, fmt.Sprintf("mode=%o", o.Mode))
-			}
-			if len(o.Options) > 0 {
-				return w, errs.Invalidf("further options of a tmpfs are not supported by this engine")
-			}
-		}
-	case mount.TypeImage:
-		return w, parseImageMount(m, &w)
-	default:
+	parse := map[mount.Type]func(mount.Mount, *wanted) error{mount.TypeBind: parseBindMount, mount.TypeVolume: parseVolumeMount, mount.TypeTmpfs: parseTmpfsMount, mount.TypeImage: parseImageMount}[m.Type]
+	if parse == nil {
 		return w, errs.Invalidf("mount type unknown: %q", m.Type)
 	}
-	return w, nil
+	err := parse(m, &w)
+	return w, err
+}
+
+func parseBindMount(m mount.Mount, w *wanted) error {
+	w.point.Propagation = mount.PropagationRPrivate
+	if m.BindOptions != nil && m.BindOptions.Propagation != "" {
+		w.point.Propagation = m.BindOptions.Propagation
+	}
+	if !filepath.IsAbs(m.Source) {
+		return errs.Invalidf("invalid mount config for type \"bind\": invalid mount path: '%s' mount path must be absolute", m.Source)
+	}
+	if _, err := os.Stat(m.Source); err != nil && (m.BindOptions == nil || !m.BindOptions.CreateMountpoint) {
+		return errs.Invalidf("invalid mount config for type \"bind\": bind source path does not exist: %s", m.Source)
+	}
+	return nil
+}
+
+func parseVolumeMount(m mount.Mount, w *wanted) error {
+	w.point.Name, w.point.Source = m.Source, ""
+	if m.Source != "" && !nameRE.MatchString(m.Source) {
+		return badVolumeName(m.Source)
+	}
+	o := m.VolumeOptions
+	if o == nil {
+		return nil
+	}
+	w.noCopy, w.labels = o.NoCopy, o.Labels
+	if o.Subpath != "" {
+		return errs.Invalidf("a part of a volume (subpath) is not supported by this engine")
+	}
+	if o.DriverConfig != nil {
+		if o.DriverConfig.Name != "" && o.DriverConfig.Name != "local" {
+			return errs.Invalidf("the volume driver %s is not supported by this engine", o.DriverConfig.Name)
+		}
+		w.opts = o.DriverConfig.Options
+	}
+	return nil
+}
+
+func parseTmpfsMount(m mount.Mount, w *wanted) error {
+	w.point.Source, w.tmpfs = "", []string{"nosuid", "nodev", "noexec"}
+	o := m.TmpfsOptions
+	if o == nil {
+		return nil
+	}
+	if o.SizeBytes > 0 {
+		w.tmpfs = append(w.tmpfs, fmt.Sprintf("size=%d", o.SizeBytes))
+	}
+	if o.Mode != 0 {
+		w.tmpfs = append(w.tmpfs, fmt.Sprintf("mode=%o", o.Mode))
+	}
+	if len(o.Options) > 0 {
+		return errs.Invalidf("further options of a tmpfs are not supported by this engine")
+	}
+	return nil
 }

@@ -1,6 +1,7 @@
 package container
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -80,22 +81,15 @@ func (d *Daemon) halt(ctx context.Context, c *live, signal string, timeout *int)
 		}
 		return ErrNotModified
 	}
-	if signal == "" {
-		signal = r.Config.StopSignal
-	}
-	if signal == "" {
-		signal = "SIGTERM"
-	}
-	sig, err := parseSignal(signal)
+	sig, err := parseSignal(cmp.Or(signal, r.Config.StopSignal, "SIGTERM"))
 	if err != nil {
 		return err
 	}
 	seconds := 10
-	if r.Config.StopTimeout != nil {
-		seconds = *r.Config.StopTimeout
-	}
-	if timeout != nil {
-		seconds = *timeout
+	for _, t := range []*int{r.Config.StopTimeout, timeout} {
+		if t != nil {
+			seconds = *t
+		}
 	}
 	if r.State.Status == container.StatePaused {
 		if err := d.unpause(c); err != nil {

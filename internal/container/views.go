@@ -194,17 +194,7 @@ func (d *Daemon) List(opt ListOptions, isImage func(id, name string) bool) ([]co
 	if err := opt.Filters.Validate(containerFilters); err != nil {
 		return nil, errs.Invalidf("%s", err)
 	}
-	for _, s := range opt.Filters.Get("status") {
-		if err := container.ValidateContainerState(s); err != nil {
-			return nil, errs.Invalidf("invalid filter 'status=%s'", s)
-		}
-	}
-	for _, s := range opt.Filters.Get("health") {
-		if err := container.ValidateHealthStatus(s); err != nil {
-			return nil, errs.Invalidf("invalid filter 'health=%s'", s)
-		}
-	}
-	if err := checkPorts(opt.Filters); err != nil {
+	if err := checkFilters(opt.Filters); err != nil {
 		return nil, err
 	}
 	var before, since time.Time
@@ -264,8 +254,18 @@ func (d *Daemon) matches(r Record, f filters.Args, isImage func(id, name string)
 		(!f.Contains("publish") && !f.Contains("expose") || d.hasPort(r, f))
 }
 
-// checkPorts refuses ports in filters that are none.
-func checkPorts(f filters.Args) error {
+// checkFilters refuses values that are none.
+func checkFilters(f filters.Args) error {
+	for _, s := range f.Get("status") {
+		if err := container.ValidateContainerState(s); err != nil {
+			return errs.Invalidf("invalid filter 'status=%s'", s)
+		}
+	}
+	for _, s := range f.Get("health") {
+		if err := container.ValidateHealthStatus(s); err != nil {
+			return errs.Invalidf("invalid filter 'health=%s'", s)
+		}
+	}
 	for _, key := range []string{"publish", "expose"} {
 		for _, v := range f.Get(key) {
 			if strings.Contains(v, ":") {

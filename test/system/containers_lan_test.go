@@ -67,9 +67,9 @@ func TestMacvlan(t *testing.T) {
 	d.must("restart", "-t", "0", "one")
 	far(ping + "10.237.0.8")
 	for args, want := range map[string]string{
-		"-d macvlan x": "without a device", "-d macvlan -o parent=lo x": "loopback", "-d macvlan -o parent=nothing x": "nothing", "-d macvlan -o parent=" + device + " -o macvlan_mode=wrong x": "mode 'wrong'",
-		"-d macvlan -o parent=" + device + " -o com.docker.network.bridge.enable_icc=false x": "is not supported", "-d ipvlan x": "ipvlan is not supported",
-		"-d macvlan -o parent=" + device + " -o macvlan_mode=passthru x": "already using parent",
+		"-d macvlan other": "without a device", "-d macvlan -o parent=lo other": "loopback", "-d macvlan -o parent=nothing other": "nothing", "-d macvlan -o parent=" + device + " -o macvlan_mode=wrong other": "mode 'wrong'",
+		"-d macvlan -o parent=" + device + " -o com.docker.network.bridge.enable_icc=false other": "is not supported", "-d ipvlan other": "ipvlan is not supported",
+		"-d macvlan -o parent=" + device + " -o macvlan_mode=passthru other": "already using parent",
 	} {
 		if r := d.run(nil, append([]string{"network", "create"}, strings.Fields(args)...)...); r.code == 0 || !strings.Contains(r.errs, want) {
 			t.Errorf("%s: %d %s", args, r.code, r.errs)

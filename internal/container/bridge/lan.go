@@ -3,7 +3,6 @@ package bridge
 import (
 	"errors"
 	"fmt"
-	"net/netip"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -84,17 +83,7 @@ func (p *Plane) joinIn(ns *netns.NS, e Endpoint, l LAN) error {
 	if err != nil {
 		return err
 	}
-	for _, s := range []struct {
-		addr netip.Addr
-		of   Subnet
-	}{{e.Addr, e.Network.V4}, {e.Addr6, e.Network.V6}} {
-		if s.addr.IsValid() {
-			if err := address(in, eth, netip.PrefixFrom(s.addr, s.of.Prefix.Bits())); err != nil {
-				return err
-			}
-		}
-	}
-	return errors.Join(in.LinkSetUp(eth), e.settings(ns))
+	return errors.Join(e.number(in, eth), in.LinkSetUp(eth), e.settings(ns))
 }
 
 // Leave takes a container's device on a LAN away. What is not there is no error.

@@ -137,17 +137,22 @@ func (p *Plane) wire(ns *netns.NS, e Endpoint) error {
 			return err
 		}
 	}
-	if e.Addr.IsValid() {
-		if err := address(in, eth, netip.PrefixFrom(e.Addr, e.Network.V4.Prefix.Bits())); err != nil {
-			return err
+	return errors.Join(e.number(in, eth), node.LinkSetUp(link), in.LinkSetUp(eth), e.settings(ns))
+}
+
+// number gives the device its addresses.
+func (e Endpoint) number(in *netlink.Handle, eth netlink.Link) error {
+	for _, a := range []struct {
+		addr netip.Addr
+		of   Subnet
+	}{{e.Addr, e.Network.V4}, {e.Addr6, e.Network.V6}} {
+		if a.addr.IsValid() {
+			if err := address(in, eth, netip.PrefixFrom(a.addr, a.of.Prefix.Bits())); err != nil {
+				return err
+			}
 		}
 	}
-	if e.Addr6.IsValid() {
-		if err := address(in, eth, netip.PrefixFrom(e.Addr6, e.Network.V6.Prefix.Bits())); err != nil {
-			return err
-		}
-	}
-	return errors.Join(node.LinkSetUp(link), in.LinkSetUp(eth), e.settings(ns))
+	return nil
 }
 
 // settings makes those of the device.

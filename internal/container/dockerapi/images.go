@@ -55,22 +55,27 @@ func (s *Server) images(r *request, f filters.Args) ([]image.Summary, error) {
 			continue
 		}
 		if f.Contains("reference") {
-			tags = slices.DeleteFunc(tags, func(t string) bool {
-				return !slices.ContainsFunc(f.Get("reference"), func(p string) bool { return matchesReference(p, t) })
-			})
-			if len(tags) == 0 {
+			if tags, digests = referred(f.Get("reference"), tags, digests); len(tags) == 0 {
 				continue
 			}
-			digests = slices.DeleteFunc(digests, func(d string) bool {
-				repo, _, _ := strings.Cut(d, "@")
-				return !slices.ContainsFunc(tags, func(t string) bool { return strings.HasPrefix(t, repo+":") })
-			})
 		}
 		size, desc := s.engine.Size(r.Context(), i), i.Descriptor()
 		out = append(out, image.Summary{ID: i.ID, RepoTags: tags, RepoDigests: digests, Created: i.Created.Unix(), Size: size, SharedSize: -1,
 			Labels: cfg.Config.Labels, Containers: used[i.ID], Descriptor: &desc})
 	}
 	return out, nil
+}
+
+// referred are the names of an image that patterns ask for.
+func referred(patterns, tags, digests []string) (t, d []string) {
+	t = slices.DeleteFunc(tags, func(t string) bool {
+		return !slices.ContainsFunc(patterns, func(p string) bool { return matchesReference(p, t) })
+	})
+	d = slices.DeleteFunc(digests, func(d string) bool {
+		repo, _, _ := strings.Cut(d, "@")
+		return !slices.ContainsFunc(t, func(t string) bool { return strings.HasPrefix(t, repo+":") })
+	})
+	return t, d
 }
 
 func matchesReference(pattern, tag string) bool {
