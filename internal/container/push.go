@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/containerd/v2/core/remotes"
 	"github.com/containerd/containerd/v2/core/remotes/docker"
@@ -37,8 +38,9 @@ type Pushed struct {
 const pushes = 5
 
 // Push brings an image to its registry, or with no tag all images of the repository.
-// say is called with what becomes of each part, done with the end of each image.
-func (d *Daemon) Push(ctx context.Context, repo, tag string, cred remote.Credentials, say func(id, status string), done func(Pushed)) error {
+// of is the platform of which it is the part alone; nil: all that is here. say is called
+// with what becomes of each part, done with the end of each image.
+func (d *Daemon) Push(ctx context.Context, repo, tag string, of *ocispec.Platform, cred remote.Credentials, say func(id, status string), done func(Pushed)) error {
 	ctx = d.request(ctx)
 	r, err := reference.ParseNormalizedNamed(repo)
 	if err != nil {
@@ -66,7 +68,11 @@ func (d *Daemon) Push(ctx context.Context, repo, tag string, cred remote.Credent
 			return err
 		}
 		say("", fmt.Sprintf("The push refers to repository [%s]", r.Name()))
-		end, err := d.push(ctx, i, cred, say)
+		target, err := d.pushed(ctx, i, of)
+		if err != nil {
+			return err
+		}
+		end, err := d.push(ctx, i, target, cred, say)
 		if err != nil {
 			return pushError(err, familiar(name))
 		}
@@ -91,12 +97,20 @@ func (d *Daemon) tagsOf(ctx context.Context, repo string) (out []string, err err
 	return out, err
 }
 
-// push brings one image.
-func (d *Daemon) push(ctx context.Context, i images.Image, cred remote.Credentials, say func(id, status string)) (Pushed, error) {
-	target, err := d.complete(ctx, i.Target)
-	if err != nil {
-		return Pushed{}, err
+// pushed is what of an image a client wants pushed.
+func (d *Daemon) pushed(ctx context.Context, i images.Image, of *ocispec.Platform) (ocispec.Descriptor, error) {
+	if of == nil {
+		return d.complete(ctx, i.Target)
 	}
+	p, ok, err := d.partFor(ctx, &Image{image: client.NewImage(d.engine.Client, i)}, matchPlatform(of))
+	if err == nil && !ok {
+		err = noPlatform(familiar(i.Name), *of)
+	}
+	return p.desc, err
+}
+
+// push brings one image.
+func (d *Daemon) push(ctx context.Context, i images.Image, target ocispec.Descriptor, cred remote.Credentials, say func(id, status string)) (Pushed, error) {
 	track := docker.NewInMemoryTracker()
 	pusher, err := d.remote.Resolver(cred, track).Pusher(ctx, i.Name)
 	if err != nil {

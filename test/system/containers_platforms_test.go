@@ -3,6 +3,7 @@ package system
 import (
 	"archive/tar"
 	"bytes"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -166,6 +167,7 @@ func TestPlatforms(t *testing.T) {
 		t.Errorf("the list: %+v", listed)
 	}
 	d.shipPlatforms(archive)
+	d.pushPlatform(all)
 	d.removePlatforms(all)
 }
 
@@ -193,6 +195,26 @@ func (d *dock) shipPlatforms(archive []byte) {
 	if code, body := d.ask("POST", "/v1.50/images/load", nil, whole); code != 200 {
 		t.Errorf("load of all: %d %s", code, body)
 	}
+}
+
+// pushPlatform brings the part for one platform to the region's registry.
+func (d *dock) pushPlatform(all shown) {
+	t := d.t
+	demo, name := d.cloud.Auth("strata-demo"), d.cloud.Listen+"/demo/many"
+	d.must("tag", "many:1", name+":1")
+	auth := must[[]byte](t)(json.Marshal(map[string]string{"username": "demo/" + demo["username"], "password": demo["password"], "serveraddress": d.cloud.Listen}))
+	head := http.Header{"X-Registry-Auth": {base64.URLEncoding.EncodeToString(auth)}}
+	push := func(arch string) (int, string) {
+		code, body := d.ask("POST", "/v1.50/images/"+name+"/push?tag=1&platform="+platformOf(arch), head, nil)
+		return code, string(body)
+	}
+	if code, body := push("arm64"); code != 200 || !strings.Contains(body, "1: digest: "+all.Manifests[1].ID) {
+		t.Errorf("push of arm64: %d %s", code, body)
+	}
+	if code, body := push("s390x"); !strings.Contains(body, "does not provide the specified platform") {
+		t.Errorf("push of what is not there: %d %s", code, body)
+	}
+	d.must("rmi", name+":1")
 }
 
 // removePlatforms removes the content for one platform.

@@ -50,11 +50,12 @@ func (s *Server) imagePush(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	if p := r.Value("platform"); p != "" {
-		return errs.Invalidf("pushing one platform of an image is not supported by this engine")
+	of, err := r.platform("1.46")
+	if err != nil {
+		return err
 	}
 	return lines(w, func(say func(progress)) error {
-		return s.engine.Push(r.Context(), r.Vars["name"], r.Value("tag"), cred, func(id, status string) { say(progress{ID: id, Status: status}) }, func(p core.Pushed) {
+		return s.engine.Push(r.Context(), r.Vars["name"], r.Value("tag"), of, cred, func(id, status string) { say(progress{ID: id, Status: status}) }, func(p core.Pushed) {
 			say(progress{Status: fmt.Sprintf("%s: digest: %s size: %d", p.Tag, p.Digest, p.Size)})
 			say(progress{Aux: p})
 		})
