@@ -165,7 +165,7 @@ func viewInspection(version string, v image.InspectResponse) any {
 
 func legacyConfig(c *dockerspec.DockerOCIImageConfig) *container.Config {
 	out := &container.Config{User: c.User, Env: c.Env, Entrypoint: c.Entrypoint, Cmd: c.Cmd, Volumes: c.Volumes, WorkingDir: c.WorkingDir, Labels: c.Labels, StopSignal: c.StopSignal,
-		Healthcheck: c.Healthcheck, OnBuild: c.OnBuild, Shell: c.Shell, ArgsEscaped: c.ArgsEscaped}
+		Healthcheck: c.Healthcheck, OnBuild: c.OnBuild, Shell: c.Shell}
 	for p := range c.ExposedPorts {
 		if out.ExposedPorts == nil {
 			out.ExposedPorts = nat.PortSet{}
