@@ -53,20 +53,7 @@ func dockerCLI(t *testing.T) string {
 // fromDebian is a file of one of Debian's packages that is not installed.
 func fromDebian(t *testing.T, pkg, file string) string {
 	t.Helper()
-	dir := t.TempDir()
-	download := exec.Command("apt-get", "download", "-qq", pkg)
-	download.Dir = dir
-	if out, err := download.CombinedOutput(); err != nil {
-		needs.Missing(t, "%s cannot be had from Debian: %v: %s", pkg, err, out)
-	}
-	debs, err := filepath.Glob(filepath.Join(dir, "*.deb"))
-	if err != nil || len(debs) != 1 {
-		t.Fatalf("%s: %v, %v", pkg, debs, err)
-	}
-	if out, err := exec.Command("dpkg", "-x", debs[0], dir).CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
-	return filepath.Join(dir, file)
+	return filepath.Join(cloud.Debian(t, pkg), file)
 }
 
 // importImage makes the image busybox from a static program and a few files.
