@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/containerd/containerd/v2/client"
@@ -20,28 +21,54 @@ const lost = 255
 
 // adopt takes over what was there before this process.
 func (d *Daemon) adopt() error {
-	recs, err := d.containers.all()
+	recs, err := d.loadContainers()
 	if err != nil {
 		return err
 	}
 	for id, r := range recs {
 		c := newLive(*r)
-		d.byID[id], d.byName[r.Name] = c, c
+		d.byID[id] = c
+		if !r.Removing || d.byName[r.Name] == nil { // its name may be another's already
+			d.byName[r.Name] = c
+		}
 		d.linked.CompareAndSwap(false, len(r.Links) > 0)
 	}
 	if err := d.syncNetworks(); err != nil {
 		return err
 	}
-	for _, c := range d.list() {
-		err := d.resume(c)
-		if err == nil && c.record().State.Running() {
-			err = d.known(c)
-		}
-		if err != nil { // the others are not to suffer
-			d.cfg.Log.Error("a container cannot be taken over", "container", c.id, "name", c.record().Name, "err", err)
-		}
+	d.resumeAll()
+	if err := d.sweep(); err != nil {
+		return err
 	}
-	return d.sweep()
+	d.shims.Trim()
+	return nil
+}
+
+// adopting is how many containers are taken over at once: each takes some questions to
+// its shim, for which one waits.
+const adopting = 16
+
+func (d *Daemon) resumeAll() {
+	var group sync.WaitGroup
+	next := make(chan *live)
+	for range adopting {
+		group.Go(func() {
+			for c := range next {
+				err := d.resume(c)
+				if err == nil && c.record().State.Running() {
+					err = d.known(c)
+				}
+				if err != nil { // the others are not to suffer
+					d.cfg.Log.Error("a container cannot be taken over", "container", c.id, "name", c.record().Name, "err", err)
+				}
+			}
+		})
+	}
+	for _, c := range d.list() {
+		next <- c
+	}
+	close(next)
+	group.Wait()
 }
 
 // resume finds out what has become of a container.
@@ -65,7 +92,7 @@ func (d *Daemon) resume(c *live) error {
 	case err == nil:
 		return d.half(ctx, c, task)
 	case r.State.Running():
-		d.over(c, lost, time.Now().UTC())
+		d.over(c, nil, lost, time.Now().UTC())
 	case r.State.Status == container.StateRestarting:
 		d.retry(c, firstDelay)
 	}
@@ -74,6 +101,7 @@ func (d *Daemon) resume(c *live) error {
 
 // follow supervises a container that runs, or that has ended while no one looked.
 func (d *Daemon) follow(ctx context.Context, c *live, task client.Task) error {
+	d.shims.Join(c.record().Group)
 	exit, err := task.Wait(ctx)
 	if err != nil {
 		return err

@@ -41,6 +41,7 @@ func (d *Daemon) withFiles(ctx context.Context, c *live, f func(*rootfs.Root) er
 	}
 	c.op.Lock()
 	defer c.op.Unlock()
+	c.awaitLeft()
 	r := c.record()
 	if r.State.Running() {
 		return errs.Conflictf("container %s has just been started", c.id)
@@ -236,6 +237,7 @@ func (d *Daemon) Export(ctx context.Context, ref string, begin func() io.Writer)
 	}
 	c.op.Lock()
 	defer c.op.Unlock()
+	c.awaitLeft()
 	mounts, err := d.engine.Client.SnapshotService(d.engine.Snapshotter).Mounts(d.request(ctx), c.id)
 	if err != nil {
 		return err

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -14,6 +15,7 @@ import (
 	"github.com/containerd/containerd/v2/client"
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/events"
+	"github.com/docker/docker/api/types/mount"
 	"github.com/docker/go-connections/nat"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -39,11 +41,12 @@ type Record struct {
 	Links      map[string]string    `json:",omitempty"` // by alias, ids of others on the default bridge
 	State      State
 	Restarts   int
-	Group      string // of containers behind one shim; "" before the first start
+	Group      string // the shim behind it; "" before the first start
 	Stopped    bool   // by a user: no policy starts it again
 	Removing   bool
 	Ports      []nodeapi.ContainerPort // of a project's container: its devices
 	Project    bool                    // it is a project's
+	Changes    uint64                  // so far: which of two records is the later one
 }
 
 // State is where a container is in its life.
@@ -79,7 +82,7 @@ type live struct {
 	delay   time.Duration      // that it waited
 	kept    bool               // at its end, come what may
 	readers map[*Attach]bool   // whom the container's output waits for
-	joining bool               // a group, of which its run is not booked yet
+	left    chan struct{}      // closed when nothing of the last run is left on the machine; nil: nothing is
 
 	resolver *names.Resolver            // of a container on a network with names
 	view     atomic.Pointer[names.View] // what it has to know
@@ -101,7 +104,57 @@ func (d *Daemon) change(c *live, f func(*Record)) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	f(&c.rec)
+	c.rec.Changes++
+	if c.rec.brief() {
+		return d.notes.put(c.id, &c.rec)
+	}
 	return d.containers.put(c.id, &c.rec)
+}
+
+// note changes what of a record is of no use once the machine has been started anew:
+// what a run has on it.
+func (d *Daemon) note(c *live, f func(*Record)) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	f(&c.rec)
+	c.rec.Changes++
+	return d.notes.put(c.id, &c.rec)
+}
+
+// brief tells whether a container does not outlive the machine's run: with that it ends,
+// and with its end it wants to be removed. One with volumes or views of images is kept
+// until they are removed as well.
+func (r *Record) brief() bool {
+	return r.HostConfig.AutoRemove && !slices.ContainsFunc(r.Mounts, func(m container.MountPoint) bool {
+		return m.Type == mount.TypeVolume || m.Type == mount.TypeImage
+	})
+}
+
+// loadContainers reads the records of containers. A note without a record is of one that
+// has none, or else was being removed.
+func (d *Daemon) loadContainers() (map[string]*Record, error) {
+	recs, err := d.containers.all()
+	if err != nil {
+		return nil, err
+	}
+	notes, err := d.notes.all()
+	if err != nil {
+		return nil, err
+	}
+	for id, n := range notes {
+		if r := recs[id]; r == nil && n.brief() || r != nil && n.Changes > r.Changes {
+			recs[id] = n
+		}
+	}
+	return recs, nil
+}
+
+// dropRecord removes a container's record, and its notes before.
+func (d *Daemon) dropRecord(id string) error {
+	if err := d.notes.remove(id); err != nil {
+		return err
+	}
+	return d.containers.remove(id)
 }
 
 // running gives the task of a container that runs.

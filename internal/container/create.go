@@ -12,10 +12,12 @@ import (
 	"github.com/containerd/containerd/api/types/runc/options"
 	"github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/core/containers"
+	"github.com/containerd/typeurl/v2"
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/events"
 	"github.com/docker/docker/api/types/network"
 	"github.com/docker/docker/pkg/namesgenerator"
+	"github.com/opencontainers/image-spec/identity"
 
 	"github.com/strata-cloud/strata/internal/container/engine"
 	"github.com/strata-cloud/strata/internal/container/health"
@@ -187,49 +189,65 @@ func (d *Daemon) make(ctx context.Context, c *live, img *Image) error {
 	if err := d.viewImages(ctx, c.record()); err != nil {
 		return err
 	}
-	_, err = d.engine.Client.NewContainer(ctx, c.id,
-		client.WithSnapshotter(d.engine.Snapshotter),
-		client.WithImage(img.image),
-		client.WithNewSnapshot(c.id, img.image),
-		client.WithRuntime(d.engine.Shim, &options.Options{BinaryName: engine.Runtime, Root: filepath.Join(runDir(d.cfg.Name), "runc")}),
-		withoutSpec)
-	if err != nil {
+	if err := d.makeFiles(ctx, c.id, img); err != nil {
 		return fmt.Errorf("making the container: %w", err)
 	}
 	return d.fillVolumes(ctx, c.id, fresh)
 }
 
-// withoutSpec leaves the specification to the start: it names namespaces that are
-// made then.
-func withoutSpec(_ context.Context, _ *client.Client, c *containers.Container) error {
-	c.Spec = nil
-	return nil
+// makeFiles makes containerd's container and its files. The container is first, and
+// names the files: so they need no lease until something refers to them, which would be
+// two transactions more. The specification is left to the start, since it names
+// namespaces that are made then.
+func (d *Daemon) makeFiles(ctx context.Context, id string, img *Image) error {
+	opts, err := typeurl.MarshalAny(&options.Options{BinaryName: engine.Runtime, Root: filepath.Join(runDir(d.cfg.Name), "runc")})
+	if err != nil {
+		return err
+	}
+	layers, err := img.image.RootFS(ctx)
+	if err != nil {
+		return err
+	}
+	_, err = d.engine.Client.ContainerService().Create(ctx, containers.Container{ID: id, Image: img.image.Name(), Runtime: containers.RuntimeInfo{Name: d.engine.Shim, Options: opts},
+		Snapshotter: d.engine.Snapshotter, SnapshotKey: id, SandboxID: engine.Shared})
+	if err != nil {
+		return err
+	}
+	_, err = d.engine.Client.SnapshotService(d.engine.Snapshotter).Prepare(ctx, id, identity.ChainID(layers).String())
+	return err
 }
 
 // unmake removes every trace of a container that does not run.
 func (d *Daemon) unmake(c *live) error {
-	ctx := d.work()
 	r := c.record()
-	var all []error
-	all = append(all, d.unplug(r), d.unmountImages(r), d.dropViews(ctx, r))
-	cc, err := d.engine.Client.LoadContainer(ctx, c.id)
+	if err := errors.Join(d.unplug(r), d.unmountImages(r), d.unmakeFiles(r)); err != nil {
+		return err
+	}
+	if err := d.dropRecord(c.id); err != nil {
+		return err
+	}
+	d.forget(c, r.Name)
+	return nil
+}
+
+// unmakeFiles removes containerd's container, its files and ours.
+func (d *Daemon) unmakeFiles(r Record) error {
+	ctx := d.rest()
+	cc, err := d.engine.Client.LoadContainer(ctx, r.ID)
 	if err == nil {
 		err = cc.Delete(ctx, client.WithSnapshotCleanup)
 	}
-	all = append(all, ignoreMissing(err), d.removeFiles(c.id))
-	if err := errors.Join(all...); err != nil {
-		return err
-	}
-	if err := d.containers.remove(c.id); err != nil {
-		return err
-	}
+	return errors.Join(d.dropViews(ctx, r), ignoreMissing(err), d.removeFiles(r.ID))
+}
+
+// forget makes a container unknown, and its name free.
+func (d *Daemon) forget(c *live, name string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	delete(d.byID, c.id)
-	if d.byName[r.Name] == c {
-		delete(d.byName, r.Name)
+	if d.byName[name] == c {
+		delete(d.byName, name)
 	}
-	return nil
 }
 
 // wantedEndpoints are the networks that a new container will be on.

@@ -16,6 +16,7 @@ import (
 	"github.com/strata-cloud/strata/internal/container/engine"
 	"github.com/strata-cloud/strata/internal/container/names"
 	"github.com/strata-cloud/strata/internal/container/remote"
+	"github.com/strata-cloud/strata/internal/container/shims"
 )
 
 // Config says where the engine lives and how it is named.
@@ -43,6 +44,7 @@ type Daemon struct {
 	key    string // identifies the engine to clients
 
 	containers records[Record]
+	notes      records[Record] // of containers, see note
 	volumes    records[Volume]
 	networks   records[Network]
 
@@ -56,12 +58,14 @@ type Daemon struct {
 	execs  map[string]*execution
 	images sync.Mutex // one change of names at a time
 
-	grouping  sync.Mutex      // of containers behind shims
-	syncing   sync.Mutex      // of networks
-	sandboxes map[string]seat // of builds
-	remote    *remote.Registries
-	building  sync.Mutex
-	builder   *build.Builder // nil until the first build
+	shims      *shims.Pool
+	identities identities
+	syncing    sync.Mutex         // of networks
+	sandboxes  map[string]seat    // of builds
+	leaving    map[string]leaving // runs that are over, by container
+	remote     *remote.Registries
+	building   sync.Mutex
+	builder    *build.Builder // nil until the first build
 }
 
 // runDir is where sockets and runc's state are: on a file system that a restart of
@@ -71,7 +75,7 @@ func runDir(name string) string { return filepath.Join("/run/strata", name) }
 // New opens the engine and takes over the containers that run.
 func New(ctx context.Context, cfg Config) (d *Daemon, err error) {
 	d = &Daemon{cfg: cfg, Events: newEvents(), begun: time.Now(), byID: map[string]*live{}, byName: map[string]*live{}, vols: map[string]*Volume{}, nets: map[string]*Network{}, execs: map[string]*execution{},
-		names: names.NewServer(cfg.Log), sandboxes: map[string]seat{}, remote: remote.New(cfg.Authority)}
+		names: names.NewServer(cfg.Log), sandboxes: map[string]seat{}, leaving: map[string]leaving{}, remote: remote.New(cfg.Authority)}
 	if err := os.MkdirAll(filepath.Join(cfg.Dir, "containers"), 0o711); err != nil {
 		return nil, err
 	}
@@ -87,7 +91,11 @@ func New(ctx context.Context, cfg Config) (d *Daemon, err error) {
 		d.stop()
 		return nil, err
 	}
-	if d.plane, err = bridge.New(cfg.Name); err == nil {
+	d.shims, err = shims.Open(d.ctx, shims.Config{Program: cfg.Shim, Namespace: engine.Namespace, Events: d.engine.Socket, Dir: filepath.Join(runDir(cfg.Name), "p"), Log: cfg.Log})
+	if err == nil {
+		d.plane, err = bridge.New(cfg.Name)
+	}
+	if err == nil {
 		err = errors.Join(d.cleanBuilds(), d.adopt())
 	}
 	if err != nil {
@@ -100,6 +108,10 @@ func (d *Daemon) openRecords() (err error) {
 	if d.containers, err = openRecords[Record](filepath.Join(d.cfg.Dir, "records", "containers")); err != nil {
 		return err
 	}
+	if d.notes, err = openRecords[Record](filepath.Join(runDir(d.cfg.Name), "notes")); err != nil {
+		return err
+	}
+	d.notes.brief = true
 	if d.volumes, err = openRecords[Volume](filepath.Join(d.cfg.Dir, "records", "volumes")); err != nil {
 		return err
 	}
@@ -139,11 +151,17 @@ func (d *Daemon) Close() error {
 	if d.plane != nil {
 		err = errors.Join(err, d.plane.Close())
 	}
+	if d.shims != nil {
+		err = errors.Join(err, d.shims.Close())
+	}
 	return errors.Join(err, d.engine.Close())
 }
 
 // work is ctx for what a client who goes away does not end.
 func (d *Daemon) work() context.Context { return d.engine.Context(d.ctx) }
+
+// rest is ctx for what is seen through even while the engine ends.
+func (d *Daemon) rest() context.Context { return d.engine.Context(context.WithoutCancel(d.ctx)) }
 
 // request is ctx for what a client waits for.
 func (d *Daemon) request(ctx context.Context) context.Context { return d.engine.Context(ctx) }

@@ -37,6 +37,15 @@ func (e *Endpoint) idle() *Endpoint {
 	return &i
 }
 
+// idle are a container's endpoints when it does not run.
+func idle(all map[string]*Endpoint) map[string]*Endpoint {
+	out := map[string]*Endpoint{}
+	for name, e := range all {
+		out[name] = e.idle()
+	}
+	return out
+}
+
 // mac is the address of the device.
 func (e *Endpoint) mac() net.HardwareAddr {
 	if m, err := net.ParseMAC(e.MAC); err == nil {

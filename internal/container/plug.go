@@ -3,6 +3,7 @@ package container
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -108,6 +109,24 @@ func (d *Daemon) route(id string, places []place) error {
 // lease gives a container's endpoints ids, devices and addresses as far as they have
 // none, and free ports of the host where it wants any.
 func (d *Daemon) lease(c *live) error {
+	err := d.tryLease(c)
+	if !errs.Is(err, errs.Forbidden) {
+		return err
+	}
+	// The address, or the last one, may be that of a run that is just over.
+	d.mu.Lock()
+	leaving := slices.Collect(maps.Values(d.leaving))
+	d.mu.Unlock()
+	if len(leaving) == 0 {
+		return err
+	}
+	for _, l := range leaving {
+		<-l.done
+	}
+	return d.tryLease(c)
+}
+
+func (d *Daemon) tryLease(c *live) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	ports := taken{}
@@ -141,7 +160,7 @@ func (d *Daemon) lease(c *live) error {
 		}
 		next.Bound = bound
 	}
-	return d.change(c, func(r *Record) { r.Endpoints, r.Bound = next.Endpoints, next.Bound })
+	return d.note(c, func(r *Record) { r.Endpoints, r.Bound = next.Endpoints, next.Bound })
 }
 
 // usedLocked are the addresses that are taken, by network.
@@ -155,6 +174,11 @@ func (d *Daemon) usedLocked() map[string]map[netip.Addr]bool {
 	}
 	for _, s := range d.sandboxes {
 		take(s.network, s.addr)
+	}
+	for _, l := range d.leaving {
+		for _, s := range l.seats {
+			take(s.network, s.addr)
+		}
 	}
 	for _, o := range d.byID {
 		for _, e := range o.record().Endpoints {
@@ -263,39 +287,18 @@ func (d *Daemon) syncNetworks() error {
 	return err
 }
 
-// unplug takes a container off its networks.
+// unplug takes a container that does not run off its networks.
 func (d *Daemon) unplug(r Record) error {
-	if r.HostConfig.NetworkMode.IsContainer() {
-		return nil
-	}
-	if len(r.Ports) > 0 {
-		return d.unplugPorts(r)
-	}
-	var ids []string
-	for _, e := range r.Endpoints {
-		if e.ID != "" {
-			ids = append(ids, e.ID)
-		}
-	}
 	c, err := d.find(r.ID)
 	if err != nil {
 		return nil
 	}
-	err = d.unknown(c)
-	if !r.HostConfig.NetworkMode.IsHost() {
-		err = errors.Join(err, d.leaveLANs(r), d.plane.Remove(r.ID, ids...))
-	}
-	if len(ids) == 0 && len(r.Bound) == 0 {
+	err = errors.Join(d.unknown(c), d.unplugDevices(r))
+	if !slices.ContainsFunc(slices.Collect(maps.Values(r.Endpoints)), func(e *Endpoint) bool { return e.ID != "" }) && len(r.Bound) == 0 {
 		return err
 	}
 	places := d.places(r)
-	err = errors.Join(err, d.change(c, func(r *Record) {
-		next := map[string]*Endpoint{}
-		for name, e := range r.Endpoints {
-			next[name] = e.idle()
-		}
-		r.Endpoints, r.Bound = next, nil
-	}))
+	err = errors.Join(err, d.change(c, func(r *Record) { r.Endpoints, r.Bound = idle(r.Endpoints), nil }))
 	for _, p := range places {
 		if p.e.ID != "" && !r.HostConfig.NetworkMode.IsHost() {
 			d.networkEvent(events.ActionDisconnect, p.n, r.ID)
@@ -305,4 +308,21 @@ func (d *Daemon) unplug(r Record) error {
 		err = errors.Join(err, d.syncNetworks())
 	}
 	return err
+}
+
+// unplugDevices removes a container's namespace and devices.
+func (d *Daemon) unplugDevices(r Record) error {
+	switch mode := r.HostConfig.NetworkMode; {
+	case mode.IsContainer(), mode.IsHost():
+		return nil
+	case len(r.Ports) > 0:
+		return d.unplugPorts(r)
+	}
+	var ids []string
+	for _, e := range r.Endpoints {
+		if e.ID != "" {
+			ids = append(ids, e.ID)
+		}
+	}
+	return errors.Join(d.leaveLANs(r), d.plane.Remove(r.ID, ids...))
 }

@@ -10,12 +10,16 @@ import (
 	"strings"
 )
 
-// records are files of JSON, one per object, in a directory. A write is durable
-// before it returns and is whole or not at all.
-type records[T any] struct{ dir string }
+// records are files of JSON, one per object, in a directory. A write is whole or not at
+// all, and durable before it returns unless brief is set: then it survives our end, but
+// not the machine's.
+type records[T any] struct {
+	dir   string
+	brief bool
+}
 
 func openRecords[T any](dir string) (records[T], error) {
-	return records[T]{dir}, os.MkdirAll(dir, 0o700)
+	return records[T]{dir: dir}, os.MkdirAll(dir, 0o700)
 }
 
 func (r records[T]) path(id string) string { return filepath.Join(r.dir, id+".json") }
@@ -30,7 +34,10 @@ func (r records[T]) put(id string, v *T) error {
 		return err
 	}
 	_, err = f.Write(raw)
-	err = errors.Join(err, f.Sync(), f.Close())
+	if !r.brief {
+		err = errors.Join(err, f.Sync())
+	}
+	err = errors.Join(err, f.Close())
 	if err == nil {
 		err = os.Rename(f.Name(), r.path(id))
 	}
@@ -41,7 +48,10 @@ func (r records[T]) put(id string, v *T) error {
 }
 
 func (r records[T]) remove(id string) error {
-	if err := os.Remove(r.path(id)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := os.Remove(r.path(id)); err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
 		return err
 	}
 	return r.sync()
@@ -49,6 +59,9 @@ func (r records[T]) remove(id string) error {
 
 // sync makes the directory's entries durable.
 func (r records[T]) sync() error {
+	if r.brief {
+		return nil
+	}
 	d, err := os.Open(r.dir)
 	if err != nil {
 		return err
@@ -76,7 +89,14 @@ func (r records[T]) all() (map[string]*T, error) {
 			return nil, err
 		}
 		v := new(T)
-		if err := json.Unmarshal(raw, v); err != nil {
+		err = json.Unmarshal(raw, v)
+		if err != nil && r.brief { // of before the machine's end
+			if err := os.Remove(r.path(id)); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		if err != nil {
 			return nil, fmt.Errorf("the record %s: %w", r.path(id), err)
 		}
 		out[id] = v

@@ -40,7 +40,7 @@ func (d *Daemon) spec(ctx context.Context, r Record, netns string) (*specs.Spec,
 		d.joins(r, netns),
 		d.mounts(r),
 		resources(h),
-		users(r.Config.User, h.GroupAdd),
+		d.users(r),
 		capabilities(h),
 		security(h),
 	}
@@ -80,7 +80,7 @@ func process(r Record, links []string) oci.SpecOpts {
 			p.OOMScoreAdj = &adj
 		}
 		p.Env = environment(r.Config, links)
-		s.Annotations = over(over(s.Annotations, r.HostConfig.Annotations), map[string]string{groupAnnotation: r.Group})
+		s.Annotations = over(s.Annotations, r.HostConfig.Annotations)
 		s.Root.Readonly = r.HostConfig.ReadonlyRootfs
 		if len(r.HostConfig.Sysctls) > 0 {
 			s.Linux.Sysctl = r.HostConfig.Sysctls
@@ -195,7 +195,7 @@ func (d *Daemon) mounts(r Record) oci.SpecOpts {
 			}
 		}
 		if r.HostConfig.Init != nil && *r.HostConfig.Init {
-			own = append(own, bind(d.engine.Shim, reaper.Path, false))
+			own = append(own, bind(d.cfg.Shim, reaper.Path, false))
 		}
 		want, err := wantedMounts(r.Config, r.HostConfig)
 		if err != nil {

@@ -44,6 +44,7 @@ func (d *Daemon) start(c *live) error {
 		return errs.Conflictf("container is marked for removal and cannot be started")
 	}
 	c.cancelRetry()
+	c.awaitLeft()
 	err := d.launch(c)
 	c.mu.Lock()
 	close(c.begun)
@@ -86,8 +87,6 @@ func (d *Daemon) launch(c *live) error {
 	if err := d.mountImages(ctx, c.record()); err != nil {
 		return err
 	}
-	d.joinGroup(c)
-	defer c.joinedGroup()
 	r := c.record()
 	spec, err := d.spec(ctx, r, netns)
 	if err != nil {
@@ -104,19 +103,14 @@ func (d *Daemon) launch(c *live) error {
 	if err != nil {
 		return err
 	}
-	task, err := cc.NewTask(ctx, func(string) (cio.IO, error) { return io, nil })
-	if err != nil && shimGone(err) { // the last of its group has just ended, and the shim with it
-		task, err = cc.NewTask(ctx, func(string) (cio.IO, error) { return io, nil })
-	}
+	task, err := d.newTask(c, cc, io)
 	if err != nil {
 		return err
 	}
 	exit, err := task.Wait(ctx)
-	if err == nil {
-		err = task.Start(ctx)
-	}
 	if err != nil {
 		_, e := task.Delete(ctx, client.WithProcessKill)
+		d.shims.Release(c.record().Group)
 		return errors.Join(err, ignoreMissing(e))
 	}
 	c.mu.Lock()
@@ -179,7 +173,7 @@ func startError(path string, err error) (int, error) {
 	if errors.As(err, &known) {
 		return 128, err
 	}
-	msg := createFailed + err.Error()
+	msg := createFailed + strings.ReplaceAll(err.Error(), "runc run failed: ", "runc create failed: ") // shims do both at once
 	has := func(s string) bool { return strings.Contains(msg, s) }
 	switch {
 	case has(path) && (has("executable file not found") || has("no such file or directory")):
@@ -215,27 +209,22 @@ func (d *Daemon) supervise(c *live, task client.Task, exit <-chan client.ExitSta
 		d.cfg.Log.Warn("waiting for a container", "container", c.id, "err", err)
 		code, at = 255, time.Now()
 	}
-	if _, err := task.Delete(d.work()); err != nil && !errdefs.IsNotFound(err) {
-		d.cfg.Log.Warn("removing what is left of a run", "container", c.id, "err", err)
-	}
-	d.over(c, int(code), at.UTC())
+	d.over(c, task, int(code), at.UTC())
 }
 
-// over books the end of a run and does what the policy wants then.
-func (d *Daemon) over(c *live, code int, at time.Time) {
+// over books the end of a run and does what the policy wants then. What is left of the
+// run (task is nil if there was none) is removed afterwards, for which no one waits.
+func (d *Daemon) over(c *live, task client.Task, code int, at time.Time) {
 	log := d.cfg.Log.With("container", c.id)
-	if err := d.unplug(c.record()); err != nil {
-		log.Error("taking a container off its networks", "err", err)
-	}
-	if err := d.unmountImages(c.record()); err != nil {
-		log.Error("unmounting a container's images", "err", err)
-	}
+	last := c.record()
+	started := last.State.StartedAt
+	left := d.depart(c, last)
 	if err := c.pinReaders(); err != nil {
 		log.Error("keeping the log for who reads it", "err", err)
 	}
-	started := c.record().State.StartedAt
 	again, delay := d.again(c, code, at.Sub(started))
 	err := d.change(c, func(r *Record) {
+		r.Endpoints, r.Bound = idle(r.Endpoints), nil
 		r.State.Status, r.State.Pid, r.State.ExitCode, r.State.FinishedAt = container.StateExited, 0, code, at
 		if h := r.State.Health; h != nil { // as upstream: nothing looks after it now
 			ended := *h
@@ -254,10 +243,11 @@ func (d *Daemon) over(c *live, code int, at time.Time) {
 	d.tellMounts(c.record(), events.ActionUnmount)
 	c.mu.Lock()
 	kept := c.kept
-	c.task = nil
+	c.task, c.left = nil, left
 	close(c.exit)
 	c.exit = make(chan struct{})
 	c.mu.Unlock()
+	d.group.Go(func() { d.clear(c, last, task, left) })
 	switch {
 	case again:
 		d.retry(c, delay)
@@ -265,7 +255,7 @@ func (d *Daemon) over(c *live, code int, at time.Time) {
 		d.group.Go(func() {
 			c.op.Lock()
 			defer c.op.Unlock()
-			if err := d.remove(c, true); err != nil && !errs.Is(err, errs.NotFound) {
+			if err := d.vanish(c); err != nil && !errs.Is(err, errs.NotFound) {
 				log.Error("removing a container that has ended", "err", err)
 			}
 		})

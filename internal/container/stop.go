@@ -291,10 +291,8 @@ func (d *Daemon) Remove(ref string, force, volumes bool) error {
 // remove removes a container whose op is held, whatever it does.
 func (d *Daemon) remove(c *live, volumes bool) error {
 	c.cancelRetry()
-	select {
-	case <-c.removed:
-		return errs.NotFoundf("No such container: %s", c.id)
-	default:
+	if err := c.removable(); err != nil {
+		return err
 	}
 	c.mu.Lock()
 	exit := c.exit
@@ -314,18 +312,12 @@ func (d *Daemon) remove(c *live, volumes bool) error {
 			return err
 		}
 	}
+	c.awaitLeft()
 	r := c.record()
 	if err := d.unmake(c); err != nil {
 		return fmt.Errorf("removing container %s: %w", c.id, err)
 	}
-	if volumes {
-		for _, m := range r.Mounts {
-			d.dropAnonymous(m.Name)
-		}
-	}
-	d.forgetExecs(c)
-	d.tell(c, events.ActionDestroy)
-	close(c.removed)
+	d.gone(c, r, volumes)
 	return nil
 }
 

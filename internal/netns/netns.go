@@ -90,6 +90,20 @@ func Remove(name string) error {
 	return nil
 }
 
+// Alias gives a namespace another name besides.
+func Alias(name, also string) error {
+	path := filepath.Join(Dir, also)
+	f, err := os.OpenFile(path, os.O_RDONLY|os.O_CREATE, 0o444)
+	if err != nil {
+		return err
+	}
+	f.Close()
+	if err := unix.Mount(filepath.Join(Dir, name), path, "none", unix.MS_BIND, ""); err != nil {
+		return errors.Join(fmt.Errorf("calling network namespace %s %s: %w", name, also, err), os.Remove(path))
+	}
+	return nil
+}
+
 // List gives the names of the namespaces that begin with prefix, sorted.
 func List(prefix string) ([]string, error) {
 	entries, err := os.ReadDir(Dir)

@@ -50,6 +50,24 @@ func TestLifecycle(t *testing.T) {
 	if string(in) != "1\n" {
 		t.Fatalf("sysctl inside is %q (host %q)", in, host)
 	}
+	if err := Alias(name, name+"2"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { Remove(name + "2") })
+	same, err := Open(name + "2")
+	if err != nil {
+		t.Fatal(err)
+	}
+	one, err := ns.Inode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if other, err := same.Inode(); err != nil || other != one {
+		t.Errorf("by its other name the namespace is %d, want %d: %v", other, one, err)
+	}
+	if err := errors.Join(same.Close(), Remove(name+"2")); err != nil {
+		t.Fatal(err)
+	}
 	names, err := List(name)
 	if err != nil || !slices.Equal(names, []string{name}) {
 		t.Fatalf("list: %v, %v", names, err)

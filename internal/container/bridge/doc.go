@@ -6,6 +6,7 @@
 //	STRATA-ctr      a bridge per network with its gateway's address, and leaves where it
 //	  |             has many ports; which network may speak to which: a table
 //	STRATA-c-ID     a namespace per container with a device for each of its networks
+//	STRATA-s-ID     a namespace that waits for a container
 //
 // STRATA is the cloud's name on this machine. Nothing here needs our process to run,
 // so that containers keep their network while it does not; their name server, whose

@@ -61,6 +61,7 @@ type Plane struct {
 	name      string
 	host      *netns.NS
 	perBridge int // containers
+	spares    spares
 
 	mu    sync.Mutex
 	ns    *netns.NS // nil until the first network
@@ -76,14 +77,17 @@ func New(name string) (*Plane, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Plane{name: name, host: host, perBridge: perBridge}, nil
+	if err := removeSpares(name); err != nil {
+		return nil, errors.Join(err, host.Close())
+	}
+	return &Plane{name: name, host: host, perBridge: perBridge, spares: spares{prefix: sparePrefix(name), most: spareSpaces}}, nil
 }
 
-// Close closes handles; everything stays.
+// Close closes handles; everything that a container has stays.
 func (p *Plane) Close() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	err := p.host.Close()
+	err := errors.Join(p.spares.close(), p.host.Close())
 	if p.ns != nil {
 		err = errors.Join(err, p.ns.Close())
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -47,20 +48,15 @@ func (p *Plane) Path(id string) string { return filepath.Join(netns.Dir, contain
 
 // Open makes a container's namespace, without a network.
 func (p *Plane) Open(id string) error {
-	ns, _, err := netns.Ensure(containerSpace(p.name, id))
-	if err != nil {
-		return err
+	name := containerSpace(p.name, id)
+	ns, err := netns.Open(name)
+	if err == nil { // it may be half made
+		return errors.Join(ns.Close(), makeSpace(name))
 	}
-	defer ns.Close()
-	h, err := ns.Link()
-	if err != nil {
-		return err
+	if errors.Is(err, os.ErrNotExist) && p.spares.use(name) {
+		return nil
 	}
-	lo, err := h.LinkByName("lo")
-	if err != nil {
-		return err
-	}
-	return h.LinkSetUp(lo)
+	return makeSpace(name)
 }
 
 // Do runs f in a container's namespace.
@@ -177,11 +173,8 @@ func (p *Plane) drop(endpoint string) error {
 	if err != nil {
 		return err
 	}
-	if l, err := node.LinkByName(name); err == nil {
-		// It goes with the other end, whose namespace may just be being taken down.
-		if err := node.LinkDel(l); err != nil && !errors.Is(err, unix.ENODEV) {
-			return err
-		}
+	if err := removeDevice(node, name); err != nil {
+		return err
 	}
 	p.ports.remove(name)
 	return nil
@@ -252,17 +245,53 @@ func route(h *netlink.Handle, family int, via *Endpoint) error {
 }
 
 // Remove removes a container's namespace and devices. What is not there is no error.
+// The kernel takes its time, in which others may be connected: it is asked over a handle
+// of its own, and nothing is locked meanwhile.
 func (p *Plane) Remove(id string, endpoints ...string) error {
+	all := []error{netns.Remove(containerSpace(p.name, id))}
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	err := netns.Remove(containerSpace(p.name, id))
-	if p.ns == nil {
+	var names []string
+	for _, e := range endpoints {
+		if _, ok := p.ports.at[deviceName(e)]; ok {
+			names = append(names, deviceName(e))
+		}
+	}
+	p.mu.Unlock()
+	if len(names) == 0 {
+		return errors.Join(all...)
+	}
+	ns, err := netns.Open(space(p.name))
+	if err != nil {
+		return errors.Join(append(all, err)...)
+	}
+	defer ns.Close()
+	node, err := ns.Link()
+	if err != nil {
+		return errors.Join(append(all, err)...)
+	}
+	for _, name := range names {
+		if err := removeDevice(node, name); err != nil {
+			all = append(all, err)
+			continue
+		}
+		p.mu.Lock()
+		p.ports.remove(name)
+		p.mu.Unlock()
+	}
+	return errors.Join(all...)
+}
+
+// removeDevice removes a container's device, which also goes with the other end, whose
+// namespace may just be being taken down.
+func removeDevice(node *netlink.Handle, name string) error {
+	l, err := node.LinkByName(name)
+	if err != nil {
+		return nil
+	}
+	if err := node.LinkDel(l); err != nil && !errors.Is(err, unix.ENODEV) {
 		return err
 	}
-	for _, e := range endpoints {
-		err = errors.Join(err, p.drop(e))
-	}
-	return err
+	return nil
 }
 
 // Plugged lists the containers (the first 12 digits of their ids) that have a namespace.
@@ -322,6 +351,7 @@ func Reset(ctx context.Context, name string) error {
 	for _, id := range ids {
 		errs = append(errs, netns.Remove(name+"-c-"+id))
 	}
+	errs = append(errs, removeSpares(name))
 	h, err := host.Link()
 	if err != nil {
 		return errors.Join(append(errs, err)...)

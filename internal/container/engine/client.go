@@ -13,6 +13,8 @@ import (
 	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/containerd/v2/core/introspection"
 	"github.com/containerd/containerd/v2/core/leases"
+	"github.com/containerd/containerd/v2/core/metadata"
+	"github.com/containerd/containerd/v2/core/sandbox"
 	"github.com/containerd/containerd/v2/core/snapshots"
 	"github.com/containerd/containerd/v2/pkg/namespaces"
 	"github.com/containerd/containerd/v2/plugins"
@@ -69,7 +71,28 @@ func (e *Engine) connect(ctx context.Context, failed map[string]error) error {
 	if err := e.Client.NamespaceService().Create(e.Context(ctx), Namespace, nil); err != nil && !errdefs.IsAlreadyExists(err) {
 		return err
 	}
-	return nil
+	return e.share(ctx)
+}
+
+// Shared is the sandbox that all containers are in. containerd starts a shim for each
+// container unless it is in a sandbox, whose shim it is told of: so ours may be started
+// by us, beforehand.
+const Shared = "strata"
+
+func (e *Engine) share(ctx context.Context) error {
+	p := e.set.Get(plugins.MetadataPlugin, "bolt")
+	if p == nil {
+		return fmt.Errorf("containerd has no metadata")
+	}
+	i, err := p.Instance()
+	if err != nil {
+		return err
+	}
+	_, err = metadata.NewSandboxStore(i.(*metadata.DB)).Create(e.Context(ctx), sandbox.Sandbox{ID: Shared})
+	if errdefs.IsAlreadyExists(err) {
+		return nil
+	}
+	return err
 }
 
 // useSnapshots chooses where containers' files are.

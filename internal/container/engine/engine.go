@@ -10,12 +10,14 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/plugins"
 	"github.com/containerd/plugin"
 	"github.com/containerd/plugin/registry"
 
+	"github.com/strata-cloud/strata/internal/container/shims"
 	"github.com/strata-cloud/strata/internal/errs"
 
 	runtimev2 "github.com/containerd/containerd/v2/core/runtime/v2"
@@ -56,7 +58,8 @@ type Config struct {
 type Engine struct {
 	Client      *client.Client
 	Snapshotter string // overlayfs, or native where that cannot be mounted
-	Shim        string
+	Shim        string // what containerd calls one by
+	Socket      string // that shims report to, with .ttrpc after it
 	set         *plugin.Set
 }
 
@@ -91,7 +94,11 @@ func Start(ctx context.Context, cfg Config) (*Engine, error) {
 		}
 	}
 	ctx = withLog(ctx, cfg.Log)
-	e := &Engine{set: plugin.NewPluginSet(), Shim: cfg.Shim}
+	call := filepath.Join(cfg.Dir, "shim")
+	if err := writeCall(call, cfg.Shim); err != nil {
+		return nil, err
+	}
+	e := &Engine{set: plugin.NewPluginSet(), Shim: call, Socket: filepath.Join(cfg.SocketDir, "containerd.sock")}
 	failed := map[string]error{}
 	var servers []server
 	for _, r := range registry.Graph(unwanted) {
@@ -116,6 +123,17 @@ func Start(ctx context.Context, cfg Config) (*Engine, error) {
 	return e, nil
 }
 
+// writeCall writes what containerd calls a shim by. It has one clean up after each
+// container whose connection it closes, even if all was deleted already: a start of the
+// shim and one of runc for nothing. A shim leaves word in the container's directory.
+func writeCall(path, shim string) error {
+	text := "#!/bin/sh\n[ -e " + shims.Deleted + " ] || exec '" + strings.ReplaceAll(shim, "'", `'\''`) + "' \"$@\"\n"
+	if err := os.WriteFile(path+".new", []byte(text), 0o700); err != nil {
+		return err
+	}
+	return os.Rename(path+".new", path)
+}
+
 // unwanted leaves out what imported packages bring along besides.
 func unwanted(r *plugin.Registration) bool {
 	// gRPC services are for other processes; the one for events is what shims report to.
@@ -124,7 +142,7 @@ func unwanted(r *plugin.Registration) bool {
 
 // load sets one plugin up.
 func (e *Engine) load(ctx context.Context, cfg Config, r plugin.Registration) (any, error) {
-	sock := filepath.Join(cfg.SocketDir, "containerd.sock")
+	sock := e.Socket
 	ic := plugin.NewContext(ctx, e.set, map[string]string{
 		plugins.PropertyRootDir:      filepath.Join(cfg.Dir, "root", r.URI()),
 		plugins.PropertyStateDir:     filepath.Join(cfg.Dir, "state", r.URI()),

@@ -10,8 +10,10 @@ package shim
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"sync"
 	"syscall"
@@ -25,6 +27,7 @@ import (
 	"github.com/containerd/containerd/v2/pkg/shutdown"
 	"github.com/containerd/containerd/v2/plugins"
 	"github.com/containerd/fifo"
+	runc "github.com/containerd/go-runc"
 	"github.com/containerd/log"
 	"github.com/containerd/plugin"
 	"github.com/containerd/plugin/registry"
@@ -32,6 +35,7 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/strata-cloud/strata/internal/container/logfile"
+	"github.com/strata-cloud/strata/internal/container/shims"
 )
 
 // Main is the program.
@@ -42,8 +46,14 @@ func Main(ctx context.Context) {
 		Requires: []plugin.Type{plugins.EventPlugin, plugins.InternalPlugin},
 		InitFn:   newService,
 	})
-	containerdshim.RunShim(ctx, manager.NewShimManager("io.containerd.runc.v2"))
+	containerdshim.RunShim(ctx, manager.NewShimManager("io.containerd.runc.v2"), func(c *containerdshim.Config) {
+		c.NoSetupLogger = pooled() // it has a file for that
+	})
 }
+
+// pooled tells whether the engine started this process, and not containerd for a
+// container that is in no sandbox.
+func pooled() bool { return os.Getenv(shims.Pooled) != "" }
 
 func newService(ic *plugin.InitContext) (any, error) {
 	pp, err := ic.GetByID(plugins.EventPlugin, "publisher")
@@ -58,7 +68,8 @@ func newService(ic *plugin.InitContext) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &service{TTRPCTaskService: inner, ctx: ic.Context, logs: map[string]output{}, inits: map[string]uint32{}}, nil
+	runc.Monitor = atOnce{runc.Monitor}
+	return &service{TTRPCTaskService: inner, ctx: ic.Context, logs: map[string]output{}, inits: map[string]uint32{}, bundles: map[string]string{}}, nil
 }
 
 // service is containerd's task service with logs.
@@ -66,10 +77,11 @@ type service struct {
 	taskapi.TTRPCTaskService
 	ctx context.Context // of the process: logs outlive the request that begins them
 
-	mu    sync.Mutex
-	logs  map[string]output
-	inits map[string]uint32 // pids of containers that are not deleted yet
-	busy  int               // containers that are being made
+	mu      sync.Mutex
+	logs    map[string]output
+	inits   map[string]uint32 // pids of containers that are not deleted yet
+	bundles map[string]string // their directories
+	busy    int               // containers that are being made
 }
 
 // output is a container's on its way into the log.
@@ -103,8 +115,9 @@ func (s *service) Create(ctx context.Context, r *taskapi.CreateTaskRequest) (*ta
 		return nil, err
 	}
 	s.mu.Lock()
-	s.inits[r.ID] = resp.Pid
+	s.inits[r.ID], s.bundles[r.ID] = resp.Pid, r.Bundle
 	s.mu.Unlock()
+	s.begun(ctx, r.ID)
 	return resp, nil
 }
 
@@ -115,9 +128,11 @@ func (s *service) making(n int) {
 }
 
 // Shutdown ends the process when there is nothing more to stand behind. containerd
-// asks for it after each of a group's containers, and would end it under one that is
-// just being made.
+// asks for it after each of the containers, the engine when it has no more use for it.
 func (s *service) Shutdown(ctx context.Context, r *taskapi.ShutdownRequest) (*emptypb.Empty, error) {
+	if pooled() && r.ID != flag.Lookup("id").Value.String() {
+		return &emptypb.Empty{}, nil
+	}
 	s.mu.Lock()
 	needed := s.busy+len(s.inits) > 0
 	s.mu.Unlock()
@@ -213,17 +228,42 @@ func (s *service) Delete(ctx context.Context, r *taskapi.DeleteRequest) (*taskap
 	if err != nil || r.ExecID != "" {
 		return resp, err
 	}
+	s.written(r.ID)
 	s.mu.Lock()
+	bundle := s.bundles[r.ID]
 	delete(s.logs, r.ID)
 	delete(s.inits, r.ID)
+	delete(s.bundles, r.ID)
 	s.mu.Unlock()
-	if ok {
-		t := time.NewTimer(drain)
-		defer t.Stop()
-		select {
-		case <-log.done:
-		case <-t.C:
-		}
+	if bundle != "" { // without the file it is only looked for once more
+		os.WriteFile(filepath.Join(bundle, shims.Deleted), nil, 0o600)
 	}
 	return resp, nil
+}
+
+// Wait tells of the end of a container when its log is written: who reads that until
+// the end reads all.
+func (s *service) Wait(ctx context.Context, r *taskapi.WaitRequest) (*taskapi.WaitResponse, error) {
+	resp, err := s.TTRPCTaskService.Wait(ctx, r)
+	if err == nil && r.ExecID == "" {
+		s.written(r.ID)
+	}
+	return resp, err
+}
+
+// written waits until a log is complete, for which no one who reads slowly is waited for.
+func (s *service) written(id string) {
+	s.mu.Lock()
+	log, ok := s.logs[id]
+	s.mu.Unlock()
+	if !ok {
+		return
+	}
+	log.w.Release()
+	t := time.NewTimer(drain)
+	defer t.Stop()
+	select {
+	case <-log.done:
+	case <-t.C:
+	}
 }
