@@ -26,6 +26,7 @@ type dock struct {
 	cli   string
 	host  string   // address of an engine, when it is not the cloud's
 	env   []string // over the usual
+	slow  bool     // commands may take minutes
 }
 
 // newDock starts a cloud with a container engine, and loads an image.
@@ -50,20 +51,26 @@ func dockerCLI(t *testing.T) string {
 	return fromDebian(t, "docker.io", "usr/bin/docker")
 }
 
+// debs downloads packages of Debian's into a directory.
+func debs(t *testing.T, dir string, packages ...string) {
+	t.Helper()
+	download := exec.Command("apt-get", append([]string{"download", "-qq"}, packages...)...)
+	download.Dir = dir
+	if out, err := download.CombinedOutput(); err != nil {
+		needs.Missing(t, "%v cannot be had from Debian: %v: %s", packages, err, out)
+	}
+}
+
 // fromDebian is a file of one of Debian's packages that is not installed.
 func fromDebian(t *testing.T, pkg, file string) string {
 	t.Helper()
 	dir := t.TempDir()
-	download := exec.Command("apt-get", "download", "-qq", pkg)
-	download.Dir = dir
-	if out, err := download.CombinedOutput(); err != nil {
-		needs.Missing(t, "%s cannot be had from Debian: %v: %s", pkg, err, out)
+	debs(t, dir, pkg)
+	all, err := filepath.Glob(filepath.Join(dir, "*.deb"))
+	if err != nil || len(all) != 1 {
+		t.Fatalf("%s: %v, %v", pkg, all, err)
 	}
-	debs, err := filepath.Glob(filepath.Join(dir, "*.deb"))
-	if err != nil || len(debs) != 1 {
-		t.Fatalf("%s: %v, %v", pkg, debs, err)
-	}
-	if out, err := exec.Command("dpkg", "-x", debs[0], dir).CombinedOutput(); err != nil {
+	if out, err := exec.Command("dpkg", "-x", all[0], dir).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
 	return filepath.Join(dir, file)
@@ -99,22 +106,33 @@ type result struct {
 	code      int
 }
 
-// patience bounds a docker command.
-const patience = 30 * time.Second
+// patience bounds a docker command, and slowPatience one that is known to be slow.
+const (
+	patience     = 30 * time.Second
+	slowPatience = 3 * time.Minute
+)
 
 // command prepares docker with our socket.
 func (d *dock) command(args ...string) *exec.Cmd {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(d.t.Context()), patience) // clean-up runs docker, too
+	limit := patience
+	if d.slow {
+		limit = slowPatience
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(d.t.Context()), limit) // clean-up runs docker, too
 	d.t.Cleanup(cancel)
 	cmd := exec.CommandContext(ctx, d.cli, args...)
 	cmd.WaitDelay = time.Second
+	cmd.Env = append([]string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"}, d.where()...)
+	return cmd
+}
+
+// where tells a client of the engine, and of its own configuration.
+func (d *dock) where() []string {
 	host, home := d.host, os.TempDir()
 	if d.cloud != nil {
 		host, home = "unix://"+filepath.Join(d.cloud.Dir, region.DockerSocket), d.cloud.Dir
 	}
-	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=" + home, "DOCKER_HOST=" + host}
-	cmd.Env = append(cmd.Env, d.env...)
-	return cmd
+	return append([]string{"HOME=" + home, "DOCKER_HOST=" + host}, d.env...)
 }
 
 // run runs docker.
