@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"strconv"
+
 	"github.com/spf13/cobra"
 
 	"github.com/strata-cloud/strata/internal/region"
@@ -16,6 +18,12 @@ func hostFlags(c *cobra.Command, cfg *region.Config) {
 	c.Flags().StringToStringVar(&cfg.ProviderNetworks, "provider-network", nil, "lend this machine's device to flat and VLAN networks on the physical network, NAME=DEVICE; public=DEVICE: to the external one. Is kept; NAME= takes it back")
 }
 
+// mirrorFlag is for machines that have the control plane, or may get it.
+func mirrorFlag(c *cobra.Command, cfg *region.Config) {
+	c.Flags().StringToStringVar(&cfg.RegistryMirrors, "registry-mirror", nil, "bring images of another registry in by way of the cloud's and keep them there, NAME=URL, such as docker.io=https://registry-1.docker.io. Is kept; NAME= takes it back")
+	c.Flags().IntVar(&cfg.RegistryMirrorGiB, "registry-mirror-gib", 0, "how much is kept of mirrored images; default 50")
+}
+
 // hostArgs are the flags for a process that is started in this one's place.
 func hostArgs(cfg *region.Config) (args []string) {
 	if cfg.Containers != "" {
@@ -29,6 +37,12 @@ func hostArgs(cfg *region.Config) (args []string) {
 	}
 	for name, device := range cfg.ProviderNetworks {
 		args = append(args, "--provider-network", name+"="+device)
+	}
+	for name, url := range cfg.RegistryMirrors {
+		args = append(args, "--registry-mirror", name+"="+url)
+	}
+	if cfg.RegistryMirrorGiB > 0 {
+		args = append(args, "--registry-mirror-gib", strconv.Itoa(cfg.RegistryMirrorGiB))
 	}
 	if cfg.CephPool != "" {
 		args = append(args, "--ceph-pool", cfg.CephPool, "--ceph-conf", cfg.CephConf)

@@ -51,6 +51,7 @@ func (a *app) up() *cobra.Command {
 	c.Flags().StringVar(&cfg.Node, "name", "", "this machine's name in the cloud; default: its host name")
 	c.Flags().DurationVar(&cfg.ReclaimAfter, "reclaim-after", 0, "how long deleted servers can be restored, such as 24h; 0: not at all")
 	hostFlags(c, &cfg)
+	mirrorFlag(c, &cfg)
 	c.Flags().BoolVarP(&detach, "detach", "d", false, "return when the cloud is ready and leave it running")
 	c.Flags().BoolVarP(&verbose, "verbose", "v", false, "log every request and step")
 	return c

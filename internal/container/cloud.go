@@ -14,6 +14,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/strata-cloud/strata/internal/container/remote"
 	"github.com/strata-cloud/strata/internal/errs"
 	"github.com/strata-cloud/strata/internal/netns"
 	"github.com/strata-cloud/strata/internal/nodeapi"
@@ -21,6 +22,7 @@ import (
 
 // Cloud is what the region gives the containers of projects.
 type Cloud interface {
+	remote.Mirrors
 	// OpenBlob gives content of the region's registry, by its digest.
 	OpenBlob(ctx context.Context, digest string) (io.ReadCloser, error)
 	// PlugPort puts a device for the port into a namespace, UnplugPort takes it away.

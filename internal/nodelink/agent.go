@@ -49,6 +49,10 @@ type Upstream interface {
 	ImageFile(ctx context.Context, id string) (string, error)
 	// OpenBlob gives content of the registry, by its digest.
 	OpenBlob(ctx context.Context, digest string) (io.ReadCloser, error)
+	// Mirrors are the registries of others that the region's registry mirrors, DialMirror a
+	// connection to it for these alone, which speaks HTTP.
+	Mirrors(ctx context.Context) ([]string, error)
+	DialMirror(ctx context.Context) (net.Conn, error)
 	// Renew answers a certificate request for the same node with a certificate (both DER).
 	Renew(ctx context.Context, csr []byte) ([]byte, error)
 	// Members gives the addresses of all control members, host:port.
@@ -331,6 +335,17 @@ func (c *Client) ImageFile(ctx context.Context, id string) (string, error) {
 // OpenBlob gives content of the registry.
 func (c *Client) OpenBlob(ctx context.Context, digest string) (io.ReadCloser, error) {
 	return c.stub.reader(ctx, "OpenBlob", digest)
+}
+
+// Mirrors tells which registries the region's registry mirrors.
+func (c *Client) Mirrors(ctx context.Context) ([]string, error) {
+	return ask[[]string](ctx, c.stub, "Mirrors")
+}
+
+// DialMirror opens a connection to the region's registry, for mirrors. It lasts until it
+// is closed, or ctx ends.
+func (c *Client) DialMirror(ctx context.Context) (net.Conn, error) {
+	return c.stub.dialled(ctx, "DialMirror")
 }
 
 // Renew asks for a new certificate.

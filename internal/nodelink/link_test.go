@@ -180,6 +180,10 @@ func (v view) OpenBlob(_ context.Context, digest string) (io.ReadCloser, error) 
 	return io.NopCloser(strings.NewReader("content of " + digest)), nil
 }
 
+func (v view) Mirrors(context.Context) ([]string, error) { return []string{"docker.io"}, nil }
+
+func (v view) DialMirror(context.Context) (net.Conn, error) { return nil, errs.NotFoundf("no mirror") }
+
 func (v view) Members(context.Context) ([]string, error) { return []string{"one:1", "two:2"}, nil }
 
 // imageData takes several frames.

@@ -57,6 +57,12 @@ type Config struct {
 	// ContainersListen is host:port for docker's clients with a certificate; "": there is none.
 	ContainersListen string
 
+	// RegistryMirrors are the addresses of registries that the region's registry mirrors, by
+	// their names. They are kept; no address takes a mirror away.
+	RegistryMirrors map[string]string
+	// RegistryMirrorGiB bounds what is kept of their images. Default 50.
+	RegistryMirrorGiB int
+
 	joined string // this machine's address in the pool that it joined
 }
 
@@ -98,7 +104,7 @@ func (c *Config) Validate() error {
 	if c.ReclaimAfter < 0 {
 		return errs.Invalidf("--reclaim-after %s is no time for which deleted servers can be kept, such as 24h", c.ReclaimAfter)
 	}
-	if err := errors.Join(validPools(c.VolumePools), validCeph(c.CephPool, c.CephConf), validProviders(c.ProviderNetworks), validContainers(c.Containers, c.ContainersListen)); err != nil {
+	if err := errors.Join(validPools(c.VolumePools), validCeph(c.CephPool, c.CephConf), validProviders(c.ProviderNetworks), validContainers(c.Containers, c.ContainersListen), validMirrors(c.RegistryMirrors, c.RegistryMirrorGiB)); err != nil {
 		return err
 	}
 	if c.QEMUUser == 0 {

@@ -301,7 +301,7 @@ func familyOf(path string) rest.Family {
 		return rest.ComputeFaults()
 	case "volume":
 		return rest.VolumeFaults()
-	case "v2":
+	case "v2", "mirror":
 		return registry.Faults()
 	}
 	return rest.IdentityFaults()

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net"
 	"net/http"
 	"net/netip"
 	"os"
@@ -47,6 +48,9 @@ type hostControl interface {
 	node.ExportControl
 	// OpenBlob gives content of the registry, by its digest.
 	OpenBlob(ctx context.Context, digest string) (io.ReadCloser, error)
+	// Mirrors and DialMirror are nodelink.Upstream's.
+	Mirrors(ctx context.Context) ([]string, error)
+	DialMirror(ctx context.Context) (net.Conn, error)
 }
 
 // conn is how the control plane reaches this machine.

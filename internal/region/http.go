@@ -68,6 +68,7 @@ func front(apis, consoles, registry, docker http.Handler, metrics *rest.Metrics)
 	mux.HandleFunc("GET /{$}", index)
 	mux.Handle("/console/", consoles)
 	mux.Handle("/v2/", deletable(registry))
+	mux.Handle("/mirror/", registry)
 	mux.Handle(dockerPath+"/", http.StripPrefix(dockerPath, deletable(docker)))
 	mux.Handle("/", deletable(apis))
 	return mux

@@ -17,6 +17,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/strata-cloud/strata/internal/errs"
 	"github.com/strata-cloud/strata/internal/nodelink"
 	"github.com/strata-cloud/strata/internal/store"
 	"github.com/strata-cloud/strata/internal/wait"
@@ -48,6 +49,9 @@ func RunNode(ctx context.Context, cfg Config, ready func(*Node)) (err error) {
 	}
 	if v := n.member.Council; v != nil {
 		return runCouncil(ctx, n.cfg, v.Peers, func(*Region) { ready(n) })
+	}
+	if len(n.cfg.RegistryMirrors) > 0 {
+		return errs.Invalidf("--registry-mirror works on control members; this machine is only a node")
 	}
 	lock, err := store.LockDir(n.cfg.path("store"))
 	if err != nil {

@@ -47,6 +47,7 @@ type Region struct {
 	Docker    *docker.Service
 	Policy    *policy.Engine
 	handler   http.Handler
+	mirrors   *pipes   // where nodes ask for images of other registries
 	host      *host    // this machine as a node of the pool; nil among several members
 	council   *council // nil: no other machine can take part
 }
@@ -135,7 +136,8 @@ func (r *Region) build() (err error) {
 	r.Compute = compute.New(compute.Options{DB: db, Sagas: r.Sagas, Nodes: r.Nodes, Log: log,
 		Images: imagesForCompute{r.Image}, Networks: networksForCompute{r.Network}, Placement: placementForCompute{r.Placement}, ProviderID: placement.ProviderID,
 		SecurityGroups: groupsForCompute{r.Network}, ImageProxy: imageProxy{r.Image}, AddressProxy: addressProxy{r.Network}, VolumeProxy: volumeProxy{r.Volume}, Volumes: volumesForCompute{r.Volume}, HasProject: r.hasProject, Self: r.Identity.ServiceCredentials, ReclaimAfter: r.cfg.ReclaimAfter})
-	r.Registry = registry.New(registry.Options{DB: db, Log: log, Dir: r.cfg.path(registryDir), Identity: identityForRegistry{r}})
+	r.Registry = registry.New(registry.Options{DB: db, Log: log, Dir: r.cfg.path(registryDir), Identity: identityForRegistry{r}, Mirrors: r.cfg.RegistryMirrors, MirrorLimit: int64(r.cfg.RegistryMirrorGiB) << 30})
+	r.mirrors = newPipes()
 	r.Docker = docker.New(docker.Options{DB: db, Log: log, Nodes: r.Nodes, Identity: identityForDocker{r.Identity}, Images: imagesForDocker{r.Registry}, Networks: networksForDocker{r.Network},
 		Placement: placementForDocker{r.Placement}, Takes: r.Compute.Takes, Version: r.cfg.Version, Registry: []string{r.cfg.host()}})
 	if r.Policy, err = policy.New(r.cfg.path(policyFile), identity.Policies(), image.Policies(), placement.Policies(), network.Policies(), compute.Policies(), volume.Policies(), registry.Policies(), docker.Policies()); err != nil {
@@ -171,7 +173,7 @@ func (r *Region) start(ctx context.Context, group *sync.WaitGroup) error {
 		return fmt.Errorf("registry: %w", err)
 	}
 	r.Docker.Start(ctx)
-	runs := []func(context.Context){r.Identity.Run, r.Network.Run, r.Compute.Run, r.Registry.Run, r.Docker.Run, r.runSagas, r.runSnapshots}
+	runs := []func(context.Context){r.Identity.Run, r.Network.Run, r.Compute.Run, r.Registry.Run, r.runMirrors, r.Docker.Run, r.runSagas, r.runSnapshots}
 	if r.council != nil { // which has the agent and the operator's socket, whoever leads
 		if err := r.enrol(ctx); err != nil {
 			return fmt.Errorf("this machine as a member: %w", err)

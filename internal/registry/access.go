@@ -52,9 +52,12 @@ func (s *Service) use(ctx context.Context, key string) {
 
 // ServeHTTP implements http.Handler, for everything below /v2/.
 func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	r, host := below(r)
 	path := strings.TrimPrefix(r.URL.Path, "/v2")
 	var err error
 	switch {
+	case host != "" && !s.mirrors(host):
+		err = errs.NotFoundf("There is no mirror of %s.", host)
 	case s.app.Load() == nil:
 		err = errs.New(errs.Unavailable, "The registry has not started yet.")
 	case path == tokenPath:
@@ -75,6 +78,9 @@ func (s *Service) serve(w http.ResponseWriter, r *http.Request, path string) err
 		return err
 	} else if err != nil {
 		return err
+	}
+	if m := s.mirrored(r, t.name, c); m != nil && named {
+		return s.serveMirror(w, r, c, m, t, path)
 	}
 	switch {
 	case c == nil:

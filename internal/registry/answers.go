@@ -16,14 +16,16 @@ import (
 
 // codes are the distribution API's names of errors.
 const (
-	codeUnauthorized = "UNAUTHORIZED"
-	codeDenied       = "DENIED"
-	codeUnsupported  = "UNSUPPORTED"
-	codeNameInvalid  = "NAME_INVALID"
-	codeNameUnknown  = "NAME_UNKNOWN"
-	codeBlobUnknown  = "BLOB_UNKNOWN"
-	codeDigest       = "DIGEST_INVALID"
-	codeNumber       = "PAGINATION_NUMBER_INVALID"
+	codeUnauthorized    = "UNAUTHORIZED"
+	codeDenied          = "DENIED"
+	codeUnsupported     = "UNSUPPORTED"
+	codeNameInvalid     = "NAME_INVALID"
+	codeNameUnknown     = "NAME_UNKNOWN"
+	codeBlobUnknown     = "BLOB_UNKNOWN"
+	codeManifestUnknown = "MANIFEST_UNKNOWN"
+	codeManifestInvalid = "MANIFEST_INVALID"
+	codeDigest          = "DIGEST_INVALID"
+	codeNumber          = "PAGINATION_NUMBER_INVALID"
 )
 
 // Faults is how the distribution API speaks of errors.
@@ -135,7 +137,7 @@ func (a *answerWriter) WriteHeader(status int) {
 	if cause == nil && status == http.StatusInternalServerError && a.manifest && !a.out.failed.Load() {
 		// Distribution takes it for its own fault what it does not understand.
 		cause = new(error)
-		*cause = errs.Coded(errs.Invalid, "MANIFEST_INVALID", "The manifest is not valid: its schema is another one, or a digest in it is none.")
+		*cause = errs.Coded(errs.Invalid, codeManifestInvalid, "The manifest is not valid: its schema is another one, or a digest in it is none.")
 	}
 	if status < 400 || cause == nil {
 		if status >= 500 {

@@ -40,11 +40,15 @@ func (s *Service) serveBlob(w http.ResponseWriter, r *http.Request, repo, name s
 }
 
 func send(w http.ResponseWriter, r *http.Request, f *os.File, name string) error {
+	blobHeader(w, name)
+	http.ServeContent(w, r, "", time.Time{}, f)
+	return nil
+}
+
+func blobHeader(w http.ResponseWriter, name string) {
 	h := w.Header()
 	h.Set("Content-Type", "application/octet-stream")
 	h.Set("Docker-Content-Digest", name)
 	h.Set("ETag", `"`+name+`"`)
 	h.Set("Cache-Control", "private, max-age=31536000, immutable")
-	http.ServeContent(w, r, "", time.Time{}, f)
-	return nil
 }

@@ -38,6 +38,18 @@
 // every layer before it relies on it, so what it found is there when its manifest comes.
 // When the process starts, all of it counts as asked for.
 //
+// # Mirrors
+//
+// A registry of others that the operator names is mirrored: its images are brought in when
+// they are asked for, and kept as mirror/HOST/NAME, which is of no project. What a tag
+// is, is asked each time, and remembered for when the registry is away. Content is believed
+// for its digest alone. It is looked for in a mirror only under a name that says whose it
+// is: by the path, by the namespace that containerd sends, or by being one of Docker's own
+// images ("library/…"). A name of a project is never looked for elsewhere.
+//
+// Invariant: a Link of a mirror's repository is recorded after the registry has shown
+// that it has the content there; so nothing private is had by its digest.
+//
 // Crash story: whatever dies leaves at most files that no record names, which
 // Start removes, and layers that no manifest names, which are swept.
 package registry

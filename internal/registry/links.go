@@ -45,6 +45,9 @@ func (s *Service) putLink(ctx context.Context, l *Link, dgst string) error {
 			return err
 		}
 		if _, err := s.links.TxGet(tx, l.ID()); errs.Is(err, errs.NotFound) && s.links.TxCount(tx, "project", l.Project) >= s.MaxLinks {
+			if l.Project == mirrorProject {
+				return errs.New(errs.TooMany, "Mirrors have as many tags, manifests and layers as they may have: %d. Some are removed within the hour.", s.MaxLinks)
+			}
 			return errs.New(errs.TooMany, "The project has as many tags, manifests and layers as it may have: %d. Delete some.", s.MaxLinks)
 		}
 		if l.Kind == tagLink {

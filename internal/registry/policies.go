@@ -7,6 +7,7 @@ const (
 	rulePull   = "registry:pull"
 	rulePush   = "registry:push"
 	ruleDelete = "registry:delete"
+	ruleMirror = "registry:mirror"
 )
 
 // ruleOf gives the rule of an action of a scope.
@@ -30,5 +31,6 @@ func Policies() []policy.Rule {
 		{Name: rulePull, Check: "role:reader and " + own},
 		{Name: rulePush, Check: "role:member and " + own},
 		{Name: ruleDelete, Check: "(role:admin or role:manager) and " + own},
+		{Name: ruleMirror, Check: "role:reader"}, // "@": also who does not log in
 	}
 }

@@ -59,6 +59,13 @@ type Options struct {
 	// Keep is how long content is kept that nothing names and nobody asks for, and an
 	// upload that does not go on. Default 6 hours.
 	Keep time.Duration
+	// Mirrors are the addresses of registries that are mirrored, by their names. They are
+	// recorded at Start; "" takes a mirror back.
+	Mirrors map[string]string
+	// MirrorKeep is how long mirrored images are kept that nobody asks for. Default 7 days.
+	MirrorKeep time.Duration
+	// MirrorLimit bounds the bytes that are kept of mirrored images. Default 50 GiB.
+	MirrorLimit int64
 	// TokenTTL is how long a token lives. Default 10 minutes.
 	TokenTTL time.Duration
 }
@@ -69,6 +76,7 @@ type Service struct {
 	blobs  *store.Collection[Blob]
 	links  *store.Collection[Link]
 	ledger *store.Ledger
+	mirror *mirrors
 	app    atomic.Pointer[handlers.App] // from Start on
 	now    func() time.Time
 
@@ -94,7 +102,13 @@ func New(o Options) *Service {
 	if o.TokenTTL == 0 {
 		o.TokenTTL = 10 * time.Minute
 	}
-	return &Service{Options: o, blobs: registerBlobs(o.DB), links: registerLinks(o.DB), ledger: o.DB.Ledger("registry"), now: time.Now, used: map[string]time.Time{}}
+	if o.MirrorKeep == 0 {
+		o.MirrorKeep = 7 * 24 * time.Hour
+	}
+	if o.MirrorLimit == 0 {
+		o.MirrorLimit = 50 << 30
+	}
+	return &Service{Options: o, mirror: newMirrors(o), blobs: registerBlobs(o.DB), links: registerLinks(o.DB), ledger: o.DB.Ledger("registry"), now: time.Now, used: map[string]time.Time{}}
 }
 
 // making guards distribution's list of drivers, which is one for the process.
@@ -110,6 +124,9 @@ func (s *Service) Start(ctx context.Context) error {
 		return err
 	}
 	if err := s.clear(); err != nil {
+		return err
+	}
+	if err := s.mirror.start(ctx); err != nil {
 		return err
 	}
 	making.Lock()

@@ -30,6 +30,7 @@ type Link struct {
 	Refs    []string  `json:"refs,omitempty"`    // of a manifest: the digests that it names
 	Subject string    `json:"subject,omitempty"` // of a manifest: the one that it is about
 	Since   time.Time `json:"since"`
+	Used    time.Time `json:"used,omitzero"` // of a mirror: when it was last asked for, about
 }
 
 // ID is what a link links.
@@ -40,6 +41,17 @@ func linkID(repo, kind, name string) string { return repo + " " + kind + " " + n
 
 // part is a key of what is in a repository.
 func part(repo, what string) string { return repo + " " + what }
+
+// Mirror says from where images of a registry are brought in.
+type Mirror struct {
+	Host  string    `json:"host"` // as images' names have it: docker.io
+	URL   string    `json:"url"`
+	Since time.Time `json:"since"`
+}
+
+func registerMirrors(db *store.DB) *store.Collection[Mirror] {
+	return store.Register(db, store.Schema[Mirror]{Service: "registry", Kind: "mirror", Version: 1, ID: func(m *Mirror) string { return m.Host }})
+}
 
 func registerBlobs(db *store.DB) *store.Collection[Blob] {
 	return store.Register(db, store.Schema[Blob]{Service: "registry", Kind: "blob", Version: 1, ID: func(b *Blob) string { return b.Digest }})

@@ -35,7 +35,10 @@ func (s *Service) clear() error {
 }
 
 // Run sweeps until ctx ends.
-func (s *Service) Run(ctx context.Context) { s.sweeper().Run(ctx) }
+func (s *Service) Run(ctx context.Context) {
+	defer s.mirror.loading.Wait()
+	s.sweeper().Run(ctx)
+}
 
 // What the sweeper looks at; the rest of a key is the object's own.
 const (
@@ -43,6 +46,8 @@ const (
 	sweepLayer   = "layer "
 	sweepBlob    = "blob "
 	sweepUpload  = "upload "
+	sweepMirror  = "mirror " // of what nobody has asked for
+	sweepExcess  = "excess " // of mirrors, that makes room
 )
 
 func (s *Service) sweeper() *reconcile.Loop {
@@ -57,11 +62,12 @@ func (s *Service) unwanted() []string {
 	var out []string
 	gone := map[string]bool{}
 	for _, l := range s.links.All() {
-		if _, ok := gone[l.Project]; !ok {
+		if _, ok := gone[l.Project]; !ok && l.Project != mirrorProject {
 			gone[l.Project] = true
 			out = append(out, sweepProject+l.Project)
 		}
 	}
+	out = append(out, s.oldOfMirrors()...)
 	for _, l := range s.links.By("layers", layerLink) {
 		if s.spare(l) {
 			out = append(out, sweepLayer+l.ID())
@@ -117,6 +123,12 @@ func (s *Service) sweep(ctx context.Context, key string) error {
 	defer s.sweeping.Unlock()
 	if id, ok := strings.CutPrefix(key, sweepProject); ok {
 		return s.sweepProject(ctx, id)
+	}
+	if id, ok := strings.CutPrefix(key, sweepMirror); ok {
+		return s.sweepMirror(ctx, id, false)
+	}
+	if id, ok := strings.CutPrefix(key, sweepExcess); ok {
+		return s.sweepMirror(ctx, id, true)
 	}
 	if id, ok := strings.CutPrefix(key, sweepLayer); ok {
 		l, err := s.links.Get(id)

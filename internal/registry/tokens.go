@@ -22,7 +22,7 @@ const sealPurpose = "registry"
 
 // sealed is what a token holds.
 type sealed struct {
-	Token   string              `json:"t"` // of identity's
+	Token   string              `json:"t"` // of identity's; "": nobody's, for mirrors that are open
 	Ends    time.Time           `json:"e"`
 	Access  map[string][]string `json:"a,omitempty"`
 	Catalog bool                `json:"c,omitempty"`
@@ -40,6 +40,9 @@ func (s *Service) token(w http.ResponseWriter, r *http.Request) error {
 	in, ok, err := signIn(w, r)
 	if err != nil {
 		return err
+	}
+	if !ok && s.Policy.Allows(ruleMirror, &policy.Credentials{}, nil) {
+		return s.issue(w, r, &sealed{Ends: s.now().Add(s.TokenTTL)}, s.now()) // of nobody
 	}
 	if !ok {
 		w.Header().Set("WWW-Authenticate", fmt.Sprintf("Basic realm=%q", r.Host))
@@ -167,6 +170,9 @@ func (s *Service) openToken(ctx context.Context, text string) (*caller, error) {
 	var t sealed
 	if err := json.Unmarshal(raw, &t); err != nil || !s.now().Before(t.Ends) {
 		return nil, bad
+	}
+	if t.Token == "" {
+		return &caller{creds: &policy.Credentials{}}, nil
 	}
 	creds, err := s.Identity.Authenticate(ctx, t.Token)
 	if err != nil {

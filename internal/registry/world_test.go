@@ -107,6 +107,7 @@ func newWorld(t *testing.T, change ...func(*Options)) *world {
 	}
 	mux := http.NewServeMux()
 	mux.Handle("/v2/", rest.NewMetrics().Count("registry", w.svc))
+	mux.Handle(MirrorPath, w.svc)
 	mux.Handle("/", apis)
 	srv := httptest.NewServer(mux)
 	t.Cleanup(srv.Close)

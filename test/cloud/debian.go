@@ -13,11 +13,7 @@ import (
 func Debian(t testing.TB, packages ...string) string {
 	t.Helper()
 	dir := t.TempDir()
-	download := exec.Command("apt-get", append([]string{"download", "-qq"}, packages...)...)
-	download.Dir = dir
-	if out, err := download.CombinedOutput(); err != nil {
-		needs.Missing(t, "%v cannot be had from Debian: %v: %s", packages, err, out)
-	}
+	Download(t, dir, packages...)
 	debs, err := filepath.Glob(filepath.Join(dir, "*.deb"))
 	if err != nil || len(debs) != len(packages) {
 		t.Fatalf("%v: %v, %v", packages, debs, err)
@@ -28,4 +24,14 @@ func Debian(t testing.TB, packages ...string) string {
 		}
 	}
 	return dir
+}
+
+// Download has packages of Debian's in a directory, as they are.
+func Download(t testing.TB, dir string, packages ...string) {
+	t.Helper()
+	download := exec.Command("apt-get", append([]string{"download", "-qq"}, packages...)...)
+	download.Dir = dir
+	if out, err := download.CombinedOutput(); err != nil {
+		needs.Missing(t, "%v cannot be had from Debian: %v: %s", packages, err, out)
+	}
 }

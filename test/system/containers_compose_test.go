@@ -15,7 +15,6 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/strata-cloud/strata/internal/needs"
-	"github.com/strata-cloud/strata/internal/region"
 )
 
 const composeFile = `version: "3.8"
@@ -92,8 +91,9 @@ func (c *compose) do(args ...string) string {
 	argv = append(argv, args...)
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	cmd.WaitDelay, cmd.Dir = time.Second, c.dir
-	cmd.Env = append([]string{"PATH=" + filepath.Dir(c.cli) + ":/usr/sbin:/usr/bin:/sbin:/bin", // docker-compose runs docker for exec and run
-		"HOME=" + c.dir, "DOCKER_HOST=unix://" + filepath.Join(c.cloud.Dir, region.DockerSocket)}, c.env...)
+	cmd.Env = append([]string{"PATH=" + filepath.Dir(c.cli) + ":/usr/sbin:/usr/bin:/sbin:/bin"}, c.where()...) // docker-compose runs docker for exec and run
+	cmd.Env = append(cmd.Env, "HOME="+c.dir)
+	cmd.Env = append(cmd.Env, c.env...)
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	if err := cmd.Run(); err != nil {

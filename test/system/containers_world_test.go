@@ -26,6 +26,7 @@ type dock struct {
 	cli   string
 	host  string   // address of an engine, when it is not the cloud's
 	env   []string // over the usual
+	slow  bool     // commands may take minutes
 }
 
 // newDock starts a cloud with a container engine, and loads an image.
@@ -86,22 +87,33 @@ type result struct {
 	code      int
 }
 
-// patience bounds a docker command.
-const patience = 30 * time.Second
+// patience bounds a docker command, and slowPatience one that is known to be slow.
+const (
+	patience     = 30 * time.Second
+	slowPatience = 3 * time.Minute
+)
 
 // command prepares docker with our socket.
 func (d *dock) command(args ...string) *exec.Cmd {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(d.t.Context()), patience) // clean-up runs docker, too
+	limit := patience
+	if d.slow {
+		limit = slowPatience
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(d.t.Context()), limit) // clean-up runs docker, too
 	d.t.Cleanup(cancel)
 	cmd := exec.CommandContext(ctx, d.cli, args...)
 	cmd.WaitDelay = time.Second
+	cmd.Env = append([]string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"}, d.where()...)
+	return cmd
+}
+
+// where tells a client of the engine, and of its own configuration.
+func (d *dock) where() []string {
 	host, home := d.host, os.TempDir()
 	if d.cloud != nil {
 		host, home = "unix://"+filepath.Join(d.cloud.Dir, region.DockerSocket), d.cloud.Dir
 	}
-	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=" + home, "DOCKER_HOST=" + host}
-	cmd.Env = append(cmd.Env, d.env...)
-	return cmd
+	return append([]string{"HOME=" + home, "DOCKER_HOST=" + host}, d.env...)
 }
 
 // run runs docker.

@@ -154,6 +154,11 @@ func viewInspection(version string, v image.InspectResponse) any {
 	if versions.LessThan(version, "1.44") {
 		v.VirtualSize = v.Size //lint:ignore SA1019 they are served
 	}
+	if versions.LessThan(version, "1.45") {
+		// Docker-compose 1 looks into it when it replaces a container. There is none, as of
+		// images that dockerd's BuildKit has made.
+		v.ContainerConfig = &container.Config{} //lint:ignore SA1019 it is served
+	}
 	if versions.LessThan(version, "1.48") {
 		v.Descriptor = nil
 	}

@@ -1,10 +1,12 @@
 // Package remote reaches registries of container images: the region's own, whose
-// authority is trusted without anyone's configuring it, registries of this machine
+// authority is trusted without anyone's configuring it and which may mirror others,
+// registries of this machine
 // (loopback addresses, with or without TLS, as dockerd has it), and all others by TLS.
 package remote
 
 import (
 	"bytes"
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -27,16 +29,17 @@ type Credentials struct {
 
 // Registries knows how registries are reached.
 type Registries struct {
-	authority string // file of the region's certificate authority; it need not be there
+	authority string  // file of the region's certificate authority; it need not be there
+	mirror    *mirror // nil: there is none
 
 	mu      sync.Mutex
 	pem     []byte // what the file said
 	clients map[string]*http.Client
 }
 
-// New knows the region's authority by its file.
-func New(authority string) *Registries {
-	return &Registries{authority: authority, clients: map[string]*http.Client{}}
+// New knows the region's authority by its file. mirrors may be nil.
+func New(ctx context.Context, authority string, mirrors Mirrors) *Registries {
+	return &Registries{authority: authority, mirror: newMirror(ctx, mirrors), clients: map[string]*http.Client{}}
 }
 
 // client is for one registry: connections are kept from one operation to the next.
@@ -95,7 +98,7 @@ func (r *Registries) Hosts(domain string) ([]docker.RegistryHost, error) {
 	if err != nil {
 		return nil, err
 	}
-	return []docker.RegistryHost{h}, nil
+	return append(r.mirror.hosts(domain), h), nil
 }
 
 // Resolver opens registries with credentials. track is told of uploads; it may be nil.
@@ -109,9 +112,10 @@ func (r *Registries) Resolver(cred Credentials, track docker.StatusTracker) remo
 		if err != nil {
 			return nil, err
 		}
-		if cred.Bearer == "" {
-			h.Authorizer = authorizer(h.Client, cred, nil)
+		if cred.Bearer != "" {
+			return []docker.RegistryHost{h}, nil // the token is for nobody else
 		}
-		return []docker.RegistryHost{h}, nil
+		h.Authorizer = authorizer(h.Client, cred, nil)
+		return append(r.mirror.hosts(domain), h), nil
 	}})
 }

@@ -33,7 +33,7 @@ func TestLogin(t *testing.T) {
 	plain, secure := httptest.NewServer(http.HandlerFunc(door)), httptest.NewTLSServer(http.HandlerFunc(door))
 	defer plain.Close()
 	defer secure.Close()
-	r := New(filepath.Join(t.TempDir(), "none"))
+	r := New(t.Context(), filepath.Join(t.TempDir(), "none"), nil)
 	for _, s := range []*httptest.Server{plain, secure} {
 		host := s.Listener.Addr().String()
 		if _, err := r.Login(t.Context(), host, Credentials{User: "u", Password: "p"}); err != nil {
@@ -50,7 +50,7 @@ func TestAuthority(t *testing.T) {
 	s := httptest.NewTLSServer(http.HandlerFunc(door))
 	defer s.Close()
 	file := filepath.Join(t.TempDir(), "ca.crt")
-	r := New(file)
+	r := New(t.Context(), file, nil)
 	get := func() error {
 		c, err := r.client("example.com") // the name in httptest's certificate
 		if err != nil {
