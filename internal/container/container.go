@@ -42,8 +42,9 @@ type Record struct {
 	Group      string // of containers behind one shim; "" before the first start
 	Stopped    bool   // by a user: no policy starts it again
 	Removing   bool
-	Ports      []nodeapi.ContainerPort // of a project's container: its devices
-	Project    bool                    // it is a project's
+	Ports      []nodeapi.ContainerPort   // of a project's container: its devices
+	Volumes    []nodeapi.ContainerVolume // of block storage, likewise; without their keys
+	Project    bool                      // it is a project's
 }
 
 // State is where a container is in its life.

@@ -49,7 +49,7 @@ func (d *Daemon) create(ctx context.Context, name string, req container.CreateRe
 		State: State{Status: container.StateCreated}}
 	r.Manifest = d.ownPart(ctx, img)
 	if of != nil {
-		r.ID, r.Project, r.Ports = of.ID, true, of.Ports
+		r.ID, r.Project, r.Ports, r.Volumes = of.ID, true, of.Ports, withoutKeys(of.Volumes)
 	}
 	if err := merge(r.Config, img.config.Config); err != nil {
 		return "", nil, err
@@ -76,7 +76,13 @@ func (d *Daemon) create(ctx context.Context, name string, req container.CreateRe
 	if err := d.register(c); err != nil {
 		return "", nil, err
 	}
-	if err := d.make(ctx, c, img); err != nil {
+	if of != nil {
+		err = d.mountVolumes(ctx, c.id, of.Volumes)
+	}
+	if err == nil {
+		err = d.make(ctx, c, img)
+	}
+	if err != nil {
 		return "", nil, errors.Join(err, d.unmake(c))
 	}
 	d.tell(c, events.ActionCreate)
@@ -176,7 +182,7 @@ func (d *Daemon) make(ctx context.Context, c *live, img *Image) error {
 		return err
 	}
 	r := c.record()
-	mounts, fresh, err := d.mountPoints(r)
+	mounts, fresh, err := d.mountPoints(ctx, r)
 	if err != nil {
 		return err
 	}
@@ -211,7 +217,7 @@ func (d *Daemon) unmake(c *live) error {
 	ctx := d.work()
 	r := c.record()
 	var all []error
-	all = append(all, d.unplug(r), d.unmountImages(r), d.dropViews(ctx, r))
+	all = append(all, d.unplug(r), d.unmountImages(r), d.dropViews(ctx, r), d.unmountVolumes(r))
 	cc, err := d.engine.Client.LoadContainer(ctx, c.id)
 	if err == nil {
 		err = cc.Delete(ctx, client.WithSnapshotCleanup)
