@@ -1,5 +1,5 @@
-// Command strata-shim stands behind each container, so that it outlives strata, and
-// is the first process in those with --init. Strata starts it; it is of no use by hand.
+// Command strata-shim stands behind each container, so that it outlives strata, is the
+// first process in those with --init, and shows them volumes. Strata starts it; it is of no use by hand.
 package main
 
 import (
@@ -7,6 +7,7 @@ import (
 	"os"
 	"path"
 
+	"github.com/strata-cloud/strata/internal/blockdev/fsmount/fusefile"
 	"github.com/strata-cloud/strata/internal/container/reaper"
 	"github.com/strata-cloud/strata/internal/container/shim"
 )
@@ -14,6 +15,9 @@ import (
 func main() {
 	if path.Base(os.Args[0]) == path.Base(reaper.Path) {
 		os.Exit(reaper.Main(os.Args[1:], os.Stderr))
+	}
+	if len(os.Args) > 1 && os.Args[1] == fusefile.Verb {
+		os.Exit(fusefile.Main(context.Background(), os.Args[2:], os.Stderr))
 	}
 	shim.Main(context.Background())
 }

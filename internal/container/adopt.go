@@ -197,6 +197,11 @@ func (d *Daemon) sweep() error {
 			}
 		}
 	}
+	if d.cfg.Cloud != nil {
+		if err := d.cfg.Cloud.SweepVolumes(ctx, known); err != nil {
+			return err
+		}
+	}
 	endpoints := map[string]bool{}
 	for _, c := range d.list() {
 		for _, e := range c.record().Endpoints {

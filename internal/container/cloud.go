@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/containerd/containerd/v2/client"
@@ -28,6 +29,13 @@ type Cloud interface {
 	// PlugPort puts a device for the port into a namespace, UnplugPort takes it away.
 	PlugPort(ctx context.Context, ns *netns.NS, device string, p nodeapi.ContainerPort) error
 	UnplugPort(ctx context.Context, id string) error
+
+	// MountVolume has a volume mounted for a container, and gives where, until
+	// UnmountVolume; both may be repeated. SweepVolumes unmounts those of containers
+	// that are not known.
+	MountVolume(ctx context.Context, container string, v nodeapi.ContainerVolume) (path string, err error)
+	UnmountVolume(ctx context.Context, container, volume string) error
+	SweepVolumes(ctx context.Context, known func(container string) bool) error
 }
 
 // Ensure makes a container of a project, or finds that it is there.
@@ -39,7 +47,13 @@ func (d *Daemon) Ensure(ctx context.Context, c nodeapi.Container) (warnings []st
 		return nil, errs.Invalidf("%q is no container's id", c.ID)
 	}
 	if have, err := d.find(c.ID); err == nil && have.id == c.ID {
+		if c.Replug {
+			return nil, d.replug(have, c.Ports)
+		}
 		return nil, nil
+	}
+	if c.Replug {
+		return nil, errs.NotFoundf("No such container: %s", c.ID)
 	}
 	var req container.CreateRequest
 	if err := json.Unmarshal(c.Request, &req); err != nil {
@@ -107,7 +121,7 @@ func (d *Daemon) plugPorts(r Record) (string, error) {
 	}
 	err := d.plane.Do(r.ID, func(ns *netns.NS) error {
 		for i, p := range r.Ports {
-			if err := d.cfg.Cloud.PlugPort(ctx, ns, fmt.Sprintf("eth%d", i), p); err != nil {
+			if err := d.cfg.Cloud.PlugPort(ctx, ns, portDevice(p, i), p); err != nil {
 				return err
 			}
 		}
@@ -117,6 +131,52 @@ func (d *Daemon) plugPorts(r Record) (string, error) {
 		return "", errors.Join(err, d.unplugPorts(r))
 	}
 	return d.plane.Path(r.ID), nil
+}
+
+// portDevice is what a port's device is called in its container.
+func portDevice(p nodeapi.ContainerPort, i int) string {
+	if p.Device != "" {
+		return p.Device
+	}
+	return fmt.Sprintf("eth%d", i)
+}
+
+// replug gives a container other ports, also while it runs.
+func (d *Daemon) replug(c *live, ports []nodeapi.ContainerPort) error {
+	c.op.Lock()
+	defer c.op.Unlock()
+	before := c.record()
+	if len(before.Ports) == 0 {
+		return errs.Conflictf("container %s was made without a network", c.id)
+	}
+	if err := d.change(c, func(r *Record) { r.Ports = ports }); err != nil {
+		return err
+	}
+	if !before.State.Running() {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(d.ctx, portPatience)
+	defer cancel()
+	has := func(list []nodeapi.ContainerPort, id string) bool {
+		return slices.ContainsFunc(list, func(p nodeapi.ContainerPort) bool { return p.ID == id })
+	}
+	for _, p := range before.Ports {
+		if !has(ports, p.ID) {
+			if err := d.cfg.Cloud.UnplugPort(ctx, p.ID); err != nil {
+				return err
+			}
+		}
+	}
+	return d.plane.Do(c.id, func(ns *netns.NS) error {
+		for i, p := range ports {
+			if !has(before.Ports, p.ID) {
+				if err := d.cfg.Cloud.PlugPort(ctx, ns, portDevice(p, i), p); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
 }
 
 func (d *Daemon) unplugPorts(r Record) error {

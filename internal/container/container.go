@@ -44,9 +44,10 @@ type Record struct {
 	Group      string // the shim behind it; "" before the first start
 	Stopped    bool   // by a user: no policy starts it again
 	Removing   bool
-	Ports      []nodeapi.ContainerPort // of a project's container: its devices
-	Project    bool                    // it is a project's
-	Changes    uint64                  // so far: which of two records is the later one
+	Ports      []nodeapi.ContainerPort   // of a project's container: its devices
+	Volumes    []nodeapi.ContainerVolume // of block storage, likewise; without their keys
+	Project    bool                      // it is a project's
+	Changes    uint64                    // so far: which of two records is the later one
 }
 
 // State is where a container is in its life.

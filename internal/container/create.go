@@ -51,7 +51,7 @@ func (d *Daemon) create(ctx context.Context, name string, req container.CreateRe
 		State: State{Status: container.StateCreated}}
 	r.Manifest = d.ownPart(ctx, img)
 	if of != nil {
-		r.ID, r.Project, r.Ports = of.ID, true, of.Ports
+		r.ID, r.Project, r.Ports, r.Volumes = of.ID, true, of.Ports, withoutKeys(of.Volumes)
 	}
 	if err := merge(r.Config, img.config.Config); err != nil {
 		return "", nil, err
@@ -78,7 +78,13 @@ func (d *Daemon) create(ctx context.Context, name string, req container.CreateRe
 	if err := d.register(c); err != nil {
 		return "", nil, err
 	}
-	if err := d.make(ctx, c, img); err != nil {
+	if of != nil {
+		err = d.mountVolumes(ctx, c.id, of.Volumes)
+	}
+	if err == nil {
+		err = d.make(ctx, c, img)
+	}
+	if err != nil {
 		return "", nil, errors.Join(err, d.unmake(c))
 	}
 	d.tell(c, events.ActionCreate)
@@ -178,7 +184,7 @@ func (d *Daemon) make(ctx context.Context, c *live, img *Image) error {
 		return err
 	}
 	r := c.record()
-	mounts, fresh, err := d.mountPoints(r)
+	mounts, fresh, err := d.mountPoints(ctx, r)
 	if err != nil {
 		return err
 	}
@@ -230,14 +236,14 @@ func (d *Daemon) unmake(c *live) error {
 	return nil
 }
 
-// unmakeFiles removes containerd's container, its files and ours.
+// unmakeFiles removes containerd's container, its files and ours, and lets go of volumes.
 func (d *Daemon) unmakeFiles(r Record) error {
 	ctx := d.rest()
 	cc, err := d.engine.Client.LoadContainer(ctx, r.ID)
 	if err == nil {
 		err = cc.Delete(ctx, client.WithSnapshotCleanup)
 	}
-	return errors.Join(d.dropViews(ctx, r), ignoreMissing(err), d.removeFiles(r.ID))
+	return errors.Join(d.dropViews(ctx, r), d.unmountVolumes(r), ignoreMissing(err), d.removeFiles(r.ID))
 }
 
 // forget makes a container unknown, and its name free.

@@ -77,6 +77,9 @@ func (c *live) cancelRetry() {
 // launch makes the process and books it.
 func (d *Daemon) launch(c *live) error {
 	ctx := d.work()
+	if err := d.mountVolumes(ctx, c.id, c.record().Volumes); err != nil {
+		return err
+	}
 	netns, err := d.plug(c)
 	if err != nil {
 		return err

@@ -172,7 +172,7 @@ func (d *Daemon) tellMounts(r Record, action events.Action) {
 
 // mountPoints makes the volumes that a container asks for. fresh are those that
 // the image fills: new ones, by where they are mounted.
-func (d *Daemon) mountPoints(r Record) (points []container.MountPoint, fresh map[string]string, err error) {
+func (d *Daemon) mountPoints(ctx context.Context, r Record) (points []container.MountPoint, fresh map[string]string, err error) {
 	want, err := wantedMounts(r.Config, r.HostConfig)
 	if err != nil {
 		return nil, nil, err
@@ -202,6 +202,15 @@ func (d *Daemon) mountPoints(r Record) (points []container.MountPoint, fresh map
 				}
 			}
 		case mountapi.TypeVolume:
+			if of := r.volume(p.Name); of != nil {
+				if p, err = d.cloudPoint(ctx, r.ID, *of, p); err != nil {
+					return nil, nil, err
+				}
+				if !w.noCopy && !of.ReadOnly {
+					fresh[p.Destination] = p.Source
+				}
+				break
+			}
 			if len(w.opts) > 0 {
 				return nil, nil, errs.Invalidf("options of a volume are not supported by this engine")
 			}

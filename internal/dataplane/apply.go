@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"reflect"
+	"slices"
 
 	"github.com/strata-cloud/strata/internal/dataplane/nft"
 	"github.com/strata-cloud/strata/internal/dataplane/segment"
@@ -59,6 +61,8 @@ func (p *Plane) Apply(ctx context.Context, st nodeapi.NetState) error {
 func (p *Plane) populate(ctx context.Context, st *nodeapi.NetState, verify bool, note func(string, error)) {
 	ports := portsByNetwork(st)
 	segs := segments(st, ports)
+	all := slices.Collect(maps.Values(segs))
+	p.seen.Store(&all)
 	for _, n := range st.Networks {
 		note("services of network "+n.ID, p.ensureService(ctx, segs[n.ID], verify))
 	}

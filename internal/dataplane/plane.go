@@ -9,9 +9,11 @@ import (
 	"net/netip"
 	"regexp"
 	"sync"
+	"sync/atomic"
 
 	"github.com/strata-cloud/strata/internal/dataplane/firewall"
 	"github.com/strata-cloud/strata/internal/dataplane/nft"
+	"github.com/strata-cloud/strata/internal/dataplane/segment"
 	"github.com/strata-cloud/strata/internal/netns"
 	"github.com/strata-cloud/strata/internal/nodeapi"
 )
@@ -81,6 +83,7 @@ type Plane struct {
 	reported  map[string]bool // ports by id: last Up that OnStatus was told
 	ahead     map[string]bool // ports by id whose taps were made before they are local
 
+	seen    atomic.Pointer[[]*segment.Segment] // every network, for name servers
 	portsMu sync.Mutex
 	ports   map[string]nodeapi.Port // local ports whose rules are in place
 	changed chan struct{}           // closed when ports changes

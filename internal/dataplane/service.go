@@ -125,7 +125,7 @@ func (p *Plane) startService(ctx context.Context, s *service, link netlink.Link)
 	for _, r := range []responder{
 		&dhcp.Server4{View: view, NS: s.ns, Device: device, Log: log},
 		&dhcp.Server6{View: view, NS: s.ns, Device: device, Log: log},
-		&dns.Server{View: view, NS: s.ns, Resolvers: p.cfg.Resolvers, Log: log},
+		&dns.Server{View: view, Beside: func(a netip.Addr) []*segment.Segment { return p.beside(view(), a) }, NS: s.ns, Resolvers: p.cfg.Resolvers, Log: log},
 		&metadata.Server{
 			NS: s.ns, Owner: owner, Handle: p.cfg.Metadata, Log: log,
 			Addrs: []string{"169.254.169.254:80", "[fe80::a9fe:a9fe%" + zone + "]:80"},
@@ -137,6 +137,23 @@ func (p *Plane) startService(ctx context.Context, s *service, link netlink.Link)
 		s.responders = append(s.responders, r)
 	}
 	return nil
+}
+
+// containerOwner is the device owner of ports of containers.
+const containerOwner = "compute:zun"
+
+// beside lists the other networks of the container that has an address in a network.
+func (p *Plane) beside(seg *segment.Segment, a netip.Addr) (out []*segment.Segment) {
+	port, all := seg.ByAddr(a), p.seen.Load()
+	if port == nil || port.DeviceOwner != containerOwner || port.DeviceID == "" || all == nil {
+		return nil
+	}
+	for _, other := range *all {
+		if other.Network.ID != seg.Network.ID && other.HasLocal(port.DeviceID) {
+			out = append(out, other)
+		}
+	}
+	return out
 }
 
 // stop stops the responders.

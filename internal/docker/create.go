@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
+	"iter"
 	"net/http"
 	"net/netip"
 	"runtime"
@@ -14,7 +15,6 @@ import (
 
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/pkg/namesgenerator"
-	"github.com/google/uuid"
 
 	"github.com/strata-cloud/strata/internal/dockerwire"
 	"github.com/strata-cloud/strata/internal/errs"
@@ -51,6 +51,9 @@ func (s *Service) create(w http.ResponseWriter, r *request) error {
 	if c.Ports, err = s.wanted(r, req); errs.Is(err, errs.NotFound) { // which clients take for a missing image
 		return errs.Invalidf("%s", err)
 	} else if err != nil {
+		return err
+	}
+	if c.Volumes, err = s.mounts(r, req); err != nil {
 		return err
 	}
 	warnings, err := s.make(r.Context(), c, img, req)
@@ -100,7 +103,10 @@ func (s *Service) wanted(r *request, req *container.CreateRequest) ([]Port, erro
 	}
 	nets := s.Networks.Visible(r.Context(), r.who)
 	if auto {
-		n, err := onlyOne(nets)
+		n, err := onlyOne(slices.DeleteFunc(slices.Clone(nets), func(n Network) bool {
+			_, err := s.made.Get(n.ID) // which are for those that name them, as with engines
+			return err == nil
+		}))
 		if err != nil || n == nil {
 			return nil, err
 		}
@@ -121,13 +127,12 @@ func (s *Service) wanted(r *request, req *container.CreateRequest) ([]Port, erro
 		if err := s.Networks.Usable(r.Context(), r.who, n.ID); err != nil {
 			return nil, err
 		}
-		p := Port{ID: uuid.NewString(), NetworkID: n.ID, Network: n.Name, FixedIP: w.fixedIP}
-		if len(w.groups) > 0 {
-			if p.Groups, err = s.Networks.Groups(r.Context(), r.who.ProjectID, w.groups); err != nil {
-				return nil, err
-			}
+		p, err := s.wantedPort(r, w, n)
+		if err != nil {
+			return nil, err
 		}
-		out = append(out, p)
+		p.Device = freeDevice(out)
+		out = append(out, *p)
 	}
 	return out, nil
 }
@@ -166,6 +171,9 @@ func (s *Service) make(ctx context.Context, c *Container, img *Image, req *conta
 	if err := s.place(ctx, c); err != nil {
 		return nil, err
 	}
+	if err := s.hold(ctx, c); err != nil {
+		return nil, err
+	}
 	if warnings, err = s.onto(ctx, c, img, req); err != nil {
 		return nil, err
 	}
@@ -183,6 +191,9 @@ func (s *Service) make(ctx context.Context, c *Container, img *Image, req *conta
 func (s *Service) onto(ctx context.Context, c *Container, img *Image, req *container.CreateRequest) (warnings []string, err error) {
 	want := nodeapi.Container{ID: c.ID, Name: c.nodeName(), Image: nodeapi.ContainerImage{Name: s.imageName(img), Digest: img.Digest, MediaType: img.MediaType, Size: img.Size}}
 	if want.Ports, err = s.plug(ctx, c); err != nil {
+		return nil, err
+	}
+	if want.Volumes, err = s.attach(ctx, c); err != nil {
 		return nil, err
 	}
 	// A network can have any name, such as host: what the engine reads is never a name.
@@ -280,8 +291,12 @@ func (s *Service) place(ctx context.Context, c *Container) error {
 	if err != nil {
 		return err
 	}
-	for h := range hosts {
-		if !s.fits(c, h) {
+	must, keep := s.near(ctx, c)
+	if len(must) > 1 {
+		return errs.Conflictf("the container's volumes are in use on several nodes: one container cannot have them all")
+	}
+	for h := range first(hosts, keep) {
+		if len(must) == 1 && h != must[0] || !s.fits(c, h) {
 			continue
 		}
 		if err := s.Placement.Claim(ctx, c.ConsumerID(), h, c.ProjectID, c.UserID, c.VCPUs, c.MemoryMiB); errs.Is(err, errs.NoCapacity) {
@@ -294,6 +309,25 @@ func (s *Service) place(ctx context.Context, c *Container) error {
 		return err
 	}
 	return errs.New(errs.NoCapacity, "no node of the pool has room for the container (%d processors, %d MiB): try later, or with lower limits (--cpus, --memory)", c.VCPUs, c.MemoryMiB)
+}
+
+// first gives those that are preferred before the others.
+func first(hosts iter.Seq[string], preferred []string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		var others []string
+		for h := range hosts {
+			if !slices.Contains(preferred, h) {
+				others = append(others, h)
+			} else if !yield(h) {
+				return
+			}
+		}
+		for _, h := range others {
+			if !yield(h) {
+				return
+			}
+		}
+	}
 }
 
 // fits tells whether a node can have the container besides that it has room.
@@ -312,13 +346,22 @@ func (s *Service) fits(c *Container, node string) bool {
 func (s *Service) plug(ctx context.Context, c *Container) (out []nodeapi.ContainerPort, err error) {
 	for _, p := range c.Ports {
 		v, err := s.Networks.EnsurePort(ctx, PortSpec{ID: p.ID, NetworkID: p.NetworkID, ProjectID: c.ProjectID, FixedIP: p.FixedIP, Groups: p.Groups,
-			Device: c.ConsumerID(), Node: c.Node, Owner: portOwner, Name: c.Name})
+			Device: c.ConsumerID(), Node: c.Node, Owner: portOwner, Name: c.Name, Aliases: c.aliases(p)})
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, devicePort(v))
+		dev := devicePort(v)
+		dev.Device = p.Device
+		out = append(out, dev)
 	}
 	return out, nil
+}
+
+// aliases are all names of the container on a network, besides the one that is a host's.
+func (c *Container) aliases(p Port) []string {
+	out := append([]string{c.ID[:12], c.Name}, p.Aliases...)
+	slices.Sort(out)
+	return slices.Compact(out)
 }
 
 // devicePort is what a node makes of a port.

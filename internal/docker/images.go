@@ -83,7 +83,9 @@ func (s *Service) imageInspect(w http.ResponseWriter, r *request) error {
 		return err
 	}
 	v := map[string]any{"Id": i.Digest, "RepoTags": []string{}, "RepoDigests": []string{short(i) + "@" + i.Digest}, "Parent": "", "Comment": "", "Architecture": runtime.GOARCH, "Os": "linux",
-		"Size": info.Size, "Config": info.Config, "Created": i.Since.Format(time.RFC3339Nano), "GraphDriver": map[string]any{"Name": "overlayfs", "Data": nil}, "RootFS": map[string]any{"Type": "layers"}}
+		"Size": info.Size, "Config": info.Config,
+		"ContainerConfig": info.Config, // which went with API 1.45, and which docker-compose 1.29 looks for volumes in
+		"Created":         i.Since.Format(time.RFC3339Nano), "GraphDriver": map[string]any{"Name": "overlayfs", "Data": nil}, "RootFS": map[string]any{"Type": "layers"}}
 	if info.Created != nil {
 		v["Created"] = info.Created.Format(time.RFC3339Nano)
 	}

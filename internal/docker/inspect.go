@@ -40,7 +40,9 @@ func (s *Service) details(c *Container, v map[string]any) {
 	}
 	if h, ok := v["HostConfig"].(map[string]any); ok {
 		h["NetworkMode"] = modeOf(c)
+		c.asAsked(h)
 	}
+	c.mountNames(v["Mounts"])
 	if n, ok := v["NetworkSettings"].(map[string]any); ok {
 		n["Networks"] = s.endpoints(c)
 	}

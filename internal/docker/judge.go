@@ -2,6 +2,7 @@ package docker
 
 import (
 	"maps"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -135,6 +136,9 @@ func judgeKernel(req *container.CreateRequest) error {
 // tmpfsOptions are those that are about the file system itself; "" is none.
 var tmpfsOptions = []string{"", "rw", "ro", "exec", "noexec", "nosuid", "nodev", "size", "mode", "uid", "gid", "nr_inodes", "nr_blocks"}
 
+// bindOptions are those that tell no other mount of this one; "" is none.
+var bindOptions = []string{"", "rw", "ro", "z", "Z", "nocopy", "cached", "consistent", "delegated"}
+
 // judgeStorage refuses paths of the node.
 func judgeStorage(req *container.CreateRequest) error {
 	h := req.HostConfig
@@ -142,8 +146,14 @@ func judgeStorage(req *container.CreateRequest) error {
 		return err
 	}
 	for _, b := range h.Binds {
-		if err := mountOf(strings.SplitN(b, ":", 2)[0]); err != nil {
+		parts := strings.SplitN(b, ":", 3)
+		if err := mountOf(parts[0]); err != nil {
 			return err
+		}
+		for o := range strings.SplitSeq(strings.Join(parts[min(len(parts), 2):], ""), ",") {
+			if !slices.Contains(bindOptions, o) {
+				return no(true, "the option "+o+" of a volume")
+			}
 		}
 	}
 	for _, options := range h.Tmpfs {
@@ -157,11 +167,11 @@ func judgeStorage(req *container.CreateRequest) error {
 		switch m.Type {
 		case mount.TypeTmpfs:
 		case mount.TypeVolume:
-			if m.Source != "" {
-				return mountOf(m.Source)
+			if err := mountOf(m.Source); err != nil {
+				return err
 			}
-			if o := m.VolumeOptions; o != nil && (o.DriverConfig != nil || o.Subpath != "") {
-				return no(true, "a volume driver")
+			if o := m.VolumeOptions; o != nil && (o.Subpath != "" || o.DriverConfig != nil && (m.Source == "" || o.DriverConfig.Name != "" && o.DriverConfig.Name != volumeDriver)) {
+				return no(true, "a volume driver, or a part of a volume,")
 			}
 		default:
 			return no(true, "a mount of the type "+string(m.Type))
@@ -174,7 +184,7 @@ func mountOf(source string) error {
 	if strings.HasPrefix(source, "/") || strings.HasPrefix(source, ".") || strings.HasPrefix(source, "~") {
 		return no(true, "a path of the node ("+source+")")
 	}
-	return errs.New(errs.NotImplemented, "the volume %q cannot be mounted: containers of the cloud have volumes without a name only, which are the node's and go with the container", source)
+	return nil
 }
 
 // judgeLog bounds what a container's log takes of the node's disk.
@@ -244,7 +254,14 @@ func need(h *container.HostConfig) (vcpus, memoryMiB int) {
 type wish struct {
 	ref, fixedIP string
 	groups       []string
+	aliases      []string
 }
+
+// aliasRE is a name of one letter, which a container's own is not.
+var aliasRE = regexp.MustCompile(`^[a-zA-Z0-9]$`)
+
+// maxAliases bounds the names that a container takes on a network.
+const maxAliases = 32
 
 // OptionGroups is the driver option of a network that names security groups.
 const OptionGroups = "security-groups"
@@ -295,8 +312,16 @@ func readWish(ref string, s *network.EndpointSettings) (wish, error) {
 	if err := refusals(no(len(s.Links) > 0, "a link to another container"), no(s.MacAddress != "", "a MAC address; the network service gives one")); err != nil {
 		return w, err
 	}
-	if len(s.Aliases) > 0 {
-		return w, errs.Invalidf("an alias on a network is not supported: a container goes by its name there")
+	for _, a := range s.Aliases {
+		if !nameRE.MatchString(a) && !aliasRE.MatchString(a) {
+			return w, errs.Invalidf("invalid alias %q: only [a-zA-Z0-9_.-] are allowed", a)
+		}
+		if !slices.Contains(w.aliases, a) {
+			w.aliases = append(w.aliases, a)
+		}
+	}
+	if len(w.aliases) > maxAliases {
+		return w, errs.Invalidf("a container has at most %d aliases on a network", maxAliases)
 	}
 	if c := s.IPAMConfig; c != nil {
 		if c.IPv4Address != "" && c.IPv6Address != "" || len(c.LinkLocalIPs) > 0 {

@@ -66,6 +66,11 @@ func (s *Service) filter(r *request, f filters.Args) ([]*Container, filters.Args
 		case slices.Contains(theirFilters, k):
 			for _, v := range f.Get(k) {
 				theirs.Add(k, v)
+				if k == "volume" {
+					for _, id := range volumeFilter(s.of(r.who.ProjectID), v) {
+						theirs.Add(k, id)
+					}
+				}
 			}
 		case !slices.Contains(ourFilters, k):
 			return nil, theirs, errs.Invalidf("invalid filter '%s'", k)
@@ -191,6 +196,7 @@ func (s *Service) summary(c *Container, v map[string]any) map[string]any {
 	}
 	labels[LabelNode] = c.Node
 	v["Labels"] = labels
+	c.mountNames(v["Mounts"])
 	v["NetworkSettings"] = map[string]any{"Networks": s.endpoints(c)}
 	if h, ok := v["HostConfig"].(map[string]any); ok {
 		h["NetworkMode"] = modeOf(c)

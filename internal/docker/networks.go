@@ -45,7 +45,7 @@ func (s *Service) endpoints(c *Container) map[string]any {
 	views := s.Networks.Ports(c.ConsumerID())
 	for _, p := range c.Ports {
 		e := map[string]any{"NetworkID": p.NetworkID, "EndpointID": p.ID, "Gateway": "", "IPAddress": "", "IPPrefixLen": 0, "IPv6Gateway": "",
-			"GlobalIPv6Address": "", "GlobalIPv6PrefixLen": 0, "MacAddress": "", "Aliases": nil, "Links": nil, "DriverOpts": nil, "IPAMConfig": nil, "DNSNames": []string{c.Name}}
+			"GlobalIPv6Address": "", "GlobalIPv6PrefixLen": 0, "MacAddress": "", "Aliases": append(slices.Clone(p.Aliases), c.ID[:12]), "Links": nil, "DriverOpts": nil, "IPAMConfig": nil, "DNSNames": c.aliases(p)}
 		if i := slices.IndexFunc(views, func(v PortView) bool { return v.ID == p.ID }); i >= 0 {
 			addressed(e, devicePort(&views[i]).Addrs, devicePort(&views[i]).Gateways)
 			e["MacAddress"] = views[i].MAC
@@ -99,16 +99,27 @@ func (s *Service) networkList(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return errs.Invalidf("%s", err)
 	}
-	if err := f.Validate(map[string]bool{"id": true, "name": true, "driver": true}); err != nil {
+	if err := f.Validate(map[string]bool{"id": true, "name": true, "driver": true, "label": true, "type": true, "scope": true, "dangling": true}); err != nil {
 		return errs.Invalidf("%s", err)
+	}
+	dangling, err := f.GetBoolOrDefault("dangling", false)
+	if err != nil {
+		return errs.Invalidf("%s", err)
+	}
+	used := map[string]bool{}
+	for _, c := range s.of(r.who.ProjectID) {
+		for _, p := range c.Ports {
+			used[p.NetworkID] = true
+		}
 	}
 	out := []network.Inspect{}
 	for _, n := range s.Networks.Visible(r.Context(), r.who) {
-		out = append(out, networkView(n))
+		out = append(out, s.madeView(networkView(n)))
 	}
 	out = append(out, noneNetwork())
 	return dockerwire.Answer(w, http.StatusOK, slices.DeleteFunc(out, func(n network.Inspect) bool {
-		return !f.Match("id", n.ID) || !f.Match("name", n.Name) || f.Contains("driver") && !f.ExactMatch("driver", n.Driver)
+		return !f.Match("id", n.ID) || !f.Match("name", n.Name) || !f.ExactMatch("driver", n.Driver) || !f.ExactMatch("scope", n.Scope) || !f.MatchKVList("label", n.Labels) ||
+			f.Contains("type") && !f.ExactMatch("type", map[bool]string{true: "builtin", false: "custom"}[n.Name == "none"]) || f.Contains("dangling") && dangling != (n.Name != "none" && !used[n.ID])
 	}))
 }
 
@@ -121,7 +132,7 @@ func (s *Service) networkInspect(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	v := networkView(*n)
+	v := s.madeView(networkView(*n))
 	for _, c := range s.of(r.who.ProjectID) {
 		for _, p := range s.Networks.Ports(c.ConsumerID()) {
 			if p.NetworkID != n.ID {

@@ -1,6 +1,7 @@
 package docker
 
 import (
+	"bytes"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -20,6 +21,48 @@ func (s *Service) pass(w http.ResponseWriter, r *request) error {
 	}
 	return s.forward(w, r, c.Node, pathOf(r, "/containers/", c.ID), nil)
 }
+
+// wait is pass, which for a container that its engine removes when it ends also has the
+// records know that, before the client does: it may want the name or a volume again.
+func (s *Service) wait(w http.ResponseWriter, r *request) error {
+	c, err := s.placed(r.who.ProjectID, r.Vars["id"])
+	if err != nil {
+		return err
+	}
+	return s.forward(w, r, c.Node, pathOf(r, "/containers/", c.ID), func(resp *http.Response) error {
+		if c.AutoRemove {
+			resp.Body = &held{from: resp.Body, then: func() {
+				if err := s.reconcile(r.Context(), c.ID); err != nil {
+					s.Log.Debug("a container that has ended", "container", c.ID, "err", err)
+				}
+			}}
+		}
+		return nil
+	})
+}
+
+// held is a body that is read as a whole, with something done before it is given.
+type held struct {
+	from io.ReadCloser
+	then func()
+	all  *bytes.Reader
+}
+
+// Read implements io.Reader.
+func (h *held) Read(p []byte) (int, error) {
+	if h.all == nil {
+		raw, err := io.ReadAll(h.from)
+		if err != nil {
+			return 0, err
+		}
+		h.then()
+		h.all = bytes.NewReader(raw)
+	}
+	return h.all.Read(p)
+}
+
+// Close implements io.Closer.
+func (h *held) Close() error { return h.from.Close() }
 
 // pathOf puts another id into a path.
 func pathOf(r *request, prefix, id string) string {

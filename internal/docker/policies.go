@@ -12,7 +12,7 @@ func Policies() []policy.Rule {
 	var out []policy.Rule
 	for role, rules := range map[string][]string{
 		"reader": {"get_all", "get_one", "logs", "top", "stats"},
-		"member": {"create", "delete", "start", "stop", "reboot", "pause", "unpause", "kill", "rename", "attach", "resize", "execute", "get_archive", "put_archive"},
+		"member": {"create", "delete", "start", "stop", "reboot", "pause", "unpause", "kill", "rename", "attach", "resize", "execute", "get_archive", "put_archive", "network_attach", "network_detach"},
 	} {
 		for _, r := range rules {
 			out = append(out, policy.Rule{Name: "container:" + r, Check: "role:" + role + " and " + own})

@@ -65,7 +65,7 @@ func (s *Service) drop(ctx context.Context, id string) {
 // unfinished are the containers that may need work though nobody asks for it.
 func (s *Service) unfinished() (ids []string) {
 	for _, c := range s.containers.All() {
-		if c.State != Ready || c.AutoRemove {
+		if c.State != Ready || c.AutoRemove || s.orphan(s.life, c) {
 			ids = append(ids, c.ID)
 		}
 	}
@@ -89,6 +89,9 @@ func (s *Service) reconcile(ctx context.Context, id string) error {
 			return nil
 		}
 	case Ready:
+		if s.orphan(ctx, c) {
+			break
+		}
 		if gone, err := s.gone(ctx, c); err != nil || !gone {
 			return err
 		}
@@ -99,6 +102,16 @@ func (s *Service) reconcile(ctx context.Context, id string) error {
 		return err
 	}
 	return s.clear(ctx, c)
+}
+
+// orphan tells whether a container has nobody left: its project was deleted, or its node
+// was taken out of the pool, with all that is there.
+func (s *Service) orphan(ctx context.Context, c *Container) bool {
+	if !s.Identity.HasProject(ctx, c.ProjectID) {
+		return true
+	}
+	_, err := s.Nodes.Infos.Get(c.Node)
+	return c.Node != "" && errs.Is(err, errs.NotFound)
 }
 
 // gone tells whether the engine has removed a container that was made so.
@@ -128,21 +141,39 @@ func (s *Service) clear(ctx context.Context, c *Container) error {
 	if err := s.Placement.Release(ctx, c.ConsumerID()); err != nil {
 		return err
 	}
-	if c.Node != "" {
-		if _, err := s.Nodes.Infos.Get(c.Node); err == nil { // else it was taken out of the pool
-			err := s.ask(ctx, c.Node, http.MethodDelete, "/containers/"+c.ID, url.Values{"force": {"1"}, "v": {"1"}}, nil)
-			if errs.Is(err, errs.Unavailable) {
-				return nil // the resync looks again
-			}
-			if err != nil && !errs.Is(err, errs.NotFound) {
-				return err
-			}
-		}
+	left, err := s.offNode(ctx, c)
+	if err != nil {
+		return err
+	}
+	// A node that is away cannot write to a volume that is taken from it.
+	if err := s.letGo(ctx, c); err != nil {
+		return err
+	}
+	if !left {
+		return nil // the resync looks again
 	}
 	if err := s.containers.Delete(ctx, c.ID); err != nil && !errs.Is(err, errs.NotFound) {
 		return err
 	}
 	return nil
+}
+
+// offNode removes a container from its node; false: the node cannot be asked.
+func (s *Service) offNode(ctx context.Context, c *Container) (bool, error) {
+	if c.Node == "" {
+		return true, nil
+	}
+	if _, err := s.Nodes.Infos.Get(c.Node); err != nil {
+		return true, nil // it was taken out of the pool
+	}
+	err := s.ask(ctx, c.Node, http.MethodDelete, "/containers/"+c.ID, url.Values{"force": {"1"}, "v": {"1"}}, nil)
+	switch {
+	case errs.Is(err, errs.Unavailable):
+		return false, nil
+	case errs.Is(err, errs.NotFound):
+		return true, nil
+	}
+	return err == nil, err
 }
 
 // rename gives a container another name; its node does not know of either.

@@ -23,7 +23,7 @@ func (s *Service) routes() []route {
 		{"POST", "/containers/{id}/kill", "kill", s.pass},
 		{"POST", "/containers/{id}/pause", "pause", s.pass},
 		{"POST", "/containers/{id}/unpause", "unpause", s.pass},
-		{"POST", "/containers/{id}/wait", "get_one", s.pass},
+		{"POST", "/containers/{id}/wait", "get_one", s.wait},
 		{"POST", "/containers/{id}/resize", "resize", s.pass},
 		{"POST", "/containers/{id}/attach", "attach", s.pass},
 		{"GET", "/containers/{id}/export", "get_archive", s.pass},
@@ -42,7 +42,18 @@ func (s *Service) routes() []route {
 		{"POST", "/images/create", "create", s.imagePull},
 		{"GET", "/images/{name}/json", "get_all", s.imageInspect},
 
+		{"GET", "/volumes", "get_all", s.volumeList},
+		{"POST", "/volumes/create", "create", s.volumeCreate},
+		{"POST", "/volumes/prune", "delete", s.volumePrune},
+		{"GET", "/volumes/{id}", "get_one", s.volumeInspect},
+		{"DELETE", "/volumes/{id}", "delete", s.volumeRemove},
+
 		{"GET", "/networks", "get_all", s.networkList},
+		{"POST", "/networks/create", "create", s.networkCreate},
+		{"POST", "/networks/prune", "delete", s.networkPrune},
 		{"GET", "/networks/{id}", "get_one", s.networkInspect},
+		{"DELETE", "/networks/{id}", "delete", s.networkRemove},
+		{"POST", "/networks/{id}/connect", "network_attach", s.networkConnect},
+		{"POST", "/networks/{id}/disconnect", "network_detach", s.networkDisconnect},
 	}
 }

@@ -22,6 +22,8 @@ type Identity interface {
 	SignIn(ctx context.Context, id, secret string) (token string, err error)
 	// Authenticate tells what a token says now.
 	Authenticate(ctx context.Context, token string) (*policy.Credentials, error)
+	// HasProject tells whether there is such a project.
+	HasProject(ctx context.Context, id string) bool
 	// LimitOf is the operator's limit of a resource for a project, if there is one.
 	LimitOf(projectID, resource string) (int, bool)
 }
@@ -66,6 +68,7 @@ type PortSpec struct {
 	FixedIP                   string
 	Groups                    []string // ids
 	Device, Node, Owner, Name string
+	Aliases                   []string
 }
 
 // PortView is a port as the network service has it.
@@ -89,6 +92,10 @@ type Networks interface {
 	ReleasePort(ctx context.Context, id string) error
 	// Ports lists the ports of a device.
 	Ports(device string) []PortView
+	// Make makes a network of the caller's with all that it needs, Drop removes it; also
+	// happens in the same transaction.
+	Make(ctx context.Context, c *policy.Credentials, n NewNetwork, also func(tx *store.Tx, id, router string) error) error
+	Drop(ctx context.Context, id, router string, also func(tx *store.Tx) error) error
 	// Reaches tells whether ports of the network can be on the node.
 	Reaches(networkID, node string) bool
 }
@@ -108,6 +115,7 @@ type Options struct {
 	Identity  Identity
 	Images    Images
 	Networks  Networks
+	Volumes   Volumes
 	Placement Placement
 	// Takes tells whether a node may get more work.
 	Takes func(node string) bool
@@ -122,11 +130,13 @@ type Options struct {
 type Service struct {
 	Options
 	containers *store.Collection[Container]
+	made       *store.Collection[Made]
 	ledger     *store.Ledger
 	loop       *reconcile.Loop
 	table      dockerwire.Table[route]
 	tokens     tokens
 
+	making sync.Mutex // of volumes by name
 	mu     sync.Mutex
 	active map[string]bool // ids of creates under way
 	life   context.Context // ends with Close, and all streams with it
@@ -135,7 +145,7 @@ type Service struct {
 
 // New registers the collection: call it before db.Start.
 func New(o Options) *Service {
-	s := &Service{Options: o, containers: register(o.DB), ledger: o.DB.Ledger("docker"), active: map[string]bool{}}
+	s := &Service{Options: o, containers: register(o.DB), made: registerMade(o.DB), ledger: o.DB.Ledger("docker"), active: map[string]bool{}}
 	s.loop = reconcile.New("projects' containers", o.Log, s.reconcile)
 	s.loop.List, s.loop.Resync = s.unfinished, resync
 	for _, r := range s.routes() {

@@ -27,6 +27,8 @@ type Container struct {
 	Image      string    `json:"image"`    // as it was asked for
 	ImageID    string    `json:"image_id"` // the digest
 	Ports      []Port    `json:"ports,omitempty"`
+	Volumes    []Mount   `json:"volumes,omitempty"`
+	Leaving    []string  `json:"leaving,omitempty"` // attachments that end with it
 	VCPUs      int       `json:"vcpus"`
 	MemoryMiB  int       `json:"memory_mib"`
 	AutoRemove bool      `json:"auto_remove,omitempty"`
@@ -40,6 +42,8 @@ type Port struct {
 	Network   string   `json:"network"`            // its name at the time
 	FixedIP   string   `json:"fixed_ip,omitempty"` // that was asked for
 	Groups    []string `json:"groups,omitempty"`   // security groups, likewise
+	Aliases   []string `json:"aliases,omitempty"`
+	Device    string   `json:"device,omitempty"` // in the container
 }
 
 // ConsumerID is the container to services that know things by a UUID.
@@ -66,5 +70,11 @@ func register(db *store.DB) *store.Collection[Container] {
 		Index: map[string]func(*Container) []string{
 			"project": func(c *Container) []string { return []string{c.ProjectID} },
 			"node":    func(c *Container) []string { return []string{c.Node} },
+			"volume": func(c *Container) (ids []string) {
+				for _, m := range c.Volumes {
+					ids = append(ids, m.ID)
+				}
+				return ids
+			},
 		}})
 }

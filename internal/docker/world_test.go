@@ -17,6 +17,8 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/google/uuid"
+
 	"github.com/strata-cloud/strata/internal/dockerwire"
 	"github.com/strata-cloud/strata/internal/errs"
 	"github.com/strata-cloud/strata/internal/nodeapi"
@@ -58,6 +60,10 @@ func newFakeNode(t *testing.T) *fakeNode {
 func (n *fakeNode) EnsureContainer(_ context.Context, c nodeapi.Container) ([]string, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if have := n.made[c.ID]; c.Replug && n.fails == nil {
+		have.Ports = c.Ports
+		c = have
+	}
 	if n.fails == nil {
 		n.made[c.ID] = c
 	}
@@ -124,6 +130,9 @@ type around struct {
 	limit  int
 	nets   []Network
 	noRoom bool
+
+	deleted string // project
+	db      *store.DB
 }
 
 func (*around) SignIn(_ context.Context, id, secret string) (string, error) {
@@ -145,6 +154,8 @@ func (*around) Authenticate(_ context.Context, token string) (*policy.Credential
 	return &policy.Credentials{ProjectID: project, Roles: []string{role}}, nil
 }
 
+func (a *around) HasProject(_ context.Context, id string) bool { return id != a.deleted }
+
 func (a *around) LimitOf(_, resource string) (int, bool) {
 	return a.limit, resource == "containers" && a.limit > 0
 }
@@ -158,7 +169,10 @@ func (*around) Resolve(_ context.Context, c *policy.Credentials, _ []string, ref
 func (*around) Tagged(context.Context, *policy.Credentials) ([]*Image, error) { return nil, nil }
 func (*around) Info(*Image) (*ImageInfo, error)                               { return &ImageInfo{}, nil }
 
-func (a *around) Visible(context.Context, *policy.Credentials) []Network { return a.nets }
+func (a *around) Visible(_ context.Context, c *policy.Credentials) []Network {
+	return slices.DeleteFunc(slices.Clone(a.nets), func(n Network) bool { return n.ProjectID != "" && n.ProjectID != c.ProjectID })
+}
+
 func (*around) Usable(context.Context, *policy.Credentials, string) error {
 	return nil
 }
@@ -172,6 +186,20 @@ func (a *around) EnsurePort(_ context.Context, p PortSpec) (*PortView, error) {
 	a.ports[p.ID] = p
 	sub := nodeapi.Subnet{ID: "s", CIDR: netip.MustParsePrefix("10.0.0.0/24"), Gateway: netip.MustParseAddr("10.0.0.1"), ServiceAddr: netip.MustParseAddr("10.0.0.2")}
 	return &PortView{ID: p.ID, MAC: "fa:16:3e:00:00:01", FixedIPs: []nodeapi.FixedIP{{SubnetID: "s", Addr: netip.MustParseAddr("10.0.0.7")}}, Subnets: []nodeapi.Subnet{sub}}, nil
+}
+
+func (a *around) Make(_ context.Context, c *policy.Credentials, n NewNetwork, also func(tx *store.Tx, id, router string) error) error {
+	id := uuid.NewString()
+	if err := a.db.Txn(context.Background(), func(tx *store.Tx) error { return also(tx, id, "router") }); err != nil {
+		return err
+	}
+	a.nets = append(a.nets, Network{ID: id, Name: n.Name, ProjectID: c.ProjectID, Subnets: []nodeapi.Subnet{{ID: "s"}}})
+	return nil
+}
+
+func (a *around) Drop(_ context.Context, id, _ string, also func(tx *store.Tx) error) error {
+	a.nets = slices.DeleteFunc(a.nets, func(n Network) bool { return n.ID == id })
+	return a.db.Txn(context.Background(), also)
 }
 
 func (a *around) ReleasePort(_ context.Context, id string) error {
@@ -212,8 +240,9 @@ func (a *around) empty() bool {
 type world struct {
 	*testing.T
 	*around
-	s    *Service
-	node *fakeNode // beta: alpha has no engine
+	s       *Service
+	volumes *fakeVolumes
+	node    *fakeNode // beta: alpha has no engine
 }
 
 func newWorld(t *testing.T) *world {
@@ -223,13 +252,14 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { db.Close() })
-	w := &world{T: t, around: &around{claims: map[string]string{}, ports: map[string]PortSpec{}}, node: newFakeNode(t)}
+	w := &world{T: t, around: &around{claims: map[string]string{}, ports: map[string]PortSpec{}}, volumes: &fakeVolumes{volumes: map[string]Volume{}, attached: map[string]Attachment{}}, node: newFakeNode(t)}
+	w.db = db
 	reg := nodes.New(db)
-	engine, err := policy.New(filepath.Join(t.TempDir(), "none"), Policies())
+	engine, err := policy.New(filepath.Join(t.TempDir(), "none"), Policies(), elsewhere())
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.s = New(Options{DB: db, Log: log, Nodes: reg, Identity: w.around, Images: w.around, Networks: w.around, Placement: w.around, Takes: func(string) bool { return true },
+	w.s = New(Options{DB: db, Log: log, Nodes: reg, Identity: w.around, Images: w.around, Networks: w.around, Volumes: w.volumes, Placement: w.around, Takes: func(string) bool { return true },
 		Policy: engine, Version: "test", Registry: []string{"cloud:5000"}})
 	if err := db.Start(t.Context()); err != nil {
 		t.Fatal(err)

@@ -35,6 +35,19 @@ func (s *Service) Visible(_ context.Context, c *policy.Credentials) []Seen {
 	return out
 }
 
+// Alias gives a port further names, by which its network's name server finds it.
+func (s *Service) Alias(ctx context.Context, port string, names []string) error {
+	return s.do(ctx, nil, func(c *call) error {
+		p, err := get(c, c.ports, port)
+		if err != nil {
+			return err
+		}
+		now := *p
+		now.Aliases = names
+		return c.port.put(c, p, &now)
+	})
+}
+
 // Domain is the domain of names in a network; "" when there is no such network.
 func (s *Service) Domain(networkID string) string {
 	n, err := s.networks.Get(networkID)

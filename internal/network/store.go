@@ -86,6 +86,7 @@ type Port struct {
 	Pairs        []nodeapi.AddressPair `json:"pairs,omitempty"`
 	DHCPOptions  []nodeapi.DHCPOption  `json:"dhcp_options,omitempty"`
 	DNSName      string                `json:"dns_name,omitempty"`
+	Aliases      []string              `json:"aliases,omitempty"` // further names, of a container
 	DNSDomain    string                `json:"dns_domain,omitempty"`
 	Host         string                `json:"host,omitempty"`
 	VNICType     string                `json:"vnic_type"`

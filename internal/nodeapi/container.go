@@ -14,6 +14,20 @@ type Container struct {
 	// Request is Docker's own of POST /containers/create, judged already.
 	Request json.RawMessage `json:"request"`
 	Ports   []ContainerPort `json:"ports"`
+	// Replug has a container that is there get these ports; the rest is left open.
+	Replug bool `json:"replug,omitempty"`
+	// Volumes are those of block storage; the request names them by their ids.
+	Volumes []ContainerVolume `json:"volumes,omitempty"`
+}
+
+// ContainerVolume is a volume of block storage that a container has mounted.
+type ContainerVolume struct {
+	ID   string `json:"id"`
+	Name string `json:"name"` // that its user knows it by
+	// Remote is how its data is reached, on the node that keeps it too; nil: as before.
+	Remote   *Remote   `json:"remote,omitempty"`
+	Limits   *IOLimits `json:"limits,omitempty"`
+	ReadOnly bool      `json:"read_only,omitempty"`
 }
 
 // ContainerImage is an image of the region's registry, as it was found there.
@@ -34,4 +48,5 @@ type ContainerPort struct {
 	Routes   []Route        `json:"routes"`
 	DNS      []netip.Addr   `json:"dns"`
 	Domain   string         `json:"domain"` // of the network's names
+	Device   string         `json:"device"` // in the container; "": by its place among the ports
 }

@@ -94,6 +94,7 @@ type Port struct {
 	AllowedPairs   []AddressPair `json:"allowed_pairs"`
 	SecurityGroups []string      `json:"security_groups"`
 	DNSName        string        `json:"dns_name"`
+	Aliases        []string      `json:"aliases,omitempty"` // further names that it is found by
 	DHCPOptions    []DHCPOption  `json:"dhcp_options"`
 }
 

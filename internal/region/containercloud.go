@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 
+	"github.com/strata-cloud/strata/internal/blockdev/fsmount"
 	"github.com/strata-cloud/strata/internal/dataplane"
 	"github.com/strata-cloud/strata/internal/errs"
 	"github.com/strata-cloud/strata/internal/netns"
@@ -13,7 +14,8 @@ import (
 // containerCloud is what this machine's engine has of the region.
 type containerCloud struct {
 	hostControl
-	plane *dataplane.Plane
+	plane  *dataplane.Plane
+	mounts *fsmount.Manager
 }
 
 // PlugPort implements container.Cloud.
@@ -28,6 +30,21 @@ func (c containerCloud) UnplugPort(ctx context.Context, id string) error {
 		return err
 	}
 	return nil
+}
+
+// MountVolume implements container.Cloud.
+func (c containerCloud) MountVolume(ctx context.Context, container string, v nodeapi.ContainerVolume) (string, error) {
+	return c.mounts.Ensure(ctx, container, v)
+}
+
+// UnmountVolume implements container.Cloud.
+func (c containerCloud) UnmountVolume(ctx context.Context, container, volume string) error {
+	return c.mounts.Release(ctx, container, volume)
+}
+
+// SweepVolumes implements container.Cloud.
+func (c containerCloud) SweepVolumes(ctx context.Context, known func(container string) bool) error {
+	return c.mounts.Sweep(ctx, known)
 }
 
 // noEngine is no NotFound: what is kept on the disk of a machine whose engine does not work

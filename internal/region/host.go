@@ -14,6 +14,7 @@ import (
 
 	"github.com/strata-cloud/strata/internal/blockdev"
 	"github.com/strata-cloud/strata/internal/blockdev/export"
+	"github.com/strata-cloud/strata/internal/blockdev/fsmount"
 	"github.com/strata-cloud/strata/internal/blockdev/local"
 	"github.com/strata-cloud/strata/internal/blockdev/qemu"
 	"github.com/strata-cloud/strata/internal/blockdev/rbd"
@@ -113,7 +114,15 @@ func newHost(ctx context.Context, cfg *Config, control hostControl) (*host, erro
 	if err != nil {
 		return nil, err
 	}
-	if h.containers, err = openContainers(ctx, cfg, containerCloud{control, h.plane}); err != nil {
+	program, err := shim()
+	if err != nil {
+		return nil, err
+	}
+	mounts, err := fsmount.New(fsmount.Config{Dir: cfg.path(mountsDir), Program: program, Tools: qemu.Tools{UID: cfg.QEMUUser, GID: cfg.QEMUUser}, Cgroups: cgroups, Log: cfg.Log})
+	if err != nil {
+		return nil, err
+	}
+	if h.containers, err = openContainers(ctx, cfg, containerCloud{control, h.plane, mounts}); err != nil {
 		return nil, err
 	}
 	h.info.Containers = h.containers != nil

@@ -139,7 +139,7 @@ func (r *Region) build() (err error) {
 	r.Registry = registry.New(registry.Options{DB: db, Log: log, Dir: r.cfg.path(registryDir), Identity: identityForRegistry{r}, Mirrors: r.cfg.RegistryMirrors, MirrorLimit: int64(r.cfg.RegistryMirrorGiB) << 30})
 	r.mirrors = newPipes()
 	r.Docker = docker.New(docker.Options{DB: db, Log: log, Nodes: r.Nodes, Identity: identityForDocker{r.Identity}, Images: imagesForDocker{r.Registry}, Networks: networksForDocker{r.Network},
-		Placement: placementForDocker{r.Placement}, Takes: r.Compute.Takes, Version: r.cfg.Version, Registry: []string{r.cfg.host()}})
+		Volumes: volumesForDocker{r.Volume}, Placement: placementForDocker{r.Placement}, Takes: r.Compute.Takes, Version: r.cfg.Version, Registry: []string{r.cfg.host()}})
 	if r.Policy, err = policy.New(r.cfg.path(policyFile), identity.Policies(), image.Policies(), placement.Policies(), network.Policies(), compute.Policies(), volume.Policies(), registry.Policies(), docker.Policies()); err != nil {
 		return err
 	}
@@ -237,12 +237,13 @@ func (i inspector) Finish() (format string, virtualSize int64, unsafe error) {
 // instancesDir is where the servers of this node are.
 func (c *Config) instancesDir() string { return filepath.Join(c.DataDir, "instances") }
 
-// Where volumes, the marks of who has them, their exports and their backups are.
+// Where volumes, the marks of who has them, their exports, their backups and what is mounted are.
 const (
 	volumesDir       = "volumes"
 	attachedDir      = "attached"
 	exportsDir       = "exports"
 	volumeBackupsDir = "backups"
+	mountsDir        = "mounts" // of volumes that containers have
 )
 
 // registryDir has the registry's content, and what is being uploaded to it.

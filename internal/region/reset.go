@@ -11,6 +11,7 @@ import (
 	"syscall"
 
 	"github.com/strata-cloud/strata/internal/blockdev/export"
+	"github.com/strata-cloud/strata/internal/blockdev/fsmount"
 	"github.com/strata-cloud/strata/internal/blockdev/qemu"
 	"github.com/strata-cloud/strata/internal/cgroup"
 	"github.com/strata-cloud/strata/internal/container"
@@ -20,7 +21,7 @@ import (
 
 // owned are the entries of the data directory that Strata makes. Anything else
 // there is the operator's and survives a reset.
-var owned = [...]string{"store", "images", "instances", "bases", "templates", leasesDir, volumesDir, poolsDir, cephDir, attachedDir, exportsDir, volumeBackupsDir, registryDir, "guest", "keys", snapshotsDir, replacedDir, AdminSocket, CloudsFile, CloudsFile + ".new", caCertFile, caKeyFile, memberFile, nodeCertFile, controlCertFile, fetchedDir, policyFile + ".new", "strata.log", hypervisor.ProbeFile, containersDir, DockerSocket}
+var owned = [...]string{"store", "images", "instances", "bases", "templates", leasesDir, volumesDir, poolsDir, cephDir, attachedDir, exportsDir, mountsDir, volumeBackupsDir, registryDir, "guest", "keys", snapshotsDir, replacedDir, AdminSocket, CloudsFile, CloudsFile + ".new", caCertFile, caKeyFile, memberFile, nodeCertFile, controlCertFile, fetchedDir, policyFile + ".new", "strata.log", hypervisor.ProbeFile, containersDir, DockerSocket}
 
 // Reset removes every trace of a region that is not running from this machine:
 // its servers, namespaces, links, tables, control groups and files.
@@ -39,12 +40,15 @@ func Reset(ctx context.Context, cfg Config, progress func(string)) error {
 	if err := hypervisor.EndLeases(ctx, cfg.path(leasesDir)); err != nil {
 		return err
 	}
-	if err := endExports(ctx, &cfg); err != nil {
-		return err
-	}
 	progress("ending the containers of this machine")
 	if err := container.Reset(ctx, container.Config{Dir: cfg.path(containersDir), Name: name, Log: cfg.Log}); err != nil {
 		return fmt.Errorf("removing containers: %w", err)
+	}
+	if err := fsmount.Reset(ctx, cfg.path(mountsDir)); err != nil {
+		return fmt.Errorf("unmounting volumes: %w", err)
+	}
+	if err := endExports(ctx, &cfg); err != nil { // of which some are what is unmounted
+		return err
 	}
 	progress("removing networks")
 	if err := dataplane.Reset(ctx, name); err != nil {

@@ -29,7 +29,10 @@ const (
 
 // Server answers on port 53 of every address of a namespace.
 type Server struct {
-	View      func() *segment.Segment
+	View func() *segment.Segment
+	// Beside are the other networks of a container that asks, which finds names there,
+	// too: it asks but one server; nil: there are none.
+	Beside    func(asker netip.Addr) []*segment.Segment
 	NS        *netns.NS
 	Resolvers []string // host:port, asked from the host's namespace
 	Log       *slog.Logger
@@ -89,6 +92,14 @@ func (s *Server) Close() error {
 
 func (s *Server) serve(w dns.ResponseWriter, q *dns.Msg) {
 	answer, ours := Answer(s.View(), q)
+	if (!ours || answer.Rcode == dns.RcodeNameError) && s.Beside != nil {
+		for _, seg := range s.Beside(asker(w)) {
+			if a, known := Answer(seg, q); known && a.Rcode == dns.RcodeSuccess {
+				answer, ours = a, true
+				break
+			}
+		}
+	}
 	if !ours {
 		answer = s.forward(q, w.RemoteAddr().Network())
 	}
@@ -102,6 +113,15 @@ func (s *Server) serve(w dns.ResponseWriter, q *dns.Msg) {
 	if err := w.WriteMsg(answer); err != nil {
 		s.Log.Debug("answering DNS", "err", err)
 	}
+}
+
+// asker is the address that a question came from.
+func asker(w dns.ResponseWriter) netip.Addr {
+	at, err := netip.ParseAddrPort(w.RemoteAddr().String())
+	if err != nil {
+		return netip.Addr{}
+	}
+	return at.Addr().Unmap()
 }
 
 // Answer answers a question about the network itself; ours is false when it is
@@ -122,10 +142,10 @@ func Answer(seg *segment.Segment, q *dns.Msg) (answer *dns.Msg, ours bool) {
 	domain := "." + seg.Domain()
 	inside := strings.HasSuffix(host, domain) || host == domain[1:]
 	host = strings.TrimSuffix(host, domain)
-	if !inside && strings.Contains(host, ".") {
+	addrs := seg.ByName(host)
+	if !inside && strings.Contains(host, ".") && len(addrs) == 0 {
 		return nil, false
 	}
-	addrs := seg.ByName(host)
 	if len(addrs) == 0 {
 		if !inside {
 			return nil, false

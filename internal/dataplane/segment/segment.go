@@ -18,6 +18,7 @@ type Segment struct {
 	byMAC  map[string]*nodeapi.Port
 	byAddr map[netip.Addr]*nodeapi.Port
 	byName map[string][]netip.Addr
+	owners map[string]bool // of local ports, by their devices
 	subnet map[string]*nodeapi.Subnet
 }
 
@@ -28,6 +29,7 @@ func New(n nodeapi.Network, ports []*nodeapi.Port) *Segment {
 		byMAC:   make(map[string]*nodeapi.Port, len(ports)),
 		byAddr:  make(map[netip.Addr]*nodeapi.Port, len(ports)),
 		byName:  make(map[string][]netip.Addr, len(ports)),
+		owners:  map[string]bool{},
 		subnet:  make(map[string]*nodeapi.Subnet, len(n.Subnets)),
 	}
 	for i := range n.Subnets {
@@ -37,6 +39,9 @@ func New(n nodeapi.Network, ports []*nodeapi.Port) *Segment {
 		if p.NetworkID != n.ID {
 			continue
 		}
+		if p.Local && p.DeviceID != "" {
+			s.owners[p.DeviceID] = true
+		}
 		if mac, err := net.ParseMAC(p.MAC); err == nil {
 			s.byMAC[mac.String()] = p
 			s.byAddr[LinkLocal(mac)] = p
@@ -45,6 +50,11 @@ func New(n nodeapi.Network, ports []*nodeapi.Port) *Segment {
 			s.byAddr[ip.Addr] = p
 			name := Hostname(p, ip.Addr)
 			s.byName[name] = append(s.byName[name], ip.Addr)
+			for _, alias := range p.Aliases {
+				if alias = strings.ToLower(alias); alias != name {
+					s.byName[alias] = append(s.byName[alias], ip.Addr)
+				}
+			}
 		}
 	}
 	return s
@@ -56,6 +66,9 @@ func (s *Segment) ByMAC(mac net.HardwareAddr) *nodeapi.Port { return s.byMAC[mac
 // ByAddr finds the port with a fixed address, or with the link-local address
 // that its MAC makes, or nil.
 func (s *Segment) ByAddr(a netip.Addr) *nodeapi.Port { return s.byAddr[a.Unmap().WithZone("")] }
+
+// HasLocal tells whether a server or container of this node is on the network.
+func (s *Segment) HasLocal(device string) bool { return s.owners[device] }
 
 // ByName gives the addresses of a host name without domain, in any case.
 func (s *Segment) ByName(name string) []netip.Addr { return s.byName[strings.ToLower(name)] }

@@ -179,6 +179,9 @@ func ours(a *block.Attachment) error {
 	if a.Compute {
 		return errs.Conflictf("Detach volume from instance %s using the Compute API", a.Server)
 	}
+	if a.Container {
+		return errs.Conflictf("Volume %s is mounted by containers: it is detached when they are removed", a.VolumeID)
+	}
 	return nil
 }
 

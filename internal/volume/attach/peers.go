@@ -47,7 +47,9 @@ func without(peers, others []block.Peer) []block.Peer {
 // admit adds the host unless it is there, or has the volume's files itself.
 func admit(v *block.Volume, a *block.Attachment, host string) error {
 	a.Keeper = v.Node
-	if a.Compute && v.Driver == filesDriver && host != "" && host != v.Node && peer(a, host) == nil {
+	// Containers reach a volume by its export on its own node, too: it is who has it open.
+	far := a.Compute && host != v.Node || a.Container
+	if far && v.Driver == filesDriver && host != "" && peer(a, host) == nil {
 		p := block.Peer{Host: host, User: uuid.NewString(), PSK: make([]byte, 32)}
 		if _, err := rand.Read(p.PSK); err != nil {
 			return err

@@ -20,6 +20,8 @@ func New(core *block.Core) *Service { return &Service{core} }
 type Claim struct {
 	ID, VolumeID, Server, Mode string
 	Compute                    bool
+	// Container: a file system is made of it, which one host writes.
+	Container bool
 }
 
 // Reserve claims the volume. The same claim again changes nothing.
@@ -37,16 +39,30 @@ func (s *Service) Reserve(ctx context.Context, c Claim) (*block.Attachment, erro
 		if err := s.free(tx, v, c.Server); err != nil {
 			return err
 		}
+		if err := s.written(tx, v, c); err != nil {
+			return err
+		}
 		if v.ReadOnly != nil && *v.ReadOnly && c.Mode == "rw" {
 			return wire.InvalidVolume("Invalid attaching mode 'rw' for volume %s.", v.ID)
 		}
-		out = &block.Attachment{ID: c.ID, VolumeID: v.ID, ProjectID: v.ProjectID, Server: c.Server, Mode: c.Mode, Status: block.AttachReserved, Compute: c.Compute, Created: wire.Now()}
+		out = &block.Attachment{ID: c.ID, VolumeID: v.ID, ProjectID: v.ProjectID, Server: c.Server, Mode: c.Mode, Status: block.AttachReserved, Compute: c.Compute, Container: c.Container, Created: wire.Now()}
 		if err := s.Attachments.TxCreate(tx, out); err != nil {
 			return err
 		}
 		return s.rest(tx, v.ID)
 	})
 	return out, err
+}
+
+// written refuses a file system on a volume that somebody else writes, or reads while
+// it is written: each would see what the other's memory has not.
+func (s *Service) written(tx *store.Tx, v *block.Volume, c Claim) error {
+	for _, a := range s.Attachments.TxBy(tx, "volume", v.ID) {
+		if (c.Container || a.Container) && (c.Mode != "ro" || a.Mode != "ro") {
+			return wire.InvalidVolume("Volume %s is attached elsewhere: a file system is shared read-only alone.", v.ID)
+		}
+	}
+	return nil
 }
 
 // free tells whether somebody may claim the volume now. A server that has it

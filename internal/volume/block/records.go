@@ -120,7 +120,8 @@ type Attachment struct {
 	Mode       string         `json:"mode"` // rw, ro or null
 	Status     AttachStatus   `json:"status"`
 	Connector  map[string]any `json:"connector,omitempty"`
-	Compute    bool           `json:"compute,omitempty"` // made by the compute service, which alone may end it
+	Compute    bool           `json:"compute,omitempty"`   // made by the compute service, which alone may end it
+	Container  bool           `json:"container,omitempty"` // of containers of Host, whose end alone ends it
 	AttachedAt time.Time      `json:"attached_at,omitzero"`
 	Created    time.Time      `json:"created"`
 	// Peers are the hosts that reach the volume at Keeper, the node that has its
