@@ -101,6 +101,7 @@ func New(ctx context.Context, cfg Config) (d *Daemon, err error) {
 	if err != nil {
 		return nil, errors.Join(err, d.Close())
 	}
+	d.group.Go(d.watchDisk)
 	return d, nil
 }
 

@@ -16,17 +16,10 @@ import (
 func TestFullDisk(t *testing.T) {
 	w := newWorldOn(t, 2600) // room for a root disk of one GiB, on paper
 	filler := filepath.Join(w.c.Dir, "filler")
-	var fs syscall.Statfs_t
-	free := func() int64 {
-		if err := syscall.Statfs(w.c.Dir, &fs); err != nil {
-			t.Fatal(err)
-		}
-		return int64(fs.Bavail) * fs.Bsize
-	}
-	fill(t, filler, free()-600<<20)
+	fill(t, filler, free(t, w.c.Dir)-600<<20)
 	queued := w.emptyImage(t, "raw")
 	w.unchanged(t, func() {
-		a := w.upload(t, queued, bytes.Repeat([]byte("0123456789abcdef"), int(free()+8<<20)/16))
+		a := w.upload(t, queued, bytes.Repeat([]byte("0123456789abcdef"), int(free(t, w.c.Dir)+8<<20)/16))
 		if said := a.said(t, "image"); a.status != 413 && a.status != 503 || !strings.Contains(said, "full") {
 			t.Errorf("an upload larger than the disk: %d %s", a.status, said)
 		}
@@ -36,7 +29,7 @@ func TestFullDisk(t *testing.T) {
 	}
 	early := w.boot(t, server(""))
 	w.user.awaitServer(t, early, "ACTIVE")
-	fill(t, filler, free()-100<<20)
+	fill(t, filler, free(t, w.c.Dir)-100<<20)
 	await(t, "the full disk to be noticed", func() bool {
 		return ask(t, w.user.network, "POST", "networks", `{"network":{"name":"n"}}`).status == 503
 	})
@@ -78,6 +71,14 @@ func fill(t *testing.T, file string, bytes int64) {
 func newWorldOn(t *testing.T, size int) *world {
 	t.Helper()
 	c := cloud.Plan(t)
+	onDisk(t, c, size)
+	c.Up()
+	return populate(t, c)
+}
+
+// onDisk gives a cloud that has not begun a disk of so many MiB.
+func onDisk(t *testing.T, c *cloud.Cloud, size int) {
+	t.Helper()
 	disk := filepath.Dir(c.Dir)
 	if err := syscall.Mount("tmpfs", disk, "tmpfs", 0, fmt.Sprintf("size=%dm,mode=711", size)); err != nil {
 		t.Fatal(err)
@@ -88,6 +89,14 @@ func newWorldOn(t *testing.T, size int) *world {
 			t.Errorf("%v; unmounting it lazily: %v", err, syscall.Unmount(disk, syscall.MNT_DETACH))
 		}
 	})
-	c.Up()
-	return populate(t, c)
+}
+
+// free is the room on the disk of a directory, in bytes.
+func free(t *testing.T, dir string) int64 {
+	t.Helper()
+	var fs syscall.Statfs_t
+	if err := syscall.Statfs(dir, &fs); err != nil {
+		t.Fatal(err)
+	}
+	return int64(fs.Bavail) * fs.Bsize
 }

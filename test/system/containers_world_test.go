@@ -30,11 +30,13 @@ type dock struct {
 }
 
 // newDock starts a cloud with a container engine, and loads an image.
-func newDock(t *testing.T, flags ...string) *dock {
+func newDock(t *testing.T, flags ...string) *dock { return dockOn(t, cloud.Plan(t), flags...) }
+
+// dockOn does so with a cloud that has not begun.
+func dockOn(t *testing.T, c *cloud.Cloud, flags ...string) *dock {
 	if _, err := exec.LookPath("runc"); err != nil {
 		needs.Missing(t, "containers need runc: make deps")
 	}
-	c := cloud.Plan(t)
 	c.Flags = append([]string{"--containers", "on"}, flags...)
 	c.Up()
 	d := &dock{t: t, cloud: c, cli: dockerCLI(t)}
