@@ -18,8 +18,9 @@ import (
 	"github.com/strata-cloud/strata/internal/errs"
 )
 
-// known are the file systems that are mounted.
-var known = []string{"ext4", "ext3", "ext2", "xfs", "btrfs"}
+// known are the file systems that are mounted: those that are checked first. What is on a
+// volume is a project's, and the kernel that reads it is the machine's.
+var known = []string{"ext4", "ext3", "ext2"}
 
 // mount mounts the file system on the volume, and makes one on a volume that is blank.
 func (m *Manager) mount(ctx context.Context, dir string, readOnly bool) error {
@@ -39,13 +40,10 @@ func (m *Manager) mount(ctx context.Context, dir string, readOnly bool) error {
 	if err != nil {
 		return err
 	}
-	flags, options := uintptr(unix.MS_NOSUID|unix.MS_NODEV), ""
-	if strings.HasPrefix(kind, "ext") {
-		options = "errors=remount-ro"
-	}
+	flags, options := uintptr(unix.MS_NOSUID|unix.MS_NODEV), "errors=remount-ro"
 	if readOnly { // others may have it open: its journal is not ours to replay
 		flags |= unix.MS_RDONLY
-		options = map[string]string{"ext4": "noload", "ext3": "noload", "xfs": "norecovery"}[kind]
+		options = map[string]string{"ext4": "noload", "ext3": "noload"}[kind]
 	}
 	if err := unix.Mount(loop.Name(), filepath.Join(dir, fsDir), kind, flags, options); err != nil {
 		return fmt.Errorf("mounting the volume's %s: %w", kind, err)
@@ -78,7 +76,7 @@ func (m *Manager) prepare(ctx context.Context, dir, device string, blank, readOn
 		return "", errs.Conflictf("it holds data, and no file system that is known here: it is not formatted. Use a blank volume, or make a file system on it in a server")
 	case !slices.Contains(known, kind):
 		return "", errs.Conflictf("it holds %s: volumes with %s are mounted", kind, strings.Join(known, ", "))
-	case strings.HasPrefix(kind, "ext") && !readOnly:
+	case !readOnly:
 		err = check(ctx, device)
 	}
 	return kind, err

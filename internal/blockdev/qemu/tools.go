@@ -28,8 +28,26 @@ type Secret struct {
 // firstFD is the first descriptor that a child gets beyond the standard three.
 const firstFD = 3
 
+// unmeasured is what QEMU says when it could not measure how long a passphrase takes to
+// try (crypto/pbkdf.c): on a busy machine the kernel may have charged it no time at all.
+// It says so before it writes anything.
+const unmeasured = "Unable to get accurate CPU usage"
+
+// measurings is how often it is asked to measure.
+const measurings = 10
+
 // Img runs qemu-img in dir, where its files are, and gives what it printed.
-func (t Tools) Img(ctx context.Context, dir string, secrets []Secret, verb string, args ...string) (string, error) {
+func (t Tools) Img(ctx context.Context, dir string, secrets []Secret, verb string, args ...string) (out string, err error) {
+	for range measurings {
+		out, err = t.img(ctx, dir, secrets, verb, args...)
+		if err == nil || !strings.Contains(err.Error(), unmeasured) {
+			break
+		}
+	}
+	return out, err
+}
+
+func (t Tools) img(ctx context.Context, dir string, secrets []Secret, verb string, args ...string) (string, error) {
 	objects, pipes, err := t.pass(secrets, firstFD)
 	if err != nil {
 		return "", err
