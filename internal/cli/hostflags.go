@@ -20,7 +20,7 @@ func hostFlags(c *cobra.Command, cfg *region.Config) {
 
 // mirrorFlag is for machines that have the control plane, or may get it.
 func mirrorFlag(c *cobra.Command, cfg *region.Config) {
-	c.Flags().StringToStringVar(&cfg.RegistryMirrors, "registry-mirror", nil, "bring images of another registry in by way of the cloud's and keep them there, NAME=URL, such as docker.io=https://registry-1.docker.io. Is kept; NAME= takes it back")
+	c.Flags().StringToStringVar(&cfg.RegistryMirrors, "registry-mirror", nil, "bring images of another registry in by way of the cloud's and keep them there, NAME=URL, such as docker.io=https://registry.example.com. Is kept; NAME= takes it back")
 	c.Flags().IntVar(&cfg.RegistryMirrorGiB, "registry-mirror-gib", 0, "how much is kept of mirrored images; default 50")
 }
 

@@ -145,7 +145,7 @@ func TestMirrorTogether(t *testing.T) {
 
 // TestMirrorNames: what the operator may not give.
 func TestMirrorNames(t *testing.T) {
-	for host, address := range map[string]string{"docker.io": "https://registry-1.docker.io", "r.example:5000": "http://r.example:5000/mirror/docker.io/", "localhost": ""} {
+	for host, address := range map[string]string{"docker.io": "https://registry.example.com", "r.example:5000": "http://r.example:5000/mirror/docker.io/", "localhost": ""} {
 		if err := CheckMirror(host, address); err != nil {
 			t.Errorf("%s=%s: %v", host, address, err)
 		}

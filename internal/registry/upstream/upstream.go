@@ -46,7 +46,7 @@ func Check(address string) (*url.URL, error) {
 	u, err := url.Parse(address)
 	switch {
 	case err != nil, u.Scheme != "https" && u.Scheme != "http", u.Host == "", u.RawQuery != "", u.Fragment != "":
-		return nil, errs.Invalidf("%q is not the address of a registry, such as https://registry-1.docker.io", redacted(address))
+		return nil, errs.Invalidf("%q is not the address of a registry, such as https://registry.example.com", redacted(address))
 	case u.User != nil:
 		return nil, errs.Invalidf("%s: a password does not belong into an address", u.Redacted())
 	}
