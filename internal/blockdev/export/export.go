@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"strings"
 	"sync"
 	"time"
 
@@ -25,7 +24,6 @@ import (
 const (
 	monitor   = "qmp.sock"
 	socket    = "nbd.sock"
-	logFile   = "daemon.log"
 	pskDir    = "psk"
 	keysFile  = "keys.psk"
 	addrFile  = "address"
@@ -195,51 +193,14 @@ func (m *Manager) start(ctx context.Context, e *export) (err error) {
 	if err != nil {
 		return err
 	}
-	log, err := os.OpenFile(filepath.Join(e.dir, logFile), os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	defer log.Close()
-	cmd, err := m.Tools.Daemon(ctx, e.dir, keys, log, "qemu-storage-daemon", args...)
-	if err != nil {
-		return err
-	}
-	exited := make(chan struct{})
-	go func() { // ends with the daemon, or with us
-		cmd.Wait()
-		close(exited)
-	}()
-	if err := m.limit(e.id, cmd.Process.Pid); err != nil {
-		return errors.Join(err, cmd.Process.Kill())
-	}
 	ctx, cancel := context.WithTimeout(ctx, startWait)
 	defer cancel()
 	// The monitor's socket comes first, the server is ready when the monitor answers.
-	err = wait.Until(ctx, "the storage daemon", 5*time.Millisecond, func(ctx context.Context) (bool, error) {
-		select {
-		case <-exited:
-			text, _ := os.ReadFile(filepath.Join(e.dir, logFile))
-			return false, fmt.Errorf("the storage daemon did not start: %s", strings.TrimSpace(string(text)))
-		default:
-		}
-		n, err := exports(ctx, e.dir)
-		return err == nil && n > 0, nil
-	})
-	if err != nil {
-		return errors.Join(err, cmd.Process.Kill())
-	}
-	return nil
-}
-
-// limit puts the daemon into a control group.
-func (m *Manager) limit(id string, pid int) error {
-	if m.Cgroups == nil {
-		return nil
-	}
-	if err := m.Cgroups.Ensure(group(id), cgroup.Limits{MemoryBytes: 512 << 20, CPUShares: 1024, Pids: 128}); err != nil {
-		return err
-	}
-	return m.Cgroups.Add(group(id), pid)
+	return qemu.Service{Tools: m.Tools, Dir: e.dir, Secrets: keys, Program: "qemu-storage-daemon", Args: args, LogDir: e.dir, Cgroups: m.Cgroups, Group: group(e.id),
+		Ready: func(ctx context.Context) (bool, error) {
+			n, err := exports(ctx, e.dir)
+			return err == nil && n > 0, nil
+		}}.Start(ctx)
 }
 
 func group(id string) string { return "export-" + id }

@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -18,7 +17,6 @@ import (
 	"github.com/strata-cloud/strata/internal/blockdev/export"
 	"github.com/strata-cloud/strata/internal/blockdev/fsmount/fusefile"
 	"github.com/strata-cloud/strata/internal/blockdev/qemu"
-	"github.com/strata-cloud/strata/internal/cgroup"
 	"github.com/strata-cloud/strata/internal/errs"
 	"github.com/strata-cloud/strata/internal/nodeapi"
 	"github.com/strata-cloud/strata/internal/wait"
@@ -27,7 +25,6 @@ import (
 const (
 	monitor = "qmp.sock"
 	socket  = "nbd.sock"
-	logFile = "daemon.log"
 	nearDir = "near" // of the daemon that has no rights
 	pskDir  = "psk"
 	keyFile = "keys.psk"
@@ -65,12 +62,13 @@ func (m *Manager) serve(ctx context.Context, id string, from source) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, startWait)
 	defer cancel()
-	err = m.daemon(ctx, id, m.Tools, near, "qemu-storage-daemon", opts, func(ctx context.Context) (bool, error) {
-		var out []map[string]any // the server is ready when the monitor answers
-		err := qemu.QMP(ctx, near, monitor, qemu.Command{Execute: "query-block-exports", Out: &out})
-		return err == nil && len(out) > 0, nil
-	})
-	if err != nil {
+	service := qemu.Service{Tools: m.Tools, Dir: near, Program: "qemu-storage-daemon", Args: opts, LogDir: dir, Cgroups: m.Cgroups, Group: group(id),
+		Ready: func(ctx context.Context) (bool, error) {
+			var out []map[string]any // the server is ready when the monitor answers
+			err := qemu.QMP(ctx, near, monitor, qemu.Command{Execute: "query-block-exports", Out: &out})
+			return err == nil && len(out) > 0, nil
+		}}
+	if err := service.Start(ctx); err != nil {
 		return err
 	}
 	mode := "rw"
@@ -78,52 +76,12 @@ func (m *Manager) serve(ctx context.Context, id string, from source) error {
 		mode = "ro"
 	}
 	// It mounts, and gives up its rights.
-	return m.daemon(ctx, id, qemu.Tools{}, dir, m.Program, []string{fusefile.Verb, nearDir + "/" + socket, export.Name, filepath.Join(dir, diskFile), mode, strconv.Itoa(m.Tools.UID)},
-		func(context.Context) (bool, error) { return mountedAt(filepath.Join(dir, diskFile)) })
-}
-
-// daemon starts one in a directory, and waits until it is ready.
-func (m *Manager) daemon(ctx context.Context, id string, tools qemu.Tools, dir, program string, args []string, ready func(context.Context) (bool, error)) error {
-	log, err := os.OpenFile(filepath.Join(dir, logFile), os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	err = qemu.Service{Dir: dir, Program: m.Program, Args: []string{fusefile.Verb, nearDir + "/" + socket, export.Name, filepath.Join(dir, diskFile), mode, strconv.Itoa(m.Tools.UID)},
+		LogDir: dir, Cgroups: m.Cgroups, Group: group(id), Ready: func(context.Context) (bool, error) { return mountedAt(filepath.Join(dir, diskFile)) }}.Start(ctx)
 	if err != nil {
-		return err
-	}
-	defer log.Close()
-	cmd, err := tools.Daemon(ctx, dir, nil, log, program, args...)
-	if err != nil {
-		return err
-	}
-	exited := make(chan struct{})
-	go func() { // ends with the daemon, or with us
-		cmd.Wait()
-		close(exited)
-	}()
-	if err := m.limit(id, cmd.Process.Pid); err != nil {
-		return errors.Join(err, cmd.Process.Kill())
-	}
-	err = wait.Until(ctx, "the volume to be there", 5*time.Millisecond, func(ctx context.Context) (bool, error) {
-		select {
-		case <-exited:
-			text, _ := os.ReadFile(filepath.Join(dir, logFile))
-			return false, errs.New(errs.Unavailable, "the volume cannot be reached: %s", strings.TrimSpace(string(text)))
-		default:
-		}
-		return ready(ctx)
-	})
-	if err != nil {
-		return errors.Join(err, qemu.EndWorkers(context.WithoutCancel(ctx), m.dir(id)))
+		return errors.Join(err, qemu.EndWorkers(context.WithoutCancel(ctx), dir))
 	}
 	return nil
-}
-
-func (m *Manager) limit(id string, pid int) error {
-	if m.Cgroups == nil {
-		return nil
-	}
-	if err := m.Cgroups.Ensure(group(id), cgroup.Limits{MemoryBytes: 512 << 20, CPUShares: 1024, Pids: 128}); err != nil {
-		return err
-	}
-	return m.Cgroups.Add(group(id), pid)
 }
 
 // reaching are the arguments of the daemon that has the volume over the network.

@@ -30,10 +30,29 @@ func Workers(dir string) []int {
 	return out
 }
 
+// workingDir is a process's, by its directory in /proc. Of one that is being killed the
+// first thread may have ended already while others still have files open.
+func workingDir(proc string) (string, error) {
+	at, err := os.Readlink(filepath.Join(proc, "cwd"))
+	if err == nil {
+		return at, nil
+	}
+	threads, globErr := filepath.Glob(filepath.Join(proc, "task", "*", "cwd"))
+	if globErr != nil {
+		return "", globErr
+	}
+	for _, t := range threads {
+		if at, err := os.Readlink(t); err == nil {
+			return at, nil
+		}
+	}
+	return "", err
+}
+
 // worksIn looks at one process, by its directory in /proc. One that ended
 // meanwhile works nowhere.
 func worksIn(proc, dir string) bool {
-	at, err := os.Readlink(filepath.Join(proc, "cwd"))
+	at, err := workingDir(proc)
 	at = strings.TrimSuffix(at, " (deleted)")
 	switch {
 	case err != nil:

@@ -69,6 +69,11 @@ func serve(t testing.TB, p *Plane, i int) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	tellFrom(t, l, "from ")
+}
+
+// tellFrom tells everyone who connects where it was from.
+func tellFrom(t testing.TB, l net.Listener, words string) {
 	t.Cleanup(func() { l.Close() })
 	go func() {
 		for {
@@ -76,7 +81,7 @@ func serve(t testing.TB, p *Plane, i int) {
 			if err != nil {
 				return
 			}
-			fmt.Fprint(c, "from ", c.RemoteAddr().(*net.TCPAddr).IP)
+			fmt.Fprint(c, words, c.RemoteAddr().(*net.TCPAddr).IP)
 			c.Close()
 		}
 	}()

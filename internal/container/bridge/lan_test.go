@@ -54,17 +54,7 @@ func farEnd(t *testing.T, p *Plane, device string, at netip.Prefix) {
 	if err := far.Do(func() (err error) { l, err = net.Listen("tcp", ":81"); return err }); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			fmt.Fprint(c, "far from ", c.RemoteAddr().(*net.TCPAddr).IP)
-			c.Close()
-		}
-	}()
+	tellFrom(t, l, "far from ")
 }
 
 // TestLAN has containers on the network of a device of the host.
