@@ -3,7 +3,7 @@
 //
 // From the bottom up:
 //
-//	errs, wait, nodeapi               vocabulary: import nothing of ours
+//	errs, keyed, wait, nodeapi        vocabulary: import nothing of ours
 //	dockerwire                        Docker's API on the wire, for docker and container
 //	policy, store                     import the vocabulary
 //	rest, saga, reconcile, nodes      import those

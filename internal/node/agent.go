@@ -13,6 +13,7 @@ import (
 	"github.com/strata-cloud/strata/internal/configdrive"
 	"github.com/strata-cloud/strata/internal/errs"
 	"github.com/strata-cloud/strata/internal/hypervisor"
+	"github.com/strata-cloud/strata/internal/keyed"
 	"github.com/strata-cloud/strata/internal/nodeapi"
 	"github.com/strata-cloud/strata/internal/reconcile"
 )
@@ -87,8 +88,8 @@ type Agent struct {
 	starved   map[string]bool   // instances that may write to a full disk again
 	cache     imageCache
 	templates *templates
-	reads     keyedMutex // of disks, by instance and name
-	moves     keyedMutex // by instance
+	reads     keyed.Mutex // of disks, by instance and name
+	moves     keyed.Mutex // by instance
 }
 
 // New makes an agent; Run starts it.

@@ -21,7 +21,7 @@ import (
 // Attach implements Volumes. The machine's directory is named by its id. It waits
 // for work that is done on the volume, so that the machine finds it free.
 func (s *Storage) Attach(ctx context.Context, dir string, v nodeapi.VolumeSource, readOnly bool) (hypervisor.Disk, error) {
-	defer s.busy.lock(v.ID)()
+	defer s.busy.Lock(v.ID)()
 	machine := filepath.Base(dir)
 	machines, err := s.attached(v.VolumeRef)
 	if err != nil {
@@ -102,7 +102,7 @@ func (s *Storage) mark(v nodeapi.VolumeRef, machine string) error {
 
 // Detach implements Volumes.
 func (s *Storage) Detach(ctx context.Context, dir string, v nodeapi.VolumeSource) error {
-	defer s.busy.lock(v.ID)()
+	defer s.busy.Lock(v.ID)()
 	if s.elsewhere(&v) {
 		return s.forget(v.VolumeRef, filepath.Base(dir))
 	}
@@ -197,7 +197,7 @@ func (a *Agent) UseBase(ctx context.Context, image string, use func(blockdev.Bas
 			return err
 		}
 		done, err := func() (bool, error) {
-			defer a.cache.locks.lock(image)() // against prune
+			defer a.cache.locks.Lock(image)() // against prune
 			if _, err := os.Lstat(b.Path); notThere(err) {
 				return false, ctx.Err()
 			}

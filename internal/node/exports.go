@@ -129,7 +129,7 @@ func (s *Storage) serve(ctx context.Context, want nodeapi.Export) (string, error
 	if err != nil {
 		return "", err
 	}
-	defer s.busy.lock(want.ID)()
+	defer s.busy.Lock(want.ID)()
 	users := map[string]export.User{}
 	for _, c := range want.Clients {
 		users[c.User] = export.User{PSK: c.PSK, Addr: c.Addr}
@@ -215,7 +215,7 @@ func (s *Storage) dropLinks(ctx context.Context, d volumes.Driver, v nodeapi.Vol
 // unexport takes the volume from other hosts. Machines here that have it by the
 // export keep it so.
 func (s *Storage) unexport(ctx context.Context, id string) error {
-	defer s.busy.lock(id)()
+	defer s.busy.Lock(id)()
 	v, err := s.localVolume(ctx, id)
 	if err != nil {
 		return err

@@ -55,7 +55,7 @@ func (a *Agent) reconcile(ctx context.Context, id string) error {
 // discard removes what nobody wants here. What a server left may still be there when the
 // same one is to come again: it is gone before room is made, and not after.
 func (a *Agent) discard(ctx context.Context, id string) error {
-	defer a.moves.lock(id)()
+	defer a.moves.Lock(id)()
 	if _, err := a.Machines.State(id); gone(err) {
 		return nil
 	}

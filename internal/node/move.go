@@ -44,7 +44,7 @@ func (a *Agent) ReceiveMove(ctx context.Context, inst nodeapi.Instance, live boo
 	if err := a.movable(&inst); err != nil {
 		return nil, err
 	}
-	defer a.moves.lock(inst.ID)()
+	defer a.moves.Lock(inst.ID)()
 	if err := a.vacate(ctx, inst.ID); err != nil {
 		return nil, err
 	}
@@ -113,7 +113,7 @@ func (a *Agent) SendMove(ctx context.Context, id string, to nodeapi.MoveTarget, 
 	if inst == nil {
 		return errs.NotFoundf("server %s is not on node %s", id, a.ID)
 	}
-	defer a.moves.lock(id)()
+	defer a.moves.Lock(id)()
 	if mv, err := a.Machines.Move(id); err != nil && !gone(err) || mv.Role == hypervisor.MoveOut {
 		return err
 	}
@@ -176,7 +176,7 @@ func (a *Agent) ForceMove(ctx context.Context, id string) error {
 
 // EndMove implements nodes.Mover.
 func (a *Agent) EndMove(ctx context.Context, id string) error {
-	defer a.moves.lock(id)()
+	defer a.moves.Lock(id)()
 	inst, synced := a.want(id)
 	if err := a.Machines.EndMove(ctx, id); err != nil {
 		return err

@@ -13,6 +13,7 @@ import (
 	"github.com/strata-cloud/strata/internal/configdrive"
 	"github.com/strata-cloud/strata/internal/errs"
 	"github.com/strata-cloud/strata/internal/hypervisor"
+	"github.com/strata-cloud/strata/internal/keyed"
 	"github.com/strata-cloud/strata/internal/nodeapi"
 )
 
@@ -93,7 +94,7 @@ func (a *Agent) prepareKernel(ctx context.Context, dir string, m nodeapi.Machine
 type imageCache struct {
 	dir     string
 	control Control
-	locks   keyedMutex
+	locks   keyed.Mutex
 }
 
 // base gives the base of an image, making it when it is not there.
@@ -101,7 +102,7 @@ func (c *imageCache) base(ctx context.Context, id string) (blockdev.Base, error)
 	if id != filepath.Base(id) {
 		return blockdev.Base{}, errs.Invalidf("%q is no image id", id)
 	}
-	defer c.locks.lock(id)()
+	defer c.locks.Lock(id)()
 	source, _, err := c.control.Image(ctx, id)
 	if err != nil {
 		return blockdev.Base{}, fmt.Errorf("image %s: %w", id, err)
@@ -120,7 +121,7 @@ func (c *imageCache) prune(used map[string]bool) error {
 		if used[id] {
 			continue
 		}
-		unlock := c.locks.lock(id)
+		unlock := c.locks.Lock(id)
 		err := os.Remove(filepath.Join(c.dir, e.Name()))
 		unlock()
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {

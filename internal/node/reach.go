@@ -89,7 +89,7 @@ func (a *Agent) ReadDisk(ctx context.Context, id, disk string) (io.ReadCloser, e
 	if err := a.endRead(ctx, id, dir, disk); err != nil {
 		return nil, err
 	}
-	defer a.reads.lock(id + "/" + disk)()
+	defer a.reads.Lock(id + "/" + disk)()
 	return a.readDisk(ctx, id, dir, disk)
 }
 
@@ -176,7 +176,7 @@ func (a *Agent) endRead(ctx context.Context, id, dir, disk string) error {
 	if _, err := os.Lstat(filepath.Join(dir, disk+readSuffix)); err != nil {
 		return nil
 	}
-	defer a.reads.lock(id + "/" + disk)()
+	defer a.reads.Lock(id + "/" + disk)()
 	if _, err := os.Lstat(filepath.Join(dir, disk+readSuffix)); err != nil {
 		return nil
 	}

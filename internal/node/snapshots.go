@@ -26,7 +26,7 @@ func (s *Storage) EnsureSnapshots(ctx context.Context, list []nodeapi.VolumeSnap
 	all := true
 	var takings []taking
 	for _, x := range list {
-		defer s.busy.lock(x.Volume.ID)()
+		defer s.busy.Lock(x.Volume.ID)()
 		t, err := s.taking(ctx, x)
 		if err != nil {
 			return err

@@ -21,6 +21,7 @@ import (
 	"github.com/strata-cloud/strata/internal/blockdev/volumes"
 	"github.com/strata-cloud/strata/internal/errs"
 	"github.com/strata-cloud/strata/internal/hypervisor"
+	"github.com/strata-cloud/strata/internal/keyed"
 	"github.com/strata-cloud/strata/internal/nodeapi"
 	"github.com/strata-cloud/strata/internal/reconcile"
 )
@@ -51,7 +52,7 @@ type StorageOptions struct {
 // volume is next worked on.
 type Storage struct {
 	StorageOptions
-	busy keyedMutex // by volume: its content or its snapshots are changed
+	busy keyed.Mutex // by volume: its content or its snapshots are changed
 
 	mu    sync.Mutex
 	views map[string]int // frozen views in use, by volume
@@ -99,7 +100,7 @@ func (s *Storage) work(ctx context.Context, v nodeapi.VolumeRef, fn func(volumes
 	if err != nil {
 		return err
 	}
-	defer s.busy.lock(v.ID)()
+	defer s.busy.Lock(v.ID)()
 	u, err := s.user(v)
 	if err != nil {
 		return err
@@ -242,7 +243,7 @@ func (s *Storage) DeleteVolume(ctx context.Context, v nodeapi.VolumeRef) error {
 	if err != nil {
 		return err
 	}
-	defer s.busy.lock(v.ID)()
+	defer s.busy.Lock(v.ID)()
 	if err := s.unused(ctx, v); err != nil {
 		return err
 	}

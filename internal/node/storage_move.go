@@ -23,7 +23,7 @@ func (s *Storage) MoveVolume(ctx context.Context, from, to nodeapi.VolumeRef) er
 	if err != nil {
 		return err
 	}
-	defer s.busy.lock(from.ID)()
+	defer s.busy.Lock(from.ID)()
 	if err := s.unused(ctx, from); err != nil {
 		return err
 	}
@@ -124,7 +124,7 @@ func (s *Storage) AdoptVolume(ctx context.Context, v nodeapi.VolumeRef, name str
 	if err != nil {
 		return err
 	}
-	defer s.busy.lock(v.ID)()
+	defer s.busy.Lock(v.ID)()
 	return a.Adopt(ctx, v, name)
 }
 

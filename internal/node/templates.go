@@ -15,6 +15,7 @@ import (
 
 	"github.com/strata-cloud/strata/internal/blockdev"
 	"github.com/strata-cloud/strata/internal/hypervisor"
+	"github.com/strata-cloud/strata/internal/keyed"
 )
 
 const (
@@ -44,7 +45,7 @@ type recipe struct {
 type templates struct {
 	dir    string
 	budget int // MiB of guest memory that open templates may hold
-	locks  keyedMutex
+	locks  keyed.Mutex
 
 	mu     sync.Mutex
 	open   map[string]*template
@@ -97,7 +98,7 @@ func (t *templates) use(key string, fn func(*template) error) (bool, error) {
 
 // take opens the template unless it is open, and keeps it so until release.
 func (t *templates) take(key string) (*template, error) {
-	defer t.locks.lock(key)()
+	defer t.locks.Lock(key)()
 	t.mu.Lock()
 	x := t.open[key]
 	if x != nil {
@@ -186,7 +187,7 @@ func (t *templates) release(x *template) {
 
 // drop removes a template. What was cloned from it keeps what it uses.
 func (t *templates) drop(key string) error {
-	defer t.locks.lock(key)()
+	defer t.locks.Lock(key)()
 	t.mu.Lock()
 	if x := t.open[key]; x != nil {
 		t.shut(x)
@@ -325,7 +326,7 @@ func (t *templates) publish(key string, r recipe) error {
 			return err
 		}
 	}
-	defer t.locks.lock(key)()
+	defer t.locks.Lock(key)()
 	if err := os.RemoveAll(t.path(key)); err != nil {
 		return err
 	}

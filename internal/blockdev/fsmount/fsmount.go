@@ -10,11 +10,11 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"sync"
 
 	"github.com/strata-cloud/strata/internal/blockdev/qemu"
 	"github.com/strata-cloud/strata/internal/cgroup"
 	"github.com/strata-cloud/strata/internal/errs"
+	"github.com/strata-cloud/strata/internal/keyed"
 	"github.com/strata-cloud/strata/internal/nodeapi"
 )
 
@@ -30,8 +30,7 @@ type Config struct {
 // Manager mounts volumes.
 type Manager struct {
 	Config
-	mu    sync.Mutex
-	locks map[string]*sync.Mutex // by volume
+	locks keyed.Mutex // by volume
 }
 
 // source is what is kept of how a volume is reached; the key is elsewhere.
@@ -66,20 +65,7 @@ func New(c Config) (*Manager, error) {
 		return nil, err
 	}
 	c.Dir = dir
-	return &Manager{Config: c, locks: map[string]*sync.Mutex{}}, nil
-}
-
-// lock takes a volume.
-func (m *Manager) lock(id string) (unlock func()) {
-	m.mu.Lock()
-	l := m.locks[id]
-	if l == nil {
-		l = &sync.Mutex{}
-		m.locks[id] = l
-	}
-	m.mu.Unlock()
-	l.Lock()
-	return l.Unlock
+	return &Manager{Config: c}, nil
 }
 
 func (m *Manager) dir(id string) string { return filepath.Join(m.Dir, id) }
@@ -93,7 +79,7 @@ func (m *Manager) Ensure(ctx context.Context, user string, v nodeapi.ContainerVo
 	if !idPattern.MatchString(v.ID) || !idPattern.MatchString(user) {
 		return "", errs.Invalidf("%q is no id of a volume, or %q none of who uses it", v.ID, user)
 	}
-	defer m.lock(v.ID)()
+	defer m.locks.Lock(v.ID)()
 	dir := m.dir(v.ID)
 	fresh, err := m.note(dir, user)
 	if err != nil {
@@ -187,7 +173,7 @@ func (m *Manager) Release(ctx context.Context, user, id string) error {
 	if !idPattern.MatchString(id) || !idPattern.MatchString(user) {
 		return nil
 	}
-	defer m.lock(id)()
+	defer m.locks.Lock(id)()
 	if err := m.drop(ctx, id, user); err != nil {
 		return fmt.Errorf("letting go of volume %s: %w", id, err)
 	}

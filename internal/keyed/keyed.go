@@ -1,15 +1,17 @@
-package node
+// Package keyed locks by key: work on one thing is done one after the other, and nothing is
+// kept of a key that nobody has locked.
+package keyed
 
 import "sync"
 
-// keyedMutex is a mutex per key.
-type keyedMutex struct {
+// Mutex is a mutex per key. Its zero value is ready.
+type Mutex struct {
 	mu   sync.Mutex
 	held map[string]chan struct{}
 }
 
-// lock takes the key's mutex and gives the function that frees it.
-func (k *keyedMutex) lock(key string) func() {
+// Lock takes the key's mutex and gives the function that frees it.
+func (k *Mutex) Lock(key string) func() {
 	for {
 		k.mu.Lock()
 		if k.held == nil {
