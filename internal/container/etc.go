@@ -127,16 +127,22 @@ func hostLines(r Record, e *Endpoint) string {
 
 // addHosts adds an endpoint to the file of a container that runs.
 func (d *Daemon) addHosts(r Record, e *Endpoint) error {
-	path := filepath.Join(d.dir(r.ID), "hosts")
-	raw, err := os.ReadFile(path)
-	if err != nil || e == nil {
-		return err
+	if e == nil {
+		return nil
 	}
-	return rewrite(path, string(raw)+hostLines(r, e))
+	return d.editHosts(r.ID, func([]string) bool { return false }, hostLines(r, e))
 }
 
 // removeHosts takes it out again.
 func (d *Daemon) removeHosts(id string, e *Endpoint) error {
+	return d.editHosts(id, func(f []string) bool {
+		a, err := netip.ParseAddr(f[0])
+		return err == nil && (a == e.Addr || a == e.Addr6)
+	}, "")
+}
+
+// editHosts takes lines out of a container's hosts file, judged by their fields, and adds others.
+func (d *Daemon) editHosts(id string, drop func(fields []string) bool, more string) error {
 	path := filepath.Join(d.dir(id), "hosts")
 	raw, err := os.ReadFile(path)
 	if err != nil {
@@ -144,14 +150,11 @@ func (d *Daemon) removeHosts(id string, e *Endpoint) error {
 	}
 	var b strings.Builder
 	for line := range strings.Lines(string(raw)) {
-		if f := strings.Fields(line); len(f) > 0 {
-			if a, err := netip.ParseAddr(f[0]); err == nil && (a == e.Addr || a == e.Addr6) {
-				continue
-			}
+		if f := strings.Fields(line); len(f) == 0 || !drop(f) {
+			b.WriteString(line)
 		}
-		b.WriteString(line)
 	}
-	return rewrite(path, b.String())
+	return rewrite(path, b.String()+more)
 }
 
 // rewrite changes a file in its place: a container has it mounted.

@@ -4,8 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -204,18 +202,7 @@ func (d *Daemon) tellParents(r Record) error {
 
 // relink puts a link's lines in the place of the former ones.
 func (d *Daemon) relink(id string, l link) error {
-	path := filepath.Join(d.dir(id), "hosts")
-	raw, err := os.ReadFile(path)
-	if err != nil {
-		return err
-	}
-	var b strings.Builder
-	for line := range strings.Lines(string(raw)) {
-		if f := strings.Fields(line); len(f) < 3 || f[1] != l.alias || f[2] != l.rec.Config.Hostname {
-			b.WriteString(line)
-		}
-	}
-	return rewrite(path, b.String()+l.hostLines())
+	return d.editHosts(id, func(f []string) bool { return len(f) > 2 && f[1] == l.alias && f[2] == l.rec.Config.Hostname }, l.hostLines())
 }
 
 // linkNames are the further names that containers have from links, by id.
