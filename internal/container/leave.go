@@ -104,7 +104,9 @@ func (d *Daemon) vanish(c *live) error {
 		return err
 	}
 	r := c.record()
-	if r.State.Running() { // it was started again just before
+	// It was started again just before; or it has volumes of block storage, which others
+	// may have at once when it is gone: what was written to them is there by then.
+	if r.State.Running() || len(r.Volumes) > 0 {
 		return d.remove(c, true)
 	}
 	mark := func() error { return d.change(c, func(r *Record) { r.Stopped, r.Removing = true, true }) }

@@ -255,8 +255,10 @@ func (a *application) archives(t *testing.T) {
 		args := []string{"run", "-d", "--name", name, "--network", "shop", "-p", address + "::8080", "-e", "DATABASE=postgres://shop:p@database/shop?sslmode=disable", "--restart", "on-failure", image}
 		to.must(append(args, more...)...)
 		var got int
-		port := to.must("port", name, "8080")
-		to.eventually(name+" to serve", func() bool { return askJSON(t, "GET", "http://"+port+"/version", "", &got) == nil && got == 2 })
+		to.eventually(name+" to serve", func() bool { // it has no port while it waits to be started again, for the database
+			port := to.run(nil, "port", name, "8080")
+			return port.code == 0 && askJSON(t, "GET", "http://"+strings.TrimSpace(port.out)+"/version", "", &got) == nil && got == 2
+		})
 	}
 	serves("shop", names[1])
 	file = filepath.Join(t.TempDir(), "container.tar")
