@@ -183,7 +183,7 @@ func (m *Manager) unmount(ctx context.Context, dir string) error {
 			err = <-done
 		}
 		late.Stop()
-		if errors.Is(err, unix.EBUSY) { // by a process that has it open for now, such as docker cp
+		if errors.Is(err, unix.EBUSY) { // by a process that has it open a moment longer, such as docker cp
 			if err := wait.Pause(ctx, 50*time.Millisecond); err != nil {
 				return fmt.Errorf("the volume's file system is in use: %w", err)
 			}

@@ -220,7 +220,7 @@ func (r *Registry) status(code int, name, rest string) error {
 	case http.StatusUnauthorized, http.StatusForbidden:
 		return errs.Forbiddenf("the registry %s refuses %s: there is no such repository, or it needs other credentials", r.base.Host, what)
 	case http.StatusTooManyRequests:
-		return errs.New(errs.TooMany, "the registry %s takes no more requests for now", r.base.Host)
+		return errs.New(errs.TooMany, "the registry %s takes no more requests at the moment", r.base.Host)
 	}
 	return errs.New(errs.Unavailable, "the registry %s answers %d for %s", r.base.Host, code, what)
 }
