@@ -100,8 +100,8 @@ func TestSweepOfUploads(t *testing.T) {
 
 // Whatever is swept while images come and go, an image that was accepted is whole.
 func TestSweepDuringPushes(t *testing.T) {
-	w := newWorld(t, func(o *Options) { o.Keep = 300 * time.Millisecond })
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+	w := newWorld(t, func(o *Options) { o.Keep = time.Second })
+	ctx, cancel := context.WithTimeout(t.Context(), 6*time.Second)
 	defer cancel()
 	var group, sweeps sync.WaitGroup
 	done := make(chan struct{})
@@ -131,7 +131,7 @@ func TestSweepDuringPushes(t *testing.T) {
 				}
 				if n%8 == 7 { // what is shared is not asked for meanwhile
 					select {
-					case <-time.After(400 * time.Millisecond):
+					case <-time.After(1200 * time.Millisecond):
 					case <-ctx.Done():
 					}
 				}
