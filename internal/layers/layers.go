@@ -3,7 +3,8 @@
 //
 // From the bottom up:
 //
-//	errs, keyed, wait, nodeapi        vocabulary: import nothing of ours
+//	errs, keyed, listener, wait,
+//	nodeapi                           vocabulary: import nothing of ours
 //	dockerwire                        Docker's API on the wire, for docker and container
 //	policy, store                     import the vocabulary
 //	rest, saga, reconcile, nodes      import those

@@ -15,7 +15,7 @@ import (
 const module = "github.com/strata-cloud/strata/"
 
 var (
-	vocabulary = []string{"errs", "keyed", "wait", "nodeapi"}
+	vocabulary = []string{"errs", "keyed", "listener", "wait", "nodeapi"}
 	base       = append([]string{"policy", "store"}, vocabulary...)
 	kit        = append([]string{"rest", "saga", "reconcile", "nodes"}, base...)
 	services   = []string{"identity", "image", "placement", "network", "compute", "volume", "registry", "docker"}

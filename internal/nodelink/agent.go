@@ -22,6 +22,7 @@ import (
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials"
 
+	"github.com/strata-cloud/strata/internal/listener"
 	"github.com/strata-cloud/strata/internal/node"
 	"github.com/strata-cloud/strata/internal/nodeapi"
 	"github.com/strata-cloud/strata/internal/nodes"
@@ -156,11 +157,11 @@ func (c *Client) until(ctx context.Context, end func(), addr string) {
 
 // serveOne answers calls on a connection until it breaks or ctx ends.
 func serveOne(ctx context.Context, raw net.Conn, e *Export) error {
-	q, ended := newQueue(raw.LocalAddr()), make(chan struct{})
+	q, ended := listener.NewQueue(raw.LocalAddr()), make(chan struct{})
 	s := newServer(func(context.Context) (*Export, error) { return e, nil }, grpc.KeepaliveParams(aliveServer), grpc.KeepaliveEnforcementPolicy(aliveAllowed))
 	var group sync.WaitGroup
 	group.Go(func() { _ = s.Serve(q) }) // until Stop
-	q.put(ctx, &closing{Conn: raw, ended: ended})
+	q.Put(ctx, &closing{Conn: raw, ended: ended})
 	select {
 	case <-ended:
 	case <-ctx.Done():

@@ -19,6 +19,7 @@ import (
 	"google.golang.org/grpc/peer"
 
 	"github.com/strata-cloud/strata/internal/errs"
+	"github.com/strata-cloud/strata/internal/listener"
 	"github.com/strata-cloud/strata/internal/nodes"
 )
 
@@ -98,13 +99,13 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 // protocols are what is spoken on the port.
 type protocols struct {
 	agents  bool
-	forward *queue                  // of agents' calls
-	queues  map[string]*queue       // of HTTP, by protocol
-	web     map[string]*http.Server // likewise
+	forward *listener.Queue            // of agents' calls
+	queues  map[string]*listener.Queue // of HTTP, by protocol
+	web     map[string]*http.Server    // likewise
 }
 
 func (s *Server) protocols(at net.Addr) *protocols {
-	p := &protocols{agents: s.Control != nil, forward: newQueue(at), queues: map[string]*queue{}, web: map[string]*http.Server{}}
+	p := &protocols{agents: s.Control != nil, forward: listener.NewQueue(at), queues: map[string]*listener.Queue{}, web: map[string]*http.Server{}}
 	p.speak(Join, at, &http.Server{Handler: s.Join, ReadTimeout: handshakeTimeout, WriteTimeout: time.Minute, MaxHeaderBytes: 16 << 10})
 	for proto, h := range map[string]http.Handler{API: s.API, Council: s.Council} {
 		if h != nil {
@@ -115,7 +116,7 @@ func (s *Server) protocols(at net.Addr) *protocols {
 }
 
 func (p *protocols) speak(proto string, at net.Addr, w *http.Server) {
-	p.queues[proto], p.web[proto] = newQueue(at), w
+	p.queues[proto], p.web[proto] = listener.NewQueue(at), w
 }
 
 func (p *protocols) names() (out []string) {
@@ -148,18 +149,18 @@ func (s *Server) greet(ctx context.Context, c *tls.Conn, p *protocols) {
 	node, err := nodeOf(st)
 	switch proto := st.NegotiatedProtocol; {
 	case proto == Join || proto == "":
-		p.queues[Join].put(ctx, c)
+		p.queues[Join].Put(ctx, c)
 	case proto == API || proto == Council:
 		if !ofControl(st) {
 			s.Log.Warn("a machine that is no control member was not let in", "addr", c.RemoteAddr().String(), "protocol", proto)
 			_ = c.Close()
 			return
 		}
-		p.queues[proto].put(ctx, plain{c}) // net/http closes TLS with a protocol that it does not know
+		p.queues[proto].Put(ctx, plain{c}) // net/http closes TLS with a protocol that it does not know
 	case err != nil || !p.agents:
 		_ = c.Close()
 	case proto == Forward:
-		p.forward.put(ctx, c)
+		p.forward.Put(ctx, c)
 	case proto == Reverse:
 		s.reversed(ctx, node, c)
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net"
 	"net/http"
-	"sync"
 	"time"
 
 	"github.com/strata-cloud/strata/internal/errs"
@@ -39,44 +38,10 @@ func (r *Region) runMirrors(ctx context.Context) {
 func (c control) Mirrors(context.Context) ([]string, error) { return c.r.Registry.Mirrored(), nil }
 
 // DialMirror implements nodelink.Upstream.
-func (c control) DialMirror(ctx context.Context) (net.Conn, error) { return c.r.mirrors.dial(ctx) }
-
-// pipes is a listener in this process.
-type pipes struct {
-	conns chan net.Conn
-	once  sync.Once
-	done  chan struct{}
-}
-
-func newPipes() *pipes { return &pipes{conns: make(chan net.Conn), done: make(chan struct{})} }
-
-func (p *pipes) dial(ctx context.Context) (net.Conn, error) {
-	here, there := net.Pipe()
-	select {
-	case p.conns <- there:
-		return here, nil
-	case <-p.done:
-		return nil, errs.New(errs.Unavailable, "the control plane is about to end")
-	case <-ctx.Done():
-		return nil, ctx.Err()
+func (c control) DialMirror(ctx context.Context) (net.Conn, error) {
+	conn, err := c.r.mirrors.Dial(ctx)
+	if errors.Is(err, net.ErrClosed) {
+		err = errs.New(errs.Unavailable, "the control plane is about to end")
 	}
+	return conn, err
 }
-
-// Accept implements net.Listener.
-func (p *pipes) Accept() (net.Conn, error) {
-	select {
-	case c := <-p.conns:
-		return c, nil
-	case <-p.done:
-		return nil, net.ErrClosed
-	}
-}
-
-// Close implements net.Listener.
-func (p *pipes) Close() error {
-	p.once.Do(func() { close(p.done) })
-	return nil
-}
-
-// Addr implements net.Listener.
-func (*pipes) Addr() net.Addr { return &net.UnixAddr{Net: "pipe", Name: "mirrors"} }

@@ -16,6 +16,7 @@ import (
 	"github.com/strata-cloud/strata/internal/docker"
 	"github.com/strata-cloud/strata/internal/identity"
 	"github.com/strata-cloud/strata/internal/image"
+	"github.com/strata-cloud/strata/internal/listener"
 	"github.com/strata-cloud/strata/internal/network"
 	"github.com/strata-cloud/strata/internal/nodes"
 	"github.com/strata-cloud/strata/internal/placement"
@@ -47,9 +48,9 @@ type Region struct {
 	Docker    *docker.Service
 	Policy    *policy.Engine
 	handler   http.Handler
-	mirrors   *pipes   // where nodes ask for images of other registries
-	host      *host    // this machine as a node of the pool; nil among several members
-	council   *council // nil: no other machine can take part
+	mirrors   *listener.Queue // where nodes ask for images of other registries
+	host      *host           // this machine as a node of the pool; nil among several members
+	council   *council        // nil: no other machine can take part
 }
 
 // Run builds a region, calls ready when it serves, and works until ctx ends.
@@ -137,7 +138,7 @@ func (r *Region) build() (err error) {
 		Images: imagesForCompute{r.Image}, Networks: networksForCompute{r.Network}, Placement: placementForCompute{r.Placement}, ProviderID: placement.ProviderID,
 		SecurityGroups: groupsForCompute{r.Network}, ImageProxy: imageProxy{r.Image}, AddressProxy: addressProxy{r.Network}, VolumeProxy: volumeProxy{r.Volume}, Volumes: volumesForCompute{r.Volume}, HasProject: r.hasProject, Self: r.Identity.ServiceCredentials, ReclaimAfter: r.cfg.ReclaimAfter})
 	r.Registry = registry.New(registry.Options{DB: db, Log: log, Dir: r.cfg.path(registryDir), Identity: identityForRegistry{r}, Mirrors: r.cfg.RegistryMirrors, MirrorLimit: int64(r.cfg.RegistryMirrorGiB) << 30})
-	r.mirrors = newPipes()
+	r.mirrors = listener.NewQueue(&net.UnixAddr{Name: "mirrors", Net: "pipe"})
 	r.Docker = docker.New(docker.Options{DB: db, Log: log, Nodes: r.Nodes, Identity: identityForDocker{r.Identity}, Images: imagesForDocker{r.Registry}, Networks: networksForDocker{r.Network},
 		Volumes: volumesForDocker{r.Volume}, Placement: placementForDocker{r.Placement}, Takes: r.Compute.Takes, Version: r.cfg.Version, Registry: []string{r.cfg.host()}})
 	if r.Policy, err = policy.New(r.cfg.path(policyFile), identity.Policies(), image.Policies(), placement.Policies(), network.Policies(), compute.Policies(), volume.Policies(), registry.Policies(), docker.Policies()); err != nil {

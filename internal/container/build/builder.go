@@ -32,6 +32,8 @@ import (
 	"github.com/moby/buildkit/worker"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"google.golang.org/grpc"
+
+	"github.com/strata-cloud/strata/internal/listener"
 )
 
 // Config says what a builder works with.
@@ -62,7 +64,7 @@ type Builder struct {
 	control  *control.Controller
 	sessions *session.Manager
 	server   *grpc.Server
-	conns    *conns
+	conns    *listener.Queue
 
 	mu   sync.Mutex
 	jobs map[string]*job
@@ -77,7 +79,7 @@ func Used(dir string) bool {
 // Open starts BuildKit.
 func Open(ctx context.Context, cfg Config) (b *Builder, err error) {
 	ctx, stop := context.WithCancel(ctx)
-	b = &Builder{cfg: cfg, ctx: ctx, stop: stop, conns: newConns(), jobs: map[string]*job{}}
+	b = &Builder{cfg: cfg, ctx: ctx, stop: stop, conns: listener.NewQueue(&net.UnixAddr{Name: "docker", Net: "unix"}), jobs: map[string]*job{}}
 	defer func() {
 		if err != nil {
 			stop()
@@ -166,7 +168,12 @@ func (b *Builder) Close() error {
 }
 
 // Serve speaks BuildKit's protocol on a connection until that ends.
-func (b *Builder) Serve(conn net.Conn) { b.conns.give(conn) }
+func (b *Builder) Serve(conn net.Conn) {
+	w := &watched{Conn: conn, gone: make(chan struct{})}
+	if b.conns.Put(b.ctx, w) == nil {
+		<-w.gone
+	}
+}
 
 // Session takes a client's session: the request's connection changes its direction.
 func (b *Builder) Session(ctx context.Context, w http.ResponseWriter, r *http.Request) error {

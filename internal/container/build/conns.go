@@ -9,45 +9,6 @@ import (
 	"sync"
 )
 
-// conns is a listener for connections that others have accepted.
-type conns struct {
-	next   chan net.Conn
-	closed chan struct{}
-	once   sync.Once
-}
-
-func newConns() *conns { return &conns{next: make(chan net.Conn), closed: make(chan struct{})} }
-
-// give hands a connection over and waits until it is closed.
-func (c *conns) give(conn net.Conn) {
-	w := &watched{Conn: conn, gone: make(chan struct{})}
-	select {
-	case c.next <- w:
-		<-w.gone
-	case <-c.closed:
-		conn.Close()
-	}
-}
-
-// Accept implements net.Listener.
-func (c *conns) Accept() (net.Conn, error) {
-	select {
-	case conn := <-c.next:
-		return conn, nil
-	case <-c.closed:
-		return nil, net.ErrClosed
-	}
-}
-
-// Close implements net.Listener.
-func (c *conns) Close() error {
-	c.once.Do(func() { close(c.closed) })
-	return nil
-}
-
-// Addr implements net.Listener.
-func (c *conns) Addr() net.Addr { return &net.UnixAddr{Name: "docker", Net: "unix"} }
-
 // watched tells when a connection is closed.
 type watched struct {
 	net.Conn
