@@ -3,7 +3,6 @@ package docker
 import (
 	"context"
 	"fmt"
-	"net/http"
 	"slices"
 	"strconv"
 	"strings"
@@ -94,15 +93,14 @@ func (s *Service) mounts(r *request, req *container.CreateRequest) (out []Mount,
 func (s *Service) near(ctx context.Context, c *Container) (must, keep []string) {
 	for _, m := range c.Volumes {
 		for _, o := range s.containers.By("volume", m.ID) {
-			if o.AutoRemove && o.ID != c.ID { // its engine may have removed it
-				if err := s.reconcile(ctx, o.ID); err != nil {
-					s.Log.Debug("a container that may be gone", "container", o.ID, "err", err)
-				}
-				if _, err := s.containers.Get(o.ID); err != nil {
-					continue
-				}
+			if o.ID == c.ID {
+				continue
 			}
-			if o.ID != c.ID && o.seen() && o.Node != "" && !(m.ReadOnly && s.shared(m.ID)) && !slices.Contains(must, o.Node) {
+			there, err := s.remains(ctx, o)
+			if err != nil {
+				s.Log.Debug("a container that may be gone", "container", o.ID, "err", err)
+			}
+			if there && o.seen() && o.Node != "" && !(m.ReadOnly && s.shared(m.ID)) && !slices.Contains(must, o.Node) {
 				must = append(must, o.Node)
 			}
 		}
@@ -274,20 +272,18 @@ func sizeOf(text string) (int, error) {
 
 // inUse tells which of the project's containers have a volume. One that its engine has
 // removed has it no more.
-func (s *Service) inUse(r *http.Request, project, id string) (names []string, err error) {
+func (s *Service) inUse(ctx context.Context, project, id string) (names []string, err error) {
 	for _, c := range s.containers.By("volume", id) {
 		if c.ProjectID != project || !c.seen() {
 			continue
 		}
-		if c.AutoRemove {
-			if err := s.reconcile(r.Context(), c.ID); err != nil {
-				return nil, err
-			}
-			if _, err := s.containers.Get(c.ID); err != nil {
-				continue
-			}
+		there, err := s.remains(ctx, c)
+		if err != nil {
+			return nil, err
 		}
-		names = append(names, c.ID)
+		if there {
+			names = append(names, c.ID)
+		}
 	}
 	return names, nil
 }

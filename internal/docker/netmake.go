@@ -177,15 +177,11 @@ func (s *Service) dropNetwork(ctx context.Context, project string, n *Network) e
 		if !slices.ContainsFunc(c.Ports, func(p Port) bool { return p.NetworkID == n.ID }) {
 			continue
 		}
-		if c.AutoRemove { // its engine may have removed it
-			if err := s.reconcile(ctx, c.ID); err != nil {
-				return err
-			}
-			if _, err := s.containers.Get(c.ID); err != nil {
-				continue
-			}
+		if there, err := s.remains(ctx, c); err != nil {
+			return err
+		} else if there {
+			return errs.Conflictf("error while removing network: network %s id %s has active endpoints (container %s)", n.Name, n.ID, c.Name)
 		}
-		return errs.Conflictf("error while removing network: network %s id %s has active endpoints (container %s)", n.Name, n.ID, c.Name)
 	}
 	err = s.Networks.Drop(ctx, n.ID, m.Router, func(tx *store.Tx) error { return s.made.TxDelete(tx, n.ID) })
 	if errs.Is(err, errs.Conflict) {

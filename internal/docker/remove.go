@@ -114,6 +114,19 @@ func (s *Service) orphan(ctx context.Context, c *Container) bool {
 	return c.Node != "" && errs.Is(err, errs.NotFound)
 }
 
+// remains tells whether a container is still there, now: one that goes with its end may
+// have been removed by its engine a moment ago.
+func (s *Service) remains(ctx context.Context, c *Container) (bool, error) {
+	if !c.AutoRemove {
+		return true, nil
+	}
+	if err := s.reconcile(ctx, c.ID); err != nil {
+		return true, err
+	}
+	_, err := s.containers.Get(c.ID)
+	return err == nil, nil
+}
+
 // gone tells whether the engine has removed a container that was made so.
 func (s *Service) gone(ctx context.Context, c *Container) (bool, error) {
 	if !c.AutoRemove || s.away(c.Node) {

@@ -221,7 +221,7 @@ func (s *Service) volumeList(w http.ResponseWriter, r *request) error {
 			continue
 		}
 		if f.Contains("dangling") {
-			users, err := s.inUse(r.Request.Request, r.who.ProjectID, of[i].ID)
+			users, err := s.inUse(r.Context(), r.who.ProjectID, of[i].ID)
 			if err != nil {
 				return err
 			}
@@ -287,7 +287,7 @@ func (s *Service) volumeRemove(w http.ResponseWriter, r *request) error {
 }
 
 func (s *Service) dropVolume(r *request, v *Volume) error {
-	users, err := s.inUse(r.Request.Request, r.who.ProjectID, v.ID)
+	users, err := s.inUse(r.Context(), r.who.ProjectID, v.ID)
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"net/http"
@@ -65,7 +66,7 @@ func (s *Service) bringTag(ctx context.Context, up *upstream.Registry, m *mirror
 		return err
 	case errs.NotFound:
 		if missing == nil {
-			return orElse(gone(s.dropLink(ctx, have.ID())), err)
+			return cmp.Or(gone(s.dropLink(ctx, have.ID())), err)
 		}
 		return err
 	}
@@ -83,14 +84,6 @@ func (s *Service) bringTag(ctx context.Context, up *upstream.Registry, m *mirror
 	}
 	like.Used = now()
 	return s.putLink(ctx, like, d.String())
-}
-
-// orElse is the first error.
-func orElse(err, other error) error {
-	if err != nil {
-		return err
-	}
-	return other
 }
 
 // bringManifest has a manifest here by its digest.

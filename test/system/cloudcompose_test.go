@@ -8,7 +8,6 @@ import (
 	"encoding/pem"
 	"math/big"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -54,17 +53,10 @@ func TestCloudCompose(t *testing.T) {
 	f.push(f.All[0], "demo/busybox:latest")
 	x := f.tenant(f.All[0], "strata-demo")
 	env := x.environment()
-	run := func(t *testing.T, argv, more []string) {
+	eachCompose(t, func(t *testing.T, argv, more []string) {
 		d := &dock{t: t, cloud: &cloud.Cloud{Dir: f.All[0].DataDir}, cli: f.cli, env: env}
 		x.in(t).composes(&compose{d, argv, append(append([]string{}, env...), more...), t.TempDir()})
-	}
-	t.Run("Debian", func(t *testing.T) {
-		argv, more := debianCompose(t)
-		run(t, argv, more)
 	})
-	if path, err := exec.LookPath("docker-compose"); err == nil {
-		t.Run("installed", func(t *testing.T) { run(t, []string{path}, nil) })
-	}
 }
 
 // environment says to any client of docker's where the cloud is, and who it is itself.

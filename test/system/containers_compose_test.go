@@ -71,14 +71,19 @@ func debianCompose(t *testing.T) (argv, env []string) {
 // that is installed, if any.
 func TestContainersCompose(t *testing.T) {
 	d := newDock(t)
-	t.Run("Debian", func(t *testing.T) {
-		argv, env := debianCompose(t)
+	eachCompose(t, func(t *testing.T, argv, env []string) {
 		testCompose(t, &compose{&dock{t: t, cloud: d.cloud, cli: d.cli}, argv, env, t.TempDir()})
 	})
+}
+
+// eachCompose runs a test with each docker-compose that there is.
+func eachCompose(t *testing.T, run func(t *testing.T, argv, env []string)) {
+	t.Run("Debian", func(t *testing.T) {
+		argv, env := debianCompose(t)
+		run(t, argv, env)
+	})
 	if path, err := exec.LookPath("docker-compose"); err == nil {
-		t.Run("installed", func(t *testing.T) {
-			testCompose(t, &compose{&dock{t: t, cloud: d.cloud, cli: d.cli}, []string{path}, nil, t.TempDir()})
-		})
+		t.Run("installed", func(t *testing.T) { run(t, []string{path}, nil) })
 	}
 }
 
