@@ -57,6 +57,26 @@ func (d *Daemon) withFiles(ctx context.Context, c *live, f func(*rootfs.Root) er
 	return errors.Join(f(root), root.Close())
 }
 
+// openOwn opens the files of a container that runs, without its volumes, as its shim has
+// them mounted: the shim is the parent of its first process.
+func (d *Daemon) openOwn(c *live) (*rootfs.Root, error) {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", c.record().State.Pid))
+	if err != nil {
+		return nil, err
+	}
+	_, rest, _ := bytes.Cut(status, []byte("\nPPid:"))
+	parent, _, _ := bytes.Cut(rest, []byte("\n"))
+	bundle := filepath.Join("/proc", string(bytes.TrimSpace(parent)), "root", d.bundle(c.id))
+	var outer, inner unix.Stat_t
+	if err := errors.Join(unix.Stat(bundle, &outer), unix.Stat(filepath.Join(bundle, "rootfs"), &inner)); err != nil {
+		return nil, err
+	}
+	if outer.Dev == inner.Dev { // of a process that stands in for a shim that was killed
+		return nil, errs.Conflictf("the files of container %s are not mounted", c.id)
+	}
+	return rootfs.Open(filepath.Join(bundle, "rootfs"))
+}
+
 // openProcess opens the root of a process that is certainly the container's: a pid
 // may have been given to another one meanwhile.
 func openProcess(pid int, id string) (*rootfs.Root, error) {
@@ -227,7 +247,7 @@ func (d *Daemon) Export(ctx context.Context, ref string, begin func() io.Writer)
 		return err
 	}
 	if c.record().State.Running() {
-		root, err := rootfs.Open(filepath.Join(d.bundle(c.id), "rootfs"))
+		root, err := d.openOwn(c)
 		if err != nil {
 			return err
 		}

@@ -130,7 +130,7 @@ func (d *Daemon) plugPorts(r Record) (string, error) {
 	if err != nil {
 		return "", errors.Join(err, d.unplugPorts(r))
 	}
-	return d.plane.Path(r.ID), nil
+	return d.shims.Path(d.plane.Path(r.ID)), nil
 }
 
 // portDevice is what a port's device is called in its container.

@@ -17,6 +17,7 @@ import (
 	"github.com/strata-cloud/strata/internal/container/names"
 	"github.com/strata-cloud/strata/internal/container/remote"
 	"github.com/strata-cloud/strata/internal/container/shims"
+	"github.com/strata-cloud/strata/internal/netns"
 )
 
 // Config says where the engine lives and how it is named.
@@ -91,7 +92,7 @@ func New(ctx context.Context, cfg Config) (d *Daemon, err error) {
 		d.stop()
 		return nil, err
 	}
-	d.shims, err = shims.Open(d.ctx, shims.Config{Program: cfg.Shim, Namespace: engine.Namespace, Events: d.engine.Socket, Dir: filepath.Join(runDir(cfg.Name), "p"), Log: cfg.Log})
+	d.shims, err = shims.Open(d.ctx, shims.Config{Program: cfg.Shim, Namespace: engine.Namespace, Events: d.engine.Socket, Dir: filepath.Join(runDir(cfg.Name), "p"), Bundles: filepath.Dir(d.bundle("any")), Spaces: netns.Dir, Log: cfg.Log})
 	if err == nil {
 		d.plane, err = bridge.New(cfg.Name)
 	}

@@ -52,7 +52,7 @@ func (d *Daemon) plug(c *live) (string, error) {
 	if err := d.route(c.id, places); err != nil {
 		return "", err
 	}
-	return d.plane.Path(c.id), d.known(c)
+	return d.shims.Path(d.plane.Path(c.id)), d.known(c)
 }
 
 // share puts a container into another's namespace; it is called as the other is.

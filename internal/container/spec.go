@@ -227,7 +227,7 @@ func (d *Daemon) mounts(r Record) oci.SpecOpts {
 		}
 		slices.SortStableFunc(own, func(a, b specs.Mount) int { return strings.Compare(a.Destination, b.Destination) }) // outer ones first
 		s.Mounts = append(s.Mounts, own...)
-		return nil
+		return propagate(s.Linux, r.Mounts)
 	}
 }
 

@@ -40,6 +40,9 @@ import (
 
 // Main is the program.
 func Main(ctx context.Context) {
+	if err := shims.Shed(); err != nil { // it is only slower then
+		fmt.Fprintln(os.Stderr, "mounts that are not needed:", err)
+	}
 	registry.Register(&plugin.Registration{
 		Type:     plugins.TTRPCPlugin,
 		ID:       "task",

@@ -37,6 +37,8 @@ type Config struct {
 	Namespace string // containerd's
 	Events    string // the socket that they report to
 	Dir       string // with a short path: a socket's has at most 106 bytes
+	Bundles   string // the directory below which containers' files are mounted
+	Spaces    string // the directory of network namespaces, of whose mounts shims need none
 	Log       *slog.Logger
 }
 
@@ -44,6 +46,7 @@ type Config struct {
 type Pool struct {
 	cfg   Config
 	ctx   context.Context // of requests that end shims: they are seen through while we end
+	apart bool            // shims have mount namespaces of their own
 	group sync.WaitGroup
 
 	mu      sync.Mutex
@@ -58,6 +61,10 @@ func Open(ctx context.Context, cfg Config) (*Pool, error) {
 		return nil, err
 	}
 	p := &Pool{cfg: cfg, ctx: context.WithoutCancel(ctx), taken: map[string]int{}}
+	var err error
+	if p.apart, err = separate(cfg.Bundles); err != nil {
+		return nil, err
+	}
 	entries, err := os.ReadDir(cfg.Dir)
 	if err != nil {
 		return nil, err
@@ -148,6 +155,10 @@ func (p *Pool) start() (string, error) {
 	cmd.Dir, cmd.Stderr, cmd.ExtraFiles = p.cfg.Dir, log, []*os.File{sock}
 	cmd.Env = append(os.Environ(), "TTRPC_ADDRESS="+p.cfg.Events+".ttrpc", Pooled+"=1")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a Ctrl-C is not for it
+	if p.apart {
+		cmd.SysProcAttr.Cloneflags = syscall.CLONE_NEWNS // not Unshareflags, with which Go makes all mounts private
+		cmd.Env = append(cmd.Env, Without+"="+p.cfg.Spaces)
+	}
 	if err := cmd.Start(); err != nil {
 		p.forget(id)
 		return "", err
@@ -249,5 +260,8 @@ func (p *Pool) Close() error {
 	p.mu.Unlock()
 	p.trim(0)
 	p.group.Wait()
+	if p.apart {
+		return rejoin(p.cfg.Bundles)
+	}
 	return nil
 }
