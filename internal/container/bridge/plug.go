@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"github.com/strata-cloud/strata/internal/dataplane"
@@ -119,6 +120,9 @@ func (p *Plane) wire(ns *netns.NS, e Endpoint) error {
 	if err != nil {
 		return err
 	}
+	if err := e.quiet(node, link, ns); err != nil {
+		return err
+	}
 	if e.Network.Apart {
 		if err := node.LinkSetIsolated(link, true); err != nil {
 			return err
@@ -134,6 +138,19 @@ func (p *Plane) wire(ns *netns.NS, e Endpoint) error {
 		}
 	}
 	return errors.Join(e.number(in, eth), node.LinkSetUp(link), in.LinkSetUp(eth), e.settings(ns))
+}
+
+// quiet keeps devices from announcing themselves over IPv6: the bridge's port has nothing
+// to say, and the container's only where its network has IPv6, as with dockerd. Each
+// announcement goes to all containers of the network.
+func (e Endpoint) quiet(node *netlink.Handle, port netlink.Link, ns *netns.NS) error {
+	if err := node.LinkSetIP6AddrGenMode(port, nl.IN6_ADDR_GEN_MODE_NONE); err != nil && !errors.Is(err, unix.EAFNOSUPPORT) {
+		return err
+	}
+	if e.Addr6.IsValid() {
+		return nil
+	}
+	return sysctl(ns, "net/ipv6/conf/"+e.Device+"/disable_ipv6", "1")
 }
 
 // number gives the device its addresses.
