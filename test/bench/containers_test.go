@@ -33,6 +33,7 @@ func TestContainerFigures(t *testing.T) {
 	if _, err := exec.LookPath("runc"); err != nil {
 		needs.Missing(t, "containers need runc: make deps")
 	}
+	cloud.ShareRoot(t)
 	debian := cloud.Debian(t, "docker.io", "containerd")
 	b := &beside{T: t, engines: []*engine{newStrata(t, debian)}}
 	if d, why := newDockerd(t, debian); why == "" {

@@ -5,27 +5,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 
-	"golang.org/x/sys/unix"
+	"github.com/strata-cloud/strata/test/cloud"
 )
-
-// sharedRoot moves the test, and all that it starts, into a mount namespace where the
-// root is shared, as it is on a machine with systemd.
-func sharedRoot(t *testing.T) {
-	runtime.LockOSThread() // for good: the thread ends with the test's goroutine
-	for _, err := range []error{
-		unix.Unshare(unix.CLONE_FS | unix.CLONE_NEWNS),
-		unix.Mount("", "/", "", unix.MS_PRIVATE|unix.MS_REC, ""), // what it mounts is the test's alone
-		unix.Mount("", "/", "", unix.MS_SHARED|unix.MS_REC, ""),
-	} {
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-}
 
 // mounted lists the mount points that a process of this goroutine sees.
 func mounted(t *testing.T) string {
@@ -36,7 +20,7 @@ func mounted(t *testing.T) string {
 // TestContainersApart has shims with mount namespaces of their own, which they have where
 // the root is shared.
 func TestContainersApart(t *testing.T) {
-	sharedRoot(t)
+	cloud.ShareRoot(t)
 	d := newDock(t)
 	before := mounted(t)
 	late := t.TempDir()
