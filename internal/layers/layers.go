@@ -10,7 +10,7 @@
 //	rest, saga, reconcile, nodes      import those
 //	identity, image, placement,
 //	network, compute, volume,
-//	registry, docker                  services: never import each other
+//	registry, docker, loadbalancer    services: never import each other
 //	netns, hypervisor, dataplane, blockdev, cgroup, configdrive, guest
 //	                                  drivers of a node: know no service and no store
 //	container                         the container engine of a node: drivers only

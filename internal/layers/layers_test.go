@@ -18,7 +18,7 @@ var (
 	vocabulary = []string{"errs", "keyed", "listener", "wait", "nodeapi"}
 	base       = append([]string{"policy", "store"}, vocabulary...)
 	kit        = append([]string{"rest", "saga", "reconcile", "nodes"}, base...)
-	services   = []string{"identity", "image", "placement", "network", "compute", "volume", "registry", "docker"}
+	services   = []string{"identity", "image", "placement", "network", "compute", "volume", "registry", "docker", "loadbalancer"}
 	drivers    = []string{"netns", "hypervisor", "dataplane", "blockdev", "cgroup", "configdrive", "guest"}
 )
 

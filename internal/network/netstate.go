@@ -180,7 +180,7 @@ func nodeRule(r *SecurityRule) nodeapi.Rule {
 
 func (c *call) nodePort(p *Port, node string) nodeapi.Port {
 	x := nodeapi.Port{ID: p.ID, NetworkID: p.NetworkID, MAC: p.MAC, FixedIPs: p.FixedIPs, DeviceID: p.DeviceID, DeviceOwner: p.DeviceOwner,
-		Local: p.Host == node, AdminUp: p.AdminUp, PortSecurity: p.PortSecurity, AllowedPairs: p.Pairs, SecurityGroups: p.Groups,
+		Local: p.Host == node, AdminUp: p.AdminUp, PortSecurity: p.PortSecurity && !p.open(), AllowedPairs: p.Pairs, SecurityGroups: p.Groups,
 		DNSName: p.DNSName, Aliases: p.Aliases, DHCPOptions: p.DHCPOptions}
 	if p.Host != "" && !x.Local {
 		x.Tunnel = c.members.tunnel(p.Host)

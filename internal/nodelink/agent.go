@@ -38,6 +38,9 @@ type Upstream interface {
 	// Exports and ReportExports are node.ExportControl's.
 	Exports(ctx context.Context) <-chan []nodeapi.Export
 	ReportExports(ctx context.Context, list []nodeapi.ExportStatus) error
+	// LoadBalancers and ReportLoadBalancers are balance.Control's.
+	LoadBalancers(ctx context.Context) <-chan []nodeapi.LoadBalancer
+	ReportLoadBalancers(ctx context.Context, list []nodeapi.LoadBalancerStatus) error
 	Report(ctx context.Context, s nodeapi.InstanceStatus) error
 	ReportPorts(ctx context.Context, ports []nodeapi.PortStatus) error
 	ReportNode(ctx context.Context, n nodeapi.NodeInfo) error
@@ -264,6 +267,16 @@ func changes(e node.InstanceEvent, known map[string]bool, seen *map[string]bool)
 // Exports implements node.ExportControl.
 func (c *Client) Exports(ctx context.Context) <-chan []nodeapi.Export {
 	return states[[]nodeapi.Export](ctx, c, "following which volumes others reach", "Exports")
+}
+
+// LoadBalancers implements balance.Control.
+func (c *Client) LoadBalancers(ctx context.Context) <-chan []nodeapi.LoadBalancer {
+	return states[[]nodeapi.LoadBalancer](ctx, c, "following the load balancers of this node", "LoadBalancers")
+}
+
+// ReportLoadBalancers implements balance.Control.
+func (c *Client) ReportLoadBalancers(ctx context.Context, list []nodeapi.LoadBalancerStatus) error {
+	return c.stub.call(ctx, nil, "ReportLoadBalancers", list)
 }
 
 // states follows something that each message tells as a whole.

@@ -108,6 +108,10 @@ func (v view) Instances(ctx context.Context) <-chan node.InstanceEvent {
 	return out
 }
 
+func (v view) LoadBalancers(context.Context) <-chan []nodeapi.LoadBalancer { return nil }
+
+func (v view) ReportLoadBalancers(context.Context, []nodeapi.LoadBalancerStatus) error { return nil }
+
 func (v view) Networks(context.Context) <-chan nodeapi.NetState { return nil }
 
 func (v view) NetChanges(ctx context.Context) <-chan nodeapi.NetChange {

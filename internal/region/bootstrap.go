@@ -67,6 +67,7 @@ func (r *Region) catalog() []identity.BootstrapService {
 		{Type: "compute", Name: "nova", URL: base + "/compute/v2.1"},
 		{Type: "block-storage", Name: "cinder", URL: base + "/volume/v3"},
 		{Type: "volumev3", Name: "cinderv3", URL: base + "/volume/v3/$(project_id)s"},
+		{Type: "load-balancer", Name: "octavia", URL: base + "/load-balancer"},
 		{Type: registry.ServiceType, Name: "registry", URL: base + "/v2/"},
 	}
 }

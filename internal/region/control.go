@@ -77,6 +77,14 @@ func (c control) ReportExports(ctx context.Context, list []nodeapi.ExportStatus)
 	return c.r.Volume.Attach().Report(store.Freeing(ctx), c.node, list)
 }
 
+func (c control) LoadBalancers(ctx context.Context) <-chan []nodeapi.LoadBalancer {
+	return c.r.Balancers.Watch(ctx, c.node)
+}
+
+func (c control) ReportLoadBalancers(ctx context.Context, list []nodeapi.LoadBalancerStatus) error {
+	return c.r.Balancers.Report(store.Freeing(ctx), c.node, list)
+}
+
 func (c control) ReportPassword(ctx context.Context, id, password string) error {
 	return c.r.Compute.TakePassword(ctx, id, password)
 }

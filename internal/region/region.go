@@ -17,6 +17,7 @@ import (
 	"github.com/strata-cloud/strata/internal/identity"
 	"github.com/strata-cloud/strata/internal/image"
 	"github.com/strata-cloud/strata/internal/listener"
+	"github.com/strata-cloud/strata/internal/loadbalancer"
 	"github.com/strata-cloud/strata/internal/network"
 	"github.com/strata-cloud/strata/internal/nodes"
 	"github.com/strata-cloud/strata/internal/placement"
@@ -46,6 +47,7 @@ type Region struct {
 	Compute   *compute.Service
 	Registry  *registry.Service
 	Docker    *docker.Service
+	Balancers *loadbalancer.Service
 	Policy    *policy.Engine
 	handler   http.Handler
 	mirrors   *listener.Queue // where nodes ask for images of other registries
@@ -141,7 +143,8 @@ func (r *Region) build() (err error) {
 	r.mirrors = listener.NewQueue(&net.UnixAddr{Name: "mirrors", Net: "pipe"})
 	r.Docker = docker.New(docker.Options{DB: db, Log: log, Nodes: r.Nodes, Identity: identityForDocker{r.Identity}, Images: imagesForDocker{r.Registry}, Networks: networksForDocker{r.Network},
 		Volumes: volumesForDocker{r.Volume}, Placement: placementForDocker{r.Placement}, Takes: r.Compute.Takes, Version: r.cfg.Version, Registry: []string{r.cfg.host()}})
-	if r.Policy, err = policy.New(r.cfg.path(policyFile), identity.Policies(), image.Policies(), placement.Policies(), network.Policies(), compute.Policies(), volume.Policies(), registry.Policies(), docker.Policies()); err != nil {
+	r.Balancers = loadbalancer.New(loadbalancer.Options{DB: db, Log: log, Networks: networksForBalancers{r.Network}, Hosts: hostsForNetwork{r.Nodes}.balancing})
+	if r.Policy, err = policy.New(r.cfg.path(policyFile), identity.Policies(), image.Policies(), placement.Policies(), network.Policies(), compute.Policies(), volume.Policies(), registry.Policies(), docker.Policies(), loadbalancer.Policies()); err != nil {
 		return err
 	}
 	r.Registry.Policy, r.Docker.Policy = r.Policy, r.Policy
@@ -159,7 +162,7 @@ func (r *Region) hasProject(ctx context.Context, id string) bool {
 
 // apis are the tables of all services.
 func (r *Region) apis() []*rest.API {
-	return append(r.Identity.APIs(), r.Image.API(), r.Placement.API(), r.Network.API(), r.Compute.API(), r.Compute.LegacyAPI(), r.Volume.API())
+	return append(r.Identity.APIs(), r.Image.API(), r.Placement.API(), r.Network.API(), r.Compute.API(), r.Compute.LegacyAPI(), r.Volume.API(), r.Balancers.API(), r.Balancers.OlderAPI())
 }
 
 // start brings the services to life: what was begun goes on, and this machine joins the pool.
@@ -174,7 +177,7 @@ func (r *Region) start(ctx context.Context, group *sync.WaitGroup) error {
 		return fmt.Errorf("registry: %w", err)
 	}
 	r.Docker.Start(ctx)
-	runs := []func(context.Context){r.Identity.Run, r.Network.Run, r.Compute.Run, r.Registry.Run, r.runMirrors, r.Docker.Run, r.runSagas, r.runSnapshots}
+	runs := []func(context.Context){r.Identity.Run, r.Network.Run, r.Compute.Run, r.Registry.Run, r.runMirrors, r.Docker.Run, r.Balancers.Run, r.runSagas, r.runSnapshots}
 	if r.council != nil { // which has the agent and the operator's socket, whoever leads
 		if err := r.enrol(ctx); err != nil {
 			return fmt.Errorf("this machine as a member: %w", err)

@@ -154,6 +154,18 @@ func webob(f Fault) ([]byte, string) {
 		title, title, html.EscapeString(f.Message)), "text/html; charset=UTF-8"
 }
 
+// LoadBalancerFaults is the envelope of load balancers, which is wsme's (wsme/api.py,
+// format_exception).
+func LoadBalancerFaults() Family {
+	return Family{Guarded: true, NoHead: true, Encode: func(f Fault) ([]byte, string) {
+		code := "Client"
+		if f.Status >= http.StatusInternalServerError && f.Code == "" {
+			code = "Server"
+		}
+		return marshal(map[string]any{"faultcode": code, "faultstring": f.Message, "debuginfo": nil}), jsonType
+	}}
+}
+
 // Refuse answers a request that reaches no API, in the words of the family.
 func (f Family) Refuse(w http.ResponseWriter, r *http.Request, err error) {
 	id := "req-" + uuid.NewString()
