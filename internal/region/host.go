@@ -22,9 +22,11 @@ import (
 	"github.com/strata-cloud/strata/internal/blockdev/volumes"
 	"github.com/strata-cloud/strata/internal/cgroup"
 	"github.com/strata-cloud/strata/internal/dataplane"
+	"github.com/strata-cloud/strata/internal/dataplane/balancer"
 	"github.com/strata-cloud/strata/internal/hypervisor"
 	"github.com/strata-cloud/strata/internal/network"
 	"github.com/strata-cloud/strata/internal/node"
+	"github.com/strata-cloud/strata/internal/node/balance"
 	"github.com/strata-cloud/strata/internal/nodeapi"
 	"github.com/strata-cloud/strata/internal/nodes"
 )
@@ -39,6 +41,7 @@ type host struct {
 	plane    *dataplane.Plane
 	storage  *node.Storage
 	agent    *node.Agent
+	balance  *balance.Agent
 
 	containers *containers // nil: there are none here
 }
@@ -47,6 +50,7 @@ type host struct {
 type hostControl interface {
 	node.Control
 	node.ExportControl
+	balance.Control
 	// OpenBlob gives content of the registry, by its digest.
 	OpenBlob(ctx context.Context, digest string) (io.ReadCloser, error)
 	// Mirrors and DialMirror are nodelink.Upstream's.
@@ -114,6 +118,7 @@ func newHost(ctx context.Context, cfg *Config, control hostControl) (*host, erro
 	if err != nil {
 		return nil, err
 	}
+	h.balance = balance.New(control, &balancer.Kernel{Name: Name(cfg.DataDir), Plug: h.plane.Veth}, h.info.ID, cfg.Log)
 	program, err := shim()
 	if err != nil {
 		return nil, err
@@ -169,6 +174,7 @@ func newStorage(ctx context.Context, h *host, groups *cgroup.Manager) (*node.Sto
 func (h *host) run(ctx context.Context) {
 	var group sync.WaitGroup
 	group.Go(func() { h.storage.Run(ctx) })
+	group.Go(func() { h.balance.Run(ctx) })
 	if h.containers != nil {
 		group.Go(func() { h.containers.run(ctx, h.cfg) })
 	}

@@ -226,6 +226,12 @@ func Tables(ctx context.Context, ns *netns.NS) ([]string, error) {
 	return tables, nil
 }
 
+// ListTable gives a table of ns as nft's JSON.
+func ListTable(ctx context.Context, ns *netns.NS, family, name string) ([]byte, error) {
+	out, err := run(ctx, ns, "", "-j", "list", "table", family, name)
+	return []byte(out), err
+}
+
 // run starts nft inside ns: a child inherits the namespace of the thread that forks it.
 func run(ctx context.Context, ns *netns.NS, stdin string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, "nft", args...)
