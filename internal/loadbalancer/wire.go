@@ -3,6 +3,7 @@ package loadbalancer
 import (
 	"bytes"
 	"encoding/json"
+	"maps"
 	"net/netip"
 	"regexp"
 	"slices"
@@ -39,7 +40,8 @@ type field[T any] struct {
 
 // read checks the attributes of a request and stores them in x.
 func read[T any](fields []field[T], raw map[string]any, in mode, x *T) error {
-	for name, v := range raw {
+	for _, name := range slices.Sorted(maps.Keys(raw)) {
+		v := raw[name]
 		i := slices.IndexFunc(fields, func(f field[T]) bool { return f.name == name && f.in&in != 0 })
 		if i < 0 {
 			return coded(errs.Invalid, "Unknown attribute: %s", name)

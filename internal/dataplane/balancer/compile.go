@@ -32,18 +32,17 @@ func Compile(lb *nodeapi.LoadBalancer, up func(member string) bool, busy func(me
 		if l.Limit >= 0 {
 			guard = append(guard, fmt.Sprintf("%sct state new ct count over %d drop", arrives, l.Limit))
 		}
-		guard = append(guard, arrives+comment("in", l.ID))
-		out = append(out, fmt.Sprintf("oifname %q ct direction reply %s sport %d %s", device, l.Protocol, l.Port, comment("out", l.ID)))
-		rule := arrives + comment("new", l.ID)
+		guard = append(guard, arrives+counter("in", l.ID, ""))
+		out = append(out, fmt.Sprintf("oifname %q ct direction reply %s sport %d %s", device, l.Protocol, l.Port, counter("out", l.ID, "")))
+		pool, refuse := "", "reject with tcp reset"
 		if l.PoolID != "" {
-			rule += " goto p-" + l.PoolID
+			pool = "goto p-" + l.PoolID
 		}
-		listen = append(listen, rule)
-		refuse := " reject with tcp reset"
 		if l.Protocol == "udp" {
-			refuse = " reject"
+			refuse = "reject"
 		}
-		input = append(input, match+" "+comment("err", l.ID)+refuse)
+		listen = append(listen, arrives+counter("new", l.ID, pool))
+		input = append(input, match+" "+counter("err", l.ID, refuse))
 	}
 	for i := range lb.Pools {
 		compilePool(t, &lb.Pools[i], up, busy)
@@ -57,9 +56,9 @@ func Compile(lb *nodeapi.LoadBalancer, up func(member string) bool, busy func(me
 	return t
 }
 
-// comment is a counter that Traffic finds again.
-func comment(what, listener string) string {
-	return fmt.Sprintf("counter comment %q", what+" "+listener)
+// counter counts what Traffic finds again by the comment, and then does what follows.
+func counter(what, listener, then string) string {
+	return strings.TrimSpace("counter "+then) + fmt.Sprintf(" comment %q", what+" "+listener)
 }
 
 func allow(list []netip.Prefix) []string {
