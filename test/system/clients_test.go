@@ -19,7 +19,7 @@ import (
 
 // clients are the service clients of one user.
 type clients struct {
-	compute, network, image, identity, placement, volume *gophercloud.ServiceClient
+	compute, network, image, identity, placement, volume, balancer *gophercloud.ServiceClient
 }
 
 func clientsOf(t testing.TB, p *gophercloud.ProviderClient) clients {
@@ -29,7 +29,7 @@ func clientsOf(t testing.TB, p *gophercloud.ProviderClient) clients {
 	for _, x := range []struct {
 		to  **gophercloud.ServiceClient
 		new func(*gophercloud.ProviderClient, gophercloud.EndpointOpts) (*gophercloud.ServiceClient, error)
-	}{{&c.compute, openstack.NewComputeV2}, {&c.network, openstack.NewNetworkV2}, {&c.image, openstack.NewImageV2}, {&c.identity, openstack.NewIdentityV3}, {&c.placement, openstack.NewPlacementV1}, {&c.volume, openstack.NewBlockStorageV3}} {
+	}{{&c.compute, openstack.NewComputeV2}, {&c.network, openstack.NewNetworkV2}, {&c.image, openstack.NewImageV2}, {&c.identity, openstack.NewIdentityV3}, {&c.placement, openstack.NewPlacementV1}, {&c.volume, openstack.NewBlockStorageV3}, {&c.balancer, openstack.NewLoadBalancerV2}} {
 		sc, err := x.new(p, eo)
 		if err != nil {
 			t.Fatal(err)
