@@ -22,9 +22,14 @@ func list(s []string) []string {
 	return s
 }
 
-// base are the attributes that everything has. Only what was created is without updated_at.
+// base are the attributes that everything has. Upstream's updated_at is also touched when a
+// change has become real, so that there is one as soon as it has.
 func (st *state) base(m *Meta, operating string) view {
-	return view{"id": m.ID, "name": m.Name, "admin_state_up": m.AdminUp, "tags": list(m.Tags), "created_at": timeOf(m.Created), "updated_at": timeOf(m.Updated),
+	updated := m.Updated
+	if updated.IsZero() && m.Born <= st.reached {
+		updated = m.Created
+	}
+	return view{"id": m.ID, "name": m.Name, "admin_state_up": m.AdminUp, "tags": list(m.Tags), "created_at": timeOf(m.Created), "updated_at": timeOf(updated),
 		"project_id": st.lb.ProjectID, "tenant_id": st.lb.ProjectID, "provisioning_status": st.provisioning(m), "operating_status": operating}
 }
 
@@ -157,6 +162,10 @@ func (st *state) tree() view {
 }
 
 func (st *state) branch(m *Meta, operating string) view {
+	updated := m.Updated
+	if updated.IsZero() && m.Gen <= st.reached {
+		updated = m.Created
+	}
 	return view{"id": m.ID, "name": m.Name, "provisioning_status": st.provisioning(m), "operating_status": operating}
 }
 
