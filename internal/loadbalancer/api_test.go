@@ -16,6 +16,7 @@ func TestRefusals(t *testing.T) {
 	u := w.make("pool", "/pools", `"loadbalancer_id":"%s","protocol":"UDP","lb_algorithm":"ROUND_ROBIN"`, lb)
 	m := w.make("member", "/pools/"+p+"/members", `"address":"10.0.0.40","protocol_port":8080`)
 	hm := w.make("healthmonitor", "/healthmonitors", `"pool_id":"%s","type":"TCP","delay":5,"timeout":3,"max_retries":2`, p)
+	bare := w.make("listener", "/listeners", `"loadbalancer_id":"%s","protocol":"HTTPS","protocol_port":443`, lb)
 	w.at("/network/v2.0", 201, "bob", "POST", "/networks", `{"network":{"name":"private"}}`)
 	before := w.s.DB.Revision()
 	vip := `"vip_subnet_id":"` + w.subnet + `"`
@@ -67,6 +68,9 @@ func TestRefusals(t *testing.T) {
 		{"alice", "POST", "/pools", `{"pool":{"protocol":"TCP","lb_algorithm":"ROUND_ROBIN"}}`, 400, "Must provide at least one of"},
 		{"alice", "POST", "/pools", `{"pool":{"listener_id":"` + l + `","protocol":"TCP","lb_algorithm":"ROUND_ROBIN"}}`, 409, "already has a default pool"},
 		{"alice", "POST", "/pools", `{"pool":{"listener_id":"` + l + `","protocol":"UDP","lb_algorithm":"ROUND_ROBIN"}}`, 400, "pool protocol"},
+		{"alice", "POST", "/pools", `{"pool":{"listener_id":"` + bare + `","protocol":"PROXY","lb_algorithm":"ROUND_ROBIN"}}`, 501, "does not support"},
+		{"alice", "POST", "/pools", `{"pool":{"listener_id":"` + bare + `","protocol":"HTTP","lb_algorithm":"ROUND_ROBIN"}}`, 400, "invalid while the listener protocol is 'HTTPS'"},
+		{"alice", "POST", "/listeners", `{"listener":{"loadbalancer_id":"` + lb + `","protocol":"TCP","protocol_port":443}}`, 409, "already using protocol"},
 		{"alice", "POST", "/pools", `{"pool":{"loadbalancer_id":"` + lb + `","protocol":"PROXY","lb_algorithm":"ROUND_ROBIN"}}`, 501, ""},
 		{"alice", "POST", "/pools", `{"pool":{"loadbalancer_id":"` + lb + `","protocol":"TCP","lb_algorithm":"RANDOM"}}`, 400, "lb_algorithm"},
 		{"alice", "POST", "/pools", `{"pool":{"loadbalancer_id":"` + lb + `","protocol":"TCP","lb_algorithm":"SOURCE_IP","session_persistence":{"type":"HTTP_COOKIE"}}}`, 501, ""},

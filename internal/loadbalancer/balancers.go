@@ -16,7 +16,7 @@ import (
 const provider = "strata"
 
 func providers() map[string]string {
-	const also = "Another name of strata, which clients use by default."
+	const also = "Another name of strata that clients use by default."
 	return map[string]string{provider: "Connections are distributed by the nodes' kernels (TCP and UDP).", "amphora": also, "octavia": also}
 }
 

@@ -1,5 +1,6 @@
 // Package loadbalancer is the load-balancer API (Octavia, v2): load balancers with their
-// listeners, pools, members and health monitors, for TCP and UDP, served by the nodes.
+// listeners, pools, members and health monitors, for TCP, HTTPS as it is and UDP,
+// served by the nodes.
 //
 // # What it owns
 //

@@ -25,6 +25,7 @@ var (
 	listenerProtocols = []string{"TCP", "HTTP", "HTTPS", "TERMINATED_HTTPS", "PROXY", "UDP", "SCTP", "PROMETHEUS"}
 	poolProtocols     = []string{"TCP", "HTTP", "HTTPS", "PROXY", "PROXYV2", "UDP", "SCTP"}
 	algorithms        = []string{"LEAST_CONNECTIONS", "ROUND_ROBIN", "SOURCE_IP", "SOURCE_IP_PORT"}
+	carried           = []string{"TCP", "HTTPS", "UDP"} // what a kernel can: HTTPS goes through as it is
 	persistences      = []string{"SOURCE_IP", "HTTP_COOKIE", "APP_COOKIE"}
 	monitorTypes      = []string{"HTTP", "HTTPS", "PING", "TCP", "TLS-HELLO", "UDP-CONNECT", "SCTP"}
 	httpMethods       = []string{"GET", "HEAD", "POST", "PUT", "DELETE", "TRACE", "OPTIONS", "PATCH", "CONNECT"}

@@ -47,12 +47,12 @@ func (s *Service) createListener(ctx context.Context, r *rest.Request) (*rest.Re
 // addListener makes a listener of what was asked for.
 func (e *edit) addListener(a *listenerAsk) (*Listener, error) {
 	l := a.Listener
-	if l.Protocol != "TCP" && l.Protocol != "UDP" {
-		return nil, unsupported("protocol %s; listeners are TCP and UDP", l.Protocol)
+	if !slices.Contains(carried, l.Protocol) {
+		return nil, unsupported("protocol %s; listeners are TCP, HTTPS and UDP", l.Protocol)
 	}
 	e.born(&l.Meta)
 	for _, x := range e.lb.Listeners {
-		if x.Protocol == l.Protocol && x.Port == l.Port {
+		if lower(x.Protocol) == lower(l.Protocol) && x.Port == l.Port {
 			return nil, coded(errs.Conflict, "Another Listener on this Load Balancer is already using protocol %s and protocol_port %d", l.Protocol, l.Port)
 		}
 	}
@@ -63,6 +63,15 @@ func (e *edit) addListener(a *listenerAsk) (*Listener, error) {
 	return &l, e.fits("listener")
 }
 
+// goTogether holds a pool's protocol to its listener's (octavia/common/constants.py,
+// VALID_LISTENER_POOL_PROTOCOL_MAP). Some of those that may be there are refused later.
+func goTogether(l *Listener, pool string) error {
+	if (lower(l.Protocol) == "udp") == (pool == "UDP") && pool != "SCTP" && (l.Protocol != "HTTPS" || pool != "HTTP") {
+		return nil
+	}
+	return invalid("The pool protocol '%s' is invalid while the listener protocol is '%s'.", pool, l.Protocol)
+}
+
 // checkListener holds a listener against its pool and the VIP.
 func (e *edit) checkListener(l *Listener) error {
 	if l.PoolID != "" {
@@ -70,8 +79,8 @@ func (e *edit) checkListener(l *Listener) error {
 		if p == nil {
 			return notFound("Pool", l.PoolID)
 		}
-		if p.Protocol != l.Protocol {
-			return invalid("The pool protocol '%s' is invalid while the listener protocol is '%s'.", p.Protocol, l.Protocol)
+		if err := goTogether(l, p.Protocol); err != nil {
+			return err
 		}
 		if p.Gen != e.lb.Gen {
 			e.touch(&p.Meta)

@@ -49,16 +49,13 @@ func (e *edit) addMonitor(p *Pool, a *monitorAsk) error {
 		return coded(errs.Conflict, "This pool already has a health monitor")
 	}
 	switch m.Type {
-	case "HTTPS", "TLS-HELLO", "SCTP":
-		if p.Protocol == "UDP" && m.Type != "SCTP" {
-			return notForUDP(p)
-		}
+	case "SCTP":
 		return unsupported("health monitors of type %s", m.Type)
 	case "UDP-CONNECT":
 		if p.Protocol != "UDP" {
 			return invalid("The %s type is only supported for pools of type UDP/SCTP.", m.Type)
 		}
-	case "PING":
+	case "PING", "HTTPS", "TLS-HELLO":
 		if p.Protocol == "UDP" {
 			return notForUDP(p)
 		}
@@ -78,7 +75,7 @@ func notForUDP(p *Pool) error {
 // checkHTTP holds what belongs to HTTP to the type, and gives it its defaults
 // (octavia/api/v2/controllers/health_monitor.py, _validate_create_hm).
 func checkHTTP(m *Monitor, given map[string]any) error {
-	if m.Type != "HTTP" {
+	if m.Type != "HTTP" && m.Type != "HTTPS" {
 		for _, name := range []string{"http_method", "url_path", "expected_codes"} {
 			if given[name] != nil {
 				return badOption(name, "health monitors of type "+m.Type)

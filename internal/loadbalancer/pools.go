@@ -32,8 +32,8 @@ func (s *Service) createPool(ctx context.Context, r *rest.Request) (*rest.Respon
 		switch {
 		case ask.listener != "" && l == nil:
 			return notFound("Listener", ask.listener)
-		case l != nil && l.Protocol != ask.Protocol:
-			return invalid("The pool protocol '%s' is invalid while the listener protocol is '%s'.", ask.Protocol, l.Protocol)
+		case l != nil && goTogether(l, ask.Protocol) != nil:
+			return goTogether(l, ask.Protocol)
 		case l != nil && l.PoolID != "":
 			return coded(errs.Conflict, "This listener already has a default pool")
 		}
@@ -71,8 +71,8 @@ func (s *Service) balancerOfPool(a *poolAsk) (*LoadBalancer, error) {
 // addPool makes a pool of what was asked for, with its monitor and members.
 func (e *edit) addPool(c *policy.Credentials, a *poolAsk) (*Pool, error) {
 	p := a.Pool
-	if p.Protocol != "TCP" && p.Protocol != "UDP" {
-		return nil, unsupported("protocol %s; pools are TCP and UDP", p.Protocol)
+	if !slices.Contains(carried, p.Protocol) {
+		return nil, unsupported("protocol %s; pools are TCP, HTTPS and UDP", p.Protocol)
 	}
 	e.born(&p.Meta)
 	if err := setPersistence(&p, a.sticky); err != nil {
@@ -125,7 +125,7 @@ func setPersistence(p *Pool, raw map[string]any) error {
 	case a.kind != "SOURCE_IP" && p.Protocol == "UDP":
 		return invalid("Session persistence of type %s is not supported for UDP/SCTP protocol pools.", a.kind)
 	case a.kind != "SOURCE_IP":
-		return unsupported("session_persistence of type %s; pools are TCP and UDP", a.kind)
+		return unsupported("session_persistence of type %s; pools are TCP, HTTPS and UDP", a.kind)
 	}
 	p.Persistence = &Persistence{Type: a.kind}
 	return nil

@@ -54,7 +54,7 @@ type LBMember struct {
 // LBMonitor says how members are watched.
 type LBMonitor struct {
 	ID          string `json:"id"`
-	Type        string `json:"type"`    // TCP, HTTP, PING or UDP-CONNECT
+	Type        string `json:"type"`    // TCP, HTTP, HTTPS, TLS-HELLO, PING or UDP-CONNECT
 	Delay       int    `json:"delay"`   // seconds from check to check
 	Timeout     int    `json:"timeout"` // seconds that a check may take
 	Rise        int    `json:"rise"`    // successes that make a member good

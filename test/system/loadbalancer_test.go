@@ -90,7 +90,7 @@ func (b *balanced) monitored(o monitors.CreateOpts) (end func()) {
 	b.Helper()
 	o.PoolID, o.Delay, o.Timeout, o.MaxRetries, o.MaxRetriesDown = b.pool, 1, 1, 1, 2
 	if o.Type == "UDP-CONNECT" {
-		o.Delay = 4 // the least that there is
+		o.Delay = 3 // the least that there is
 	}
 	m := must[*monitors.Monitor](b)(monitors.Create(b.Context(), b.c.balancer, o).Extract())
 	b.settled()

@@ -3,6 +3,7 @@ package balance
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -108,14 +109,14 @@ func (c *check) once(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, max(time.Duration(c.monitor.Timeout)*time.Second, time.Second))
 	defer cancel()
 	switch c.monitor.Type {
-	case "HTTP":
+	case "HTTP", "HTTPS":
 		return c.http(ctx)
 	case "PING":
 		return c.ping(ctx)
 	case "UDP-CONNECT":
 		return c.udp(ctx)
 	}
-	conn, err := c.dial(ctx, "tcp")
+	conn, err := c.stream(ctx)
 	if err != nil {
 		return err
 	}
@@ -140,9 +141,23 @@ func (c *check) dial(ctx context.Context, network string) (conn net.Conn, err er
 	return conn, nil
 }
 
+// stream connects by TCP, and speaks TLS when the monitor does. As upstream's, it trusts
+// every certificate: what is asked is whether the member answers.
+func (c *check) stream(ctx context.Context) (net.Conn, error) {
+	conn, err := c.dial(ctx, "tcp")
+	if err != nil || c.monitor.Type != "HTTPS" && c.monitor.Type != "TLS-HELLO" {
+		return conn, err
+	}
+	secure := tls.Client(conn, &tls.Config{InsecureSkipVerify: true, ServerName: c.monitor.Domain})
+	if err := secure.HandshakeContext(ctx); err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	return secure, nil
+}
+
 // http asks by hand, since HTTP 1.0 is what upstream speaks unless told otherwise.
 func (c *check) http(ctx context.Context) error {
-	conn, err := c.dial(ctx, "tcp")
+	conn, err := c.stream(ctx)
 	if err != nil {
 		return err
 	}

@@ -77,6 +77,23 @@ func TestChecks(t *testing.T) {
 	if err := once(at, web("/other", "200-299", "", "")); err == nil {
 		t.Error("a 404 is fine")
 	}
+	for _, kind := range []string{"HTTPS", "TLS-HELLO"} {
+		if err := once(at, nodeapi.LBMonitor{Type: kind, Method: "GET", Path: "/healthz", Codes: "200"}); err == nil {
+			t.Errorf("%s: a server without TLS is fine", kind)
+		}
+	}
+	safe := httptest.NewTLSServer(srv.Config.Handler)
+	defer safe.Close()
+	secure := netip.MustParseAddrPort(safe.Listener.Addr().String())
+	if err := once(secure, nodeapi.LBMonitor{Type: "TLS-HELLO"}); err != nil {
+		t.Errorf("TLS-HELLO: %v", err)
+	}
+	if err := once(secure, nodeapi.LBMonitor{Type: "HTTPS", Method: "GET", Path: "/healthz", Codes: "200"}); err != nil || seen.TLS == nil {
+		t.Errorf("HTTPS: %v", err)
+	}
+	if err := once(secure, nodeapi.LBMonitor{Type: "HTTPS", Method: "GET", Path: "/other", Codes: "200"}); err == nil {
+		t.Error("HTTPS: a 404 is fine")
+	}
 	if err := once(at, nodeapi.LBMonitor{Type: "PING"}); err != nil {
 		t.Errorf("PING: %v", err)
 	}
