@@ -49,6 +49,7 @@ type running struct {
 	busy    map[string]int        // connections by member, as they were counted last
 	status  nodeapi.LoadBalancerStatus
 	traffic map[string]nodeapi.LBTraffic
+	hurry   context.CancelFunc // ends what is under way, since something else is wanted
 }
 
 // How often things are looked at, and how long a load balancer may take to be made.
@@ -91,6 +92,12 @@ func (a *Agent) follow(ctx context.Context) {
 		}
 		a.mu.Lock()
 		ids := append(slices.Collect(maps.Keys(now)), slices.Collect(maps.Keys(a.wanted))...)
+		for id, r := range a.runs {
+			// Plugging in a port that is gone meanwhile would keep what is wanted now waiting.
+			if old := a.wanted[id]; r.hurry != nil && (now[id] == nil || old == nil || now[id].Gen != old.Gen) {
+				r.hurry()
+			}
+		}
 		a.wanted, a.synced = now, true
 		a.mu.Unlock()
 		there, err := a.Kernel.List() // also of an earlier agent
@@ -105,8 +112,17 @@ func (a *Agent) follow(ctx context.Context) {
 
 // reconcile brings one load balancer to what is wanted.
 func (a *Agent) reconcile(ctx context.Context, id string) error {
+	limited, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
 	a.mu.Lock()
 	want, synced, r := a.wanted[id], a.synced, a.runs[id]
+	if want != nil {
+		if r == nil {
+			r = &running{checks: map[string]*check{}}
+			a.runs[id] = r
+		}
+		r.hurry = cancel
+	}
 	a.mu.Unlock()
 	if want == nil {
 		if !synced {
@@ -114,14 +130,13 @@ func (a *Agent) reconcile(ctx context.Context, id string) error {
 		}
 		return a.remove(id, r)
 	}
-	if r == nil {
-		r = &running{checks: map[string]*check{}}
-		a.mu.Lock()
-		a.runs[id] = r
-		a.mu.Unlock()
-	}
-	err := a.ensure(ctx, r, want)
+	err := a.ensure(ctx, limited, r, want)
 	a.mu.Lock()
+	defer a.mu.Unlock()
+	r.hurry = nil
+	if err != nil && a.wanted[id] != want {
+		return nil // this is not wanted any more, and id is on its way again
+	}
 	old := r.status
 	r.status.ID, r.status.Node, r.status.Members, r.status.Fault = id, a.Node, r.members(), ""
 	if err != nil {
@@ -129,9 +144,7 @@ func (a *Agent) reconcile(ctx context.Context, id string) error {
 	} else if r.applied {
 		r.status.Gen = want.Gen
 	}
-	changed := !reflect.DeepEqual(old, r.status)
-	a.mu.Unlock()
-	if changed {
+	if !reflect.DeepEqual(old, r.status) {
 		a.wake()
 	}
 	return err
@@ -150,13 +163,11 @@ func (a *Agent) remove(id string, r *running) error {
 	return a.Kernel.Remove(id)
 }
 
-// ensure makes the load balancer look like want.
-func (a *Agent) ensure(ctx context.Context, r *running, want *nodeapi.LoadBalancer) (err error) {
+// ensure makes the load balancer look like want, within limited; members are watched until ctx ends.
+func (a *Agent) ensure(ctx, limited context.Context, r *running, want *nodeapi.LoadBalancer) (err error) {
 	if err := balancer.Check(want); err != nil {
 		return err
 	}
-	limited, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
 	if r.balancer == nil {
 		if r.balancer, err = a.Kernel.Open(limited, want); err != nil {
 			return err
