@@ -9,7 +9,7 @@ STRATA  := $(SUDO) bin/strata --data-dir $(DATA)
 
 # Programs from the distribution: what a cloud runs on, and what its tests run besides.
 RUN_PACKAGES  := qemu-system-x86 qemu-utils ovmf iproute2 nftables openssh-client e2fsprogs util-linux runc
-TEST_PACKAGES := $(RUN_PACKAGES) python3-openstackclient python3-osc-placement tempest python3-cinderclient python3-octaviaclient jq curl iputils-ping skopeo
+TEST_PACKAGES := $(RUN_PACKAGES) python3-openstackclient python3-osc-placement tempest python3-cinderclient python3-octaviaclient octavia-tempest-plugin jq curl iputils-ping skopeo
 CEPH_PACKAGES := $(RUN_PACKAGES) ceph-mon ceph-osd ceph-mgr ceph-common qemu-block-extra
 
 export CGO_ENABLED := 0

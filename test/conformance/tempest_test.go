@@ -27,7 +27,9 @@ var sets = map[string][]string{
 	"network":  {`^tempest\.api\.network\.`},
 	"compute":  {`^tempest\.api\.compute\.`},
 	"volume":   {`^tempest\.api\.volume\.`},
-	"scenario": {aggregates, `^tempest\.scenario\.(?!test_aggregates_basic_ops)`},
+	// Of the plugin's tests, those of what there is: no appliances, flavors, zones and layer 7.
+	"loadbalancer": {`^octavia_tempest_plugin\.tests\.api\.v2\.test_(load_balancer|listener|pool|member|healthmonitor|provider)\.`},
+	"scenario":     {aggregates, `^tempest\.scenario\.(?!test_aggregates_basic_ops)`},
 	poolSet: {aggregates, `^tempest\.(api\.compute\.(admin\.(test_live_migration|test_migrations|test_servers_on_multinodes|test_servers_negative|test_hosts)|servers\.test_server_group)` +
 		`|scenario\.(test_server_multinode|test_network_advanced_server_ops))`},
 }
@@ -72,6 +74,7 @@ neutron = true
 cinder = true
 swift = false
 horizon = false
+load_balancer = true
 [compute]
 image_ref = {{.Image}}
 image_ref_alt = {{.Image}}
@@ -153,6 +156,26 @@ api_extensions = {{.NetworkExtensions}}
 [placement]
 min_microversion = 1.0
 max_microversion = latest
+[load_balancer]
+provider = strata
+enabled_provider_drivers = strata:Connections are distributed by the nodes' kernels (TCP and UDP).,amphora:Another name of strata that clients use by default.,octavia:Another name of strata that clients use by default.
+# Administrators may everything, and members what is of their project.
+RBAC_test_type = owner_or_admin
+admin_role = admin
+member_role = member
+observer_role = reader
+global_observer_role = admin
+check_interval = 0.5
+build_interval = 0.5
+lb_build_interval = 0.5
+check_timeout = 120
+lb_build_timeout = 120
+[loadbalancer-feature-enabled]
+l7_protocol_enabled = false
+terminated_tls_enabled = false
+l4_protocol = TCP
+# A 501 skips a test.
+not_implemented_is_error = false
 [scenario]
 img_file = {{.Dir}}/tiny.img
 `))
