@@ -77,6 +77,7 @@ func TestRefusals(t *testing.T) {
 		{"alice", "POST", "/pools", `{"pool":{"loadbalancer_id":"` + lb + `","protocol":"UDP","lb_algorithm":"SOURCE_IP","session_persistence":{"type":"APP_COOKIE","cookie_name":"c"}}}`, 400, ""},
 		{"alice", "PUT", "/pools/" + p, `{"pool":{"protocol":"UDP"}}`, 400, "Unknown attribute"},
 		{"alice", "POST", "/pools/" + p + "/members", `{"member":{"address":"10.0.0.40","protocol_port":8080}}`, 409, "already using ip 10.0.0.40 on protocol_port 8080"},
+		{"alice", "POST", "/pools/" + p + "/members", `{"member":{"address":"::ffff:10.0.0.40","protocol_port":8080}}`, 409, "already using ip"},
 		{"alice", "POST", "/pools/" + p + "/members", `{"member":{"address":"127.0.0.1","protocol_port":8080}}`, 400, "member address"},
 		{"alice", "POST", "/pools/" + p + "/members", `{"member":{"address":"169.254.169.254","protocol_port":80}}`, 400, "member address"},
 		{"alice", "POST", "/pools/" + p + "/members", `{"member":{"address":"fd00::1","protocol_port":80}}`, 501, "IP version"},

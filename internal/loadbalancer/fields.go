@@ -155,12 +155,12 @@ func persistenceFields() []field[persistenceAsk] {
 
 func memberFields() []field[Member] {
 	return slices.Concat(common(false, func(m *Member) *Meta { return &m.Meta }), []field[Member]{
-		only(inPost|inTree, must(address("address", func(m *Member) *string { return &m.Address }))),
+		only(inPost|inTree, must(written("address", func(m *Member) *string { return &m.Address }))),
 		only(inPost|inTree, must(number("protocol_port", 1, maxPort, 0, func(m *Member) *int { return &m.Port }))),
 		number("weight", 0, maxWeight, 1, func(m *Member) *int { return &m.Weight }),
 		flag("backup", false, func(m *Member) *bool { return &m.Backup }),
 		only(inPost|inTree, id("subnet_id", func(m *Member) *string { return &m.SubnetID })),
-		address("monitor_address", func(m *Member) *string { return &m.MonitorAddr }),
+		written("monitor_address", func(m *Member) *string { return &m.MonitorAddr }),
 		number("monitor_port", 1, maxPort, 0, func(m *Member) *int { return &m.MonitorPort }),
 		ignored[Member]("project_id", inPost), ignored[Member]("tenant_id", inPost),
 	}, without[Member]("request_sriov"))

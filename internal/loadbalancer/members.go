@@ -54,8 +54,8 @@ func (s *Service) createMember(ctx context.Context, r *rest.Request) (*rest.Resp
 
 // addMember adds a member to a pool; quota is the caller's business.
 func (e *edit) addMember(c *policy.Credentials, p *Pool, m Member) (*Member, error) {
-	a, err := netip.ParseAddr(m.Address)
-	if err != nil || a.IsLoopback() || a.IsLinkLocalUnicast() || a.IsMulticast() || a.IsUnspecified() {
+	a := parsed(m.Address)
+	if !a.IsValid() || a.IsLoopback() || a.IsLinkLocalUnicast() || a.IsMulticast() || a.IsUnspecified() {
 		return nil, badOption(m.Address, "member address")
 	}
 	if vip, err := netip.ParseAddr(e.lb.VIP.Address); err == nil && vip.Is4() != a.Is4() {
@@ -67,7 +67,7 @@ func (e *edit) addMember(c *policy.Credentials, p *Pool, m Member) (*Member, err
 		}
 	}
 	for _, x := range p.Members {
-		if x.Address == m.Address && x.Port == m.Port {
+		if x.end() == m.end() {
 			return nil, coded(errs.Conflict, "Another member on this pool is already using ip %s on protocol_port %d", m.Address, m.Port)
 		}
 	}
@@ -75,6 +75,9 @@ func (e *edit) addMember(c *policy.Credentials, p *Pool, m Member) (*Member, err
 	p.Members = append(p.Members, &m)
 	return &m, nil
 }
+
+// end is where a member answers, however it was written.
+func (m *Member) end() netip.AddrPort { return netip.AddrPortFrom(parsed(m.Address), uint16(m.Port)) }
 
 // memberOf is partOf for a member, which has its pool in the path.
 func (s *Service) memberOf(r *rest.Request) (*LoadBalancer, *Pool, *Member, error) {
@@ -214,7 +217,7 @@ func (e *edit) replaceMembers(c *policy.Credentials, p *Pool, asks []Member, raw
 	}
 	named := map[string]bool{}
 	for i, a := range asks {
-		at := slices.IndexFunc(p.Members, func(m *Member) bool { return m.Address == a.Address && m.Port == a.Port })
+		at := slices.IndexFunc(p.Members, func(m *Member) bool { return m.end() == a.end() })
 		if at < 0 {
 			m, err := e.addMember(c, p, a)
 			if err != nil {

@@ -93,13 +93,11 @@ func poolForNode(p *Pool) nodeapi.LBPool {
 			continue
 		}
 		n := nodeapi.LBMember{ID: m.ID, Port: m.Port, Weight: m.Weight, Backup: m.Backup, MonitorPort: m.MonitorPort}
-		var err error
-		if n.Addr, err = netip.ParseAddr(m.Address); err != nil {
+		if n.Addr = parsed(m.Address); !n.Addr.IsValid() {
 			continue
 		}
-		n.MonitorAddr = n.Addr
-		if a, err := netip.ParseAddr(m.MonitorAddr); err == nil {
-			n.MonitorAddr = a
+		if n.MonitorAddr = parsed(m.MonitorAddr); !n.MonitorAddr.IsValid() {
+			n.MonitorAddr = n.Addr
 		}
 		if n.MonitorPort == 0 {
 			n.MonitorPort = n.Port

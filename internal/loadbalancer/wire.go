@@ -190,15 +190,34 @@ func id[T any](name string, at func(*T) *string) field[T] {
 }
 
 func address[T any](name string, at func(*T) *string) field[T] {
+	f := written(name, at)
+	check := f.set
+	f.set = func(x *T, v any) error {
+		err := check(x, v)
+		if err == nil {
+			*at(x) = parsed(*at(x)).String()
+		}
+		return err
+	}
+	return f
+}
+
+// written is an address that is kept as it was written.
+func written[T any](name string, at func(*T) *string) field[T] {
 	return field[T]{name: name, in: always, set: func(x *T, v any) error {
 		s, _ := v.(string)
-		a, err := netip.ParseAddr(s)
-		if err != nil || a.Zone() != "" {
+		if a := parsed(s); !a.IsValid() || a.Zone() != "" {
 			return badField(name, v, "Value should be IPv4 or IPv6 format")
 		}
-		*at(x) = a.Unmap().String()
+		*at(x) = s
 		return nil
 	}, reset: func(x *T) { *at(x) = "" }}
+}
+
+// parsed is the zero address when it is none.
+func parsed(address string) netip.Addr {
+	a, _ := netip.ParseAddr(address) // then it is zero
+	return a.Unmap()
 }
 
 func texts[T any](name string, check func(string) (string, error), at func(*T) *[]string) field[T] {
