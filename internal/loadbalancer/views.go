@@ -162,10 +162,6 @@ func (st *state) tree() view {
 }
 
 func (st *state) branch(m *Meta, operating string) view {
-	updated := m.Updated
-	if updated.IsZero() && m.Gen <= st.reached {
-		updated = m.Created
-	}
 	return view{"id": m.ID, "name": m.Name, "provisioning_status": st.provisioning(m), "operating_status": operating}
 }
 

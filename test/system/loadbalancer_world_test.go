@@ -42,10 +42,9 @@ type balanced struct {
 	pool     string
 	members  map[string]string // ids by name
 	fip      *floatingips.FloatingIP
-	seen     int // connections that the listener took
 }
 
-// web is what the backends do: who asks for / learns who answers.
+// web is what a container does: who asks for / learns its name.
 func web(name string) string {
 	return "echo " + name + " >/data/index.html; echo well >/data/healthz; exec busybox httpd -f -p 8080 -h /data"
 }
