@@ -116,7 +116,7 @@ const portPatience = 20 * time.Second
 func (d *Daemon) plugPorts(r Record) (string, error) {
 	ctx, cancel := context.WithTimeout(d.ctx, portPatience)
 	defer cancel()
-	if err := d.plane.Open(r.ID); err != nil {
+	if err := d.plane.Open(r.ID, nil); err != nil {
 		return "", err
 	}
 	err := d.plane.Do(r.ID, func(ns *netns.NS) error {

@@ -28,7 +28,7 @@ func (d *Daemon) sandbox(context.Context) (path string, release func() error, er
 		delete(d.sandboxes, id)
 	}
 	if err = d.syncNetworks(); err == nil {
-		err = d.plane.Open(id)
+		err = d.plane.Open(id, nil)
 	}
 	if err == nil {
 		err = d.plane.Connect(id, e)

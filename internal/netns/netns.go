@@ -30,7 +30,9 @@ type NS struct {
 
 // Ensure opens the namespace called name and makes it first when it is absent.
 // made tells whether it was.
-func Ensure(name string) (ns *NS, made bool, err error) {
+func Ensure(name string) (ns *NS, made bool, err error) { return ensure(name, pinNew) }
+
+func ensure(name string, pin func(path string) error) (ns *NS, made bool, err error) {
 	ns, err = Open(name)
 	if err == nil {
 		return ns, false, nil
@@ -38,7 +40,7 @@ func Ensure(name string) (ns *NS, made bool, err error) {
 	if !errors.Is(err, os.ErrNotExist) {
 		return nil, false, err
 	}
-	if err := create(name); err != nil {
+	if err := create(name, pin); err != nil {
 		return nil, false, fmt.Errorf("making network namespace %s: %w", name, err)
 	}
 	ns, err = Open(name)
@@ -204,8 +206,8 @@ func (n *NS) Close() error {
 	return n.file.Close()
 }
 
-// create makes a namespace on a thread of its own and pins it to a file.
-func create(name string) error {
+// create makes a namespace, which pin binds to a file.
+func create(name string, pin func(path string) error) error {
 	if err := shareDir(); err != nil {
 		return err
 	}
@@ -215,16 +217,20 @@ func create(name string) error {
 		return err
 	}
 	f.Close()
-	err = away(func() error {
+	if err := pin(path); err != nil {
+		return errors.Join(err, os.Remove(path))
+	}
+	return nil
+}
+
+// pinNew makes a namespace on a thread of its own.
+func pinNew(path string) error {
+	return away(func() error {
 		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 			return err
 		}
 		return unix.Mount("/proc/thread-self/ns/net", path, "none", unix.MS_BIND, "")
 	})
-	if err != nil {
-		return errors.Join(err, os.Remove(path))
-	}
-	return nil
 }
 
 // shareDir makes Dir a shared mount of itself, as ip-netns(8) does: a name

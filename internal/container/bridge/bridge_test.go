@@ -53,7 +53,7 @@ func join(t testing.TB, p *Plane, n Network, i int) Endpoint {
 	b[2], b[3], b6[14], b6[15] = byte((i+2)>>8), byte(i+2), byte((i+2)>>8), byte(i+2)
 	e.Addr, e.Addr6 = netip.AddrFrom4(b), netip.AddrFrom16(b6)
 	e.MAC = MAC(e.Addr)
-	if err := errors.Join(p.Open(id("c", i)), p.Connect(id("c", i), e), p.Route(id("c", i), &e, &e)); err != nil {
+	if err := errors.Join(p.Open(id("c", i), nil), p.Connect(id("c", i), e), p.Route(id("c", i), &e, &e)); err != nil {
 		t.Fatal(err)
 	}
 	return e
@@ -226,7 +226,7 @@ func first[A, B any](a A, _ B) A { return a }
 // TestListenDNS leads port 53 to the sockets, and leaves it to others.
 func TestListenDNS(t *testing.T) {
 	p := world(t)
-	if err := p.Open(id("c", 0)); err != nil {
+	if err := p.Open(id("c", 0), nil); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 { // as after a restart of the engine

@@ -75,7 +75,7 @@ func TestLAN(t *testing.T) {
 		e := Endpoint{ID: id("e", i), Network: n, Device: "eth0", Addr: netip.MustParseAddr(fmt.Sprintf("10.9.0.%d", i+7)), Sysctls: []string{"net.ipv4.conf.IFNAME.log_martians=1"}}
 		e.MAC = MAC(e.Addr)
 		for range 2 { // it may be repeated
-			if err := errors.Join(p.Open(id("c", i)), p.Join(id("c", i), e, lan), p.Route(id("c", i), &e, nil)); err != nil {
+			if err := errors.Join(p.Open(id("c", i), nil), p.Join(id("c", i), e, lan), p.Route(id("c", i), &e, nil)); err != nil {
 				t.Fatal(err)
 			}
 		}

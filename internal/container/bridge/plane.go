@@ -61,7 +61,9 @@ type Plane struct {
 	name      string
 	host      *netns.NS
 	perBridge int // containers
-	spares    spares
+
+	waits  sync.Mutex
+	spares []*spares // by owner
 
 	mu    sync.Mutex
 	ns    *netns.NS // nil until the first network
@@ -80,14 +82,14 @@ func New(name string) (*Plane, error) {
 	if err := removeSpares(name); err != nil {
 		return nil, errors.Join(err, host.Close())
 	}
-	return &Plane{name: name, host: host, perBridge: perBridge, spares: spares{prefix: sparePrefix(name), most: spareSpaces}}, nil
+	return &Plane{name: name, host: host, perBridge: perBridge}, nil
 }
 
 // Close closes handles; everything that a container has stays.
 func (p *Plane) Close() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	err := errors.Join(p.spares.close(), p.host.Close())
+	err := errors.Join(p.closeSpares(), p.host.Close())
 	if p.ns != nil {
 		err = errors.Join(err, p.ns.Close())
 	}

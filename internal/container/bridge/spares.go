@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
+	"reflect"
 	"sync"
 
 	"github.com/strata-cloud/strata/internal/netns"
@@ -17,6 +18,7 @@ const spareSpaces = 4
 // next, and by Reset.
 type spares struct {
 	prefix string // of names
+	owner  *netns.Owner
 	most   int
 	group  sync.WaitGroup
 
@@ -33,6 +35,30 @@ func removeSpares(name string) error {
 	names, err := netns.List(sparePrefix(name))
 	for _, n := range names {
 		err = errors.Join(err, netns.Remove(n))
+	}
+	return err
+}
+
+// waiting are the spares of an owner; there are few owners, and most often one.
+func (p *Plane) waiting(owner *netns.Owner) *spares {
+	p.waits.Lock()
+	defer p.waits.Unlock()
+	for _, s := range p.spares {
+		if reflect.DeepEqual(s.owner, owner) {
+			return s
+		}
+	}
+	s := &spares{prefix: sparePrefix(p.name), owner: owner, most: spareSpaces}
+	p.spares = append(p.spares, s)
+	return s
+}
+
+// closeSpares removes all that wait.
+func (p *Plane) closeSpares() (err error) {
+	p.waits.Lock()
+	defer p.waits.Unlock()
+	for _, s := range p.spares {
+		err = errors.Join(err, s.close())
 	}
 	return err
 }
@@ -63,7 +89,7 @@ func (s *spares) fill() {
 		var b [6]byte
 		rand.Read(b[:])
 		name := s.prefix + hex.EncodeToString(b[:])
-		if err := makeSpace(name); err != nil {
+		if err := makeSpace(name, s.owner); err != nil {
 			netns.Remove(name)
 			s.mu.Lock()
 			s.busy = false
@@ -96,9 +122,14 @@ func (s *spares) close() error {
 	return err
 }
 
-// makeSpace makes a namespace, or what is missing of it.
-func makeSpace(name string) error {
-	ns, _, err := netns.Ensure(name)
+// makeSpace makes a namespace, or what is missing of it. Without an owner it is the host's.
+func makeSpace(name string, owner *netns.Owner) (err error) {
+	var ns *netns.NS
+	if owner == nil {
+		ns, _, err = netns.Ensure(name)
+	} else {
+		ns, _, err = netns.EnsureOwned(name, *owner)
+	}
 	if err != nil {
 		return err
 	}
