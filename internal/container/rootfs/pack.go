@@ -89,7 +89,7 @@ func (r *Root) Pack(w io.Writer, name string) error {
 		return err
 	}
 	defer dir.Close()
-	p := packer{tar: tar.NewWriter(w), seen: map[inode]string{}}
+	p := packer{root: r, tar: tar.NewWriter(w), seen: map[inode]string{}}
 	as := base(name)
 	if as == "/" {
 		as = ""
@@ -102,7 +102,7 @@ func (r *Root) Pack(w io.Writer, name string) error {
 
 // PackAll writes all files of the root, by their paths.
 func (r *Root) PackAll(w io.Writer) error {
-	p := packer{tar: tar.NewWriter(w), seen: map[inode]string{}}
+	p := packer{root: r, tar: tar.NewWriter(w), seen: map[inode]string{}}
 	dir, err := r.open("/", unix.O_RDONLY|unix.O_DIRECTORY)
 	if err != nil {
 		return err
@@ -118,6 +118,7 @@ type inode struct{ dev, ino uint64 }
 
 // packer writes one archive.
 type packer struct {
+	root *Root
 	tar  *tar.Writer
 	seen map[inode]string // names of files with several
 }
@@ -129,7 +130,8 @@ func (p *packer) add(dir *os.File, name, as string) error {
 	if err := unix.Fstatat(int(dir.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return &fs.PathError{Op: "lstat", Path: as, Err: err}
 	}
-	h := &tar.Header{Name: as, Mode: int64(st.Mode & 0o7777), Uid: int(st.Uid), Gid: int(st.Gid), ModTime: time.Unix(st.Mtim.Unix()), Format: tar.FormatPAX}
+	uid, gid := p.root.inside(st.Uid, st.Gid)
+	h := &tar.Header{Name: as, Mode: int64(st.Mode & 0o7777), Uid: uid, Gid: gid, ModTime: time.Unix(st.Mtim.Unix()), Format: tar.FormatPAX}
 	switch st.Mode & unix.S_IFMT {
 	case unix.S_IFDIR:
 		return p.directory(dir, name, h)
@@ -209,7 +211,7 @@ func (p *packer) file(dir *os.File, name string, h *tar.Header) error {
 	h.Typeflag, h.Size = tar.TypeReg, st.Size
 	buf := make([]byte, 256)
 	if n, err := unix.Fgetxattr(int(f.Fd()), capability, buf); err == nil {
-		h.PAXRecords = map[string]string{paxXattr + capability: string(buf[:n])}
+		h.PAXRecords = map[string]string{paxXattr + capability: string(p.root.capabilityInside(buf[:n]))}
 	}
 	if err := p.tar.WriteHeader(h); err != nil {
 		return err

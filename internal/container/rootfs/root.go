@@ -10,12 +10,23 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/strata-cloud/strata/internal/container/idmap"
 )
 
 // Root is a tree of files that a container sees.
 type Root struct {
 	dir  *os.File
 	done chan struct{} // ends the thread that has it mounted; nil: it is not ours
+	ids  *idmap.Map    // whom its owners stand for; nil: they are as archives have them
+}
+
+// Shifted tells that who owns the files stands for another within the container.
+func (r *Root) Shifted(m *idmap.Map) *Root {
+	if r != nil {
+		r.ids = m
+	}
+	return r
 }
 
 // Open opens the tree below a directory, such as /proc/PID/root.

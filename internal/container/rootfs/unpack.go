@@ -113,10 +113,22 @@ func (u *unpacker) entry(h *tar.Header, data io.Reader) error {
 	if exists, err := u.clear(dir, name, h); err != nil || exists && at == u.to {
 		return err // the directory that all goes into stays as it is
 	}
+	owner, err := u.owner(h)
+	if err != nil {
+		return err
+	}
 	if err := u.make(dir, name, h, data); err != nil {
 		return err
 	}
-	return u.dress(dir, name, h)
+	return u.dress(dir, name, h, owner)
+}
+
+// owner is who gets an entry.
+func (u *unpacker) owner(h *tar.Header) (Owner, error) {
+	if u.opt.Owner != nil {
+		return u.root.outside(*u.opt.Owner)
+	}
+	return u.root.outside(Owner{h.Uid, h.Gid})
 }
 
 // clear makes room for an entry; exists tells of a directory that stays.
@@ -212,13 +224,9 @@ func openFile(dir *os.File, name string, perm uint32) (*os.File, error) {
 }
 
 // dress sets an entry's owner, permissions, times and attributes.
-func (u *unpacker) dress(dir *os.File, name string, h *tar.Header) error {
+func (u *unpacker) dress(dir *os.File, name string, h *tar.Header, owner Owner) error {
 	if h.Typeflag == tar.TypeLink || h.Typeflag == tar.TypeXGlobalHeader {
 		return nil
-	}
-	owner := Owner{h.Uid, h.Gid}
-	if u.opt.Owner != nil {
-		owner = *u.opt.Owner
 	}
 	fd := int(dir.Fd())
 	if err := unix.Fchownat(fd, name, owner.UID, owner.GID, unix.AT_SYMLINK_NOFOLLOW); err != nil {
@@ -235,7 +243,7 @@ func (u *unpacker) dress(dir *os.File, name string, h *tar.Header) error {
 			return err
 		}
 		defer f.Close()
-		if err := unix.Fsetxattr(int(f.Fd()), capability, []byte(v), 0); err != nil {
+		if err := unix.Fsetxattr(int(f.Fd()), capability, u.root.capabilityOutside([]byte(v)), 0); err != nil {
 			return err
 		}
 	}
@@ -303,8 +311,12 @@ func (r *Root) mkdirs(name string) error {
 		return err
 	}
 	defer dir.Close()
-	if err := unix.Mkdirat(int(dir.Fd()), last(name), 0o755); err != nil && !errors.Is(err, unix.EEXIST) {
+	err = unix.Mkdirat(int(dir.Fd()), last(name), 0o755)
+	if errors.Is(err, unix.EEXIST) {
+		return nil
+	}
+	if err != nil {
 		return &fs.PathError{Op: "mkdir", Path: name, Err: err}
 	}
-	return nil
+	return r.give(dir, last(name))
 }
