@@ -15,6 +15,7 @@ func hostFlags(c *cobra.Command, cfg *region.Config) {
 	c.Flags().StringVar(&cfg.CephConf, "ceph-conf", region.DefaultCephConf, "Ceph's configuration, with the user's key beside it in ceph.client.USER.keyring")
 	c.Flags().StringVar(&cfg.Containers, "containers", region.ContainersAuto, "a container engine for docker: auto (when runc is installed), on or off")
 	c.Flags().StringVar(&cfg.ContainersListen, "containers-listen", "", "address for docker's clients from elsewhere, ADDRESS:PORT (port 2376 is usual), which need a certificate of strata containers cert; none can without")
+	c.Flags().StringVar(&cfg.ContainersRemap, "containers-userns-remap", "", "run containers in user namespaces, with the ids that /etc/subuid and /etc/subgid give to USER[:GROUP], or to dockremap if it is default; new ones only, and not with docker run --userns host")
 	c.Flags().StringToStringVar(&cfg.ProviderNetworks, "provider-network", nil, "lend this machine's device to flat and VLAN networks on the physical network, NAME=DEVICE; public=DEVICE: to the external one. Is kept; NAME= takes it back")
 }
 
@@ -31,6 +32,9 @@ func hostArgs(cfg *region.Config) (args []string) {
 	}
 	if cfg.ContainersListen != "" {
 		args = append(args, "--containers-listen", cfg.ContainersListen)
+	}
+	if cfg.ContainersRemap != "" {
+		args = append(args, "--containers-userns-remap", cfg.ContainersRemap)
 	}
 	for name, dir := range cfg.VolumePools {
 		args = append(args, "--volume-pool", name+"="+dir)

@@ -19,6 +19,7 @@ import (
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/events"
 	mountapi "github.com/docker/docker/api/types/mount"
+	"github.com/moby/sys/user"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
@@ -33,7 +34,7 @@ func (d *Daemon) withFiles(ctx context.Context, c *live, f func(*rootfs.Root) er
 	if pid := c.record().State.Pid; c.record().State.Running() {
 		root, err := openProcess(pid, c.id)
 		if err == nil {
-			return errors.Join(f(root), root.Close())
+			return errors.Join(f(root.Shifted(c.record().IDs)), root.Close())
 		}
 		if !errors.Is(err, os.ErrNotExist) && !errors.Is(err, unix.ESRCH) {
 			return err
@@ -54,7 +55,7 @@ func (d *Daemon) withFiles(ctx context.Context, c *live, f func(*rootfs.Root) er
 	if err != nil {
 		return fmt.Errorf("mounting the files of container %s: %w", c.id, err)
 	}
-	return errors.Join(f(root), root.Close())
+	return errors.Join(f(root.Shifted(r.IDs)), root.Close())
 }
 
 // openOwn opens the files of a container that runs, without its volumes, as its shim has
@@ -117,7 +118,7 @@ func mountAll(dir string, mounts []mount.Mount, r Record) error {
 		if err != nil {
 			continue // the start will say so
 		}
-		if err := mountPoint(at, fi.IsDir()); err != nil {
+		if err := mountPoint(at, fi.IsDir(), r); err != nil {
 			return err
 		}
 		if err := unix.Mount(p.Source, at, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
@@ -136,18 +137,22 @@ func mountAll(dir string, mounts []mount.Mount, r Record) error {
 }
 
 // mountPoint makes what is to be mounted upon, as runc does at the start.
-func mountPoint(at string, dir bool) error {
+func mountPoint(at string, dir bool, r Record) error {
+	uid, gid := r.root()
 	if dir {
-		return os.MkdirAll(at, 0o755)
+		return user.MkdirAllAndChown(at, 0o755, uid, gid, user.WithOnlyNew)
 	}
-	if err := os.MkdirAll(filepath.Dir(at), 0o755); err != nil {
+	if err := user.MkdirAllAndChown(filepath.Dir(at), 0o755, uid, gid, user.WithOnlyNew); err != nil {
 		return err
 	}
-	f, err := os.OpenFile(at, os.O_CREATE|os.O_WRONLY, 0o644)
+	f, err := os.OpenFile(at, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
-	return f.Close()
+	return errors.Join(f.Close(), r.give(at))
 }
 
 // fileError gives an error of files the kind that upstream gives it.
@@ -251,7 +256,7 @@ func (d *Daemon) Export(ctx context.Context, ref string, begin func() io.Writer)
 		if err != nil {
 			return err
 		}
-		err = errors.Join(root.PackAll(begin()), root.Close())
+		err = errors.Join(root.Shifted(c.record().IDs).PackAll(begin()), root.Close())
 		d.tell(c, events.ActionExport)
 		return err
 	}
@@ -266,7 +271,7 @@ func (d *Daemon) Export(ctx context.Context, ref string, begin func() io.Writer)
 	if err != nil {
 		return err
 	}
-	err = errors.Join(root.PackAll(begin()), root.Close())
+	err = errors.Join(root.Shifted(c.record().IDs).PackAll(begin()), root.Close())
 	d.tell(c, events.ActionExport)
 	return err
 }
@@ -286,13 +291,10 @@ func (d *Daemon) Changes(ctx context.Context, ref string) ([]container.Filesyste
 	if err != nil {
 		return nil, err
 	}
-	var upper string
+	upper := upperDir(mounts)
 	var lower []string
 	for _, m := range mounts {
 		for _, o := range m.Options {
-			if v, ok := strings.CutPrefix(o, "upperdir="); ok {
-				upper = v
-			}
 			if v, ok := strings.CutPrefix(o, "lowerdir="); ok {
 				lower = strings.Split(v, ":")
 			}

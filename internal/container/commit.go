@@ -14,6 +14,7 @@ import (
 	"github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/containerd/v2/core/images"
+	"github.com/containerd/containerd/v2/core/mount"
 	"github.com/containerd/containerd/v2/pkg/archive/compression"
 	"github.com/containerd/containerd/v2/pkg/labels"
 	"github.com/containerd/containerd/v2/pkg/rootfs"
@@ -91,7 +92,7 @@ func (d *Daemon) commit(ctx context.Context, r Record, base *Image, config image
 	if err != nil {
 		return target, err
 	}
-	layer, diffID, err := d.written(ctx, r.ID)
+	layer, diffID, err := d.written(ctx, r)
 	if err != nil {
 		return target, fmt.Errorf("reading what the container has written: %w", err)
 	}
@@ -121,8 +122,8 @@ func (d *Daemon) commit(ctx context.Context, r Record, base *Image, config image
 
 // written makes a layer of what a container has written; without a digest when that is
 // nothing.
-func (d *Daemon) written(ctx context.Context, id string) (ocispec.Descriptor, digest.Digest, error) {
-	layer, err := rootfs.CreateDiff(ctx, id, d.engine.Client.SnapshotService(d.engine.Snapshotter), d.engine.Client.DiffService())
+func (d *Daemon) written(ctx context.Context, r Record) (ocispec.Descriptor, digest.Digest, error) {
+	layer, err := d.diff(ctx, r)
 	if err != nil {
 		return layer, "", err
 	}
@@ -148,6 +149,55 @@ func (d *Daemon) written(ctx context.Context, id string) (ocispec.Descriptor, di
 	}
 	diffID, err := digest.Parse(info.Labels[labels.LabelUncompressed])
 	return layer, diffID, err
+}
+
+// diff makes a layer of what a container has written, with the owners that it sees itself.
+func (d *Daemon) diff(ctx context.Context, r Record) (layer ocispec.Descriptor, err error) {
+	sn := d.engine.Client.SnapshotService(d.engine.Snapshotter)
+	if r.IDs == nil {
+		return rootfs.CreateDiff(ctx, r.ID, sn, d.engine.Client.DiffService())
+	}
+	info, err := sn.Stat(ctx, r.ID)
+	if err != nil {
+		return layer, err
+	}
+	key := r.ID + "-below-" + newID()[:12]
+	lower, err := sn.View(ctx, key, info.Parent)
+	if err != nil {
+		return layer, err
+	}
+	defer func() { err = errors.Join(err, sn.Remove(ctx, key)) }()
+	mounts, err := sn.Mounts(ctx, r.ID)
+	if err != nil {
+		return layer, err
+	}
+	own := upperDir(mounts)
+	back := mount.Mount{Type: "bind", Source: own, Options: append([]string{"rbind"}, r.IDs.Unshifted()...)}
+	err = mount.WithTempMount(ctx, []mount.Mount{back}, func(dir string) error {
+		for i, m := range mounts {
+			mounts[i].Options = slices.Clone(m.Options)
+			for j, o := range m.Options {
+				if o == "upperdir="+own {
+					mounts[i].Options[j] = "upperdir=" + dir
+				}
+			}
+		}
+		layer, err = d.engine.Client.DiffService().Compare(ctx, lower, mounts)
+		return err
+	})
+	return layer, err
+}
+
+// upperDir is where a container's own files are; "": the snapshotter does not keep them apart.
+func upperDir(mounts []mount.Mount) string {
+	for _, m := range mounts {
+		for _, o := range m.Options {
+			if dir, ok := strings.CutPrefix(o, "upperdir="); ok {
+				return dir
+			}
+		}
+	}
+	return ""
 }
 
 // committed is the configuration of an image made of a container: what the request

@@ -19,6 +19,7 @@ import (
 	"github.com/docker/go-connections/nat"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/strata-cloud/strata/internal/container/idmap"
 	"github.com/strata-cloud/strata/internal/container/names"
 	"github.com/strata-cloud/strata/internal/errs"
 	"github.com/strata-cloud/strata/internal/nodeapi"
@@ -47,6 +48,7 @@ type Record struct {
 	Ports      []nodeapi.ContainerPort   // of a project's container: its devices
 	Volumes    []nodeapi.ContainerVolume // of block storage, likewise; without their keys
 	Project    bool                      // it is a project's
+	IDs        *idmap.Map                `json:",omitempty"` // of its user namespace; nil: it is in the host's
 	Changes    uint64                    // so far: which of two records is the later one
 }
 

@@ -195,7 +195,7 @@ func (d *Daemon) make(ctx context.Context, c *live, img *Image) error {
 	if err := d.viewImages(ctx, c.record()); err != nil {
 		return err
 	}
-	if err := d.makeFiles(ctx, c.id, img); err != nil {
+	if err := d.makeFiles(ctx, c.record(), img); err != nil {
 		return fmt.Errorf("making the container: %w", err)
 	}
 	return d.fillVolumes(ctx, c.id, fresh)
@@ -205,8 +205,9 @@ func (d *Daemon) make(ctx context.Context, c *live, img *Image) error {
 // names the files: so they need no lease until something refers to them, which would be
 // two transactions more. The specification is left to the start, since it names
 // namespaces that are made then.
-func (d *Daemon) makeFiles(ctx context.Context, id string, img *Image) error {
-	opts, err := typeurl.MarshalAny(&options.Options{BinaryName: engine.Runtime, Root: filepath.Join(runDir(d.cfg.Name), "runc")})
+func (d *Daemon) makeFiles(ctx context.Context, r Record, img *Image) error {
+	uid, gid := r.root()
+	opts, err := typeurl.MarshalAny(&options.Options{BinaryName: engine.Runtime, Root: filepath.Join(runDir(d.cfg.Name), "runc"), IoUid: uint32(uid), IoGid: uint32(gid)})
 	if err != nil {
 		return err
 	}
@@ -214,12 +215,12 @@ func (d *Daemon) makeFiles(ctx context.Context, id string, img *Image) error {
 	if err != nil {
 		return err
 	}
-	_, err = d.engine.Client.ContainerService().Create(ctx, containers.Container{ID: id, Image: img.image.Name(), Runtime: containers.RuntimeInfo{Name: d.engine.Shim, Options: opts},
-		Snapshotter: d.engine.Snapshotter, SnapshotKey: id, SandboxID: engine.Shared})
+	_, err = d.engine.Client.ContainerService().Create(ctx, containers.Container{ID: r.ID, Image: img.image.Name(), Runtime: containers.RuntimeInfo{Name: d.engine.Shim, Options: opts},
+		Snapshotter: d.engine.Snapshotter, SnapshotKey: r.ID, SandboxID: engine.Shared})
 	if err != nil {
 		return err
 	}
-	_, err = d.engine.Client.SnapshotService(d.engine.Snapshotter).Prepare(ctx, id, identity.ChainID(layers).String())
+	_, err = d.engine.Client.SnapshotService(d.engine.Snapshotter).Prepare(ctx, r.ID, identity.ChainID(layers).String(), r.IDs.Snapshot()...)
 	return err
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/strata-cloud/strata/internal/container/bridge"
 	"github.com/strata-cloud/strata/internal/container/build"
 	"github.com/strata-cloud/strata/internal/container/engine"
+	"github.com/strata-cloud/strata/internal/container/idmap"
 	"github.com/strata-cloud/strata/internal/container/names"
 	"github.com/strata-cloud/strata/internal/container/remote"
 	"github.com/strata-cloud/strata/internal/container/shims"
@@ -27,8 +28,9 @@ type Config struct {
 	Shim string // the program, as an absolute path
 	Log  *slog.Logger
 
-	Authority string // file of the certificate authority of the region's own registry
-	Cloud     Cloud  // nil: it is the machine's own alone
+	Remap     *idmap.Map // of new containers that do not ask for the host's user namespace; nil: there is none
+	Authority string     // file of the certificate authority of the region's own registry
+	Cloud     Cloud      // nil: it is the machine's own alone
 }
 
 // Daemon is the container engine at work.
@@ -95,6 +97,9 @@ func New(ctx context.Context, cfg Config) (d *Daemon, err error) {
 	d.shims, err = shims.Open(d.ctx, shims.Config{Program: cfg.Shim, Namespace: engine.Namespace, Events: d.engine.Socket, Dir: filepath.Join(runDir(cfg.Name), "p"), Bundles: filepath.Dir(d.bundle("any")), Spaces: netns.Dir, Log: cfg.Log})
 	if err == nil {
 		d.plane, err = bridge.New(cfg.Name)
+	}
+	if err == nil {
+		err = d.checkRemap()
 	}
 	if err == nil {
 		err = errors.Join(d.cleanBuilds(), d.adopt())

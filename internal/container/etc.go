@@ -29,7 +29,7 @@ func (d *Daemon) writeEtc(c *live) error {
 			if err != nil {
 				return err
 			}
-			if err := os.WriteFile(filepath.Join(dir, f), raw, 0o644); err != nil {
+			if err := r.writeEtc(filepath.Join(dir, f), raw); err != nil {
 				return err
 			}
 		}
@@ -44,11 +44,19 @@ func (d *Daemon) writeEtc(c *live) error {
 	named := c.resolver != nil
 	c.mu.Unlock()
 	for f, text := range map[string]string{"hostname": r.Config.Hostname + "\n", "hosts": hosts, "resolv.conf": resolvConf(r, host, named)} {
-		if err := os.WriteFile(filepath.Join(dir, f), []byte(text), 0o644); err != nil {
+		if err := r.writeEtc(filepath.Join(dir, f), []byte(text)); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// writeEtc writes a file that a container's root may change.
+func (r Record) writeEtc(path string, text []byte) error {
+	if err := os.WriteFile(path, text, 0o644); err != nil {
+		return err
+	}
+	return r.give(path)
 }
 
 func (d *Daemon) hosts(r Record, host bool) (string, error) {

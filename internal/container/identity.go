@@ -65,13 +65,10 @@ func (i *identities) put(key string, u specs.User) {
 
 // untouched tells whether files are their image's: the container's own layer is empty.
 func untouched(mounts []mount.Mount) bool {
-	for _, m := range mounts {
-		for _, o := range m.Options {
-			if upper, ok := strings.CutPrefix(o, "upperdir="); ok {
-				entries, err := os.ReadDir(upper)
-				return err == nil && len(entries) == 0
-			}
-		}
+	upper := upperDir(mounts)
+	if upper == "" {
+		return false
 	}
-	return false
+	entries, err := os.ReadDir(upper)
+	return err == nil && len(entries) == 0
 }

@@ -96,8 +96,8 @@ func (d *Daemon) viewImages(ctx context.Context, r Record) error {
 		if err != nil {
 			return err
 		}
-		keep := snapshots.WithLabels(map[string]string{"containerd.io/gc.root": time.Now().UTC().Format(time.RFC3339)})
-		_, err = d.engine.Client.SnapshotService(d.engine.Snapshotter).View(ctx, viewKey(r.ID, n), identity.ChainID(diffs).String(), keep)
+		opts := append(r.IDs.Snapshot(), snapshots.WithLabels(map[string]string{"containerd.io/gc.root": time.Now().UTC().Format(time.RFC3339)}))
+		_, err = d.engine.Client.SnapshotService(d.engine.Snapshotter).View(ctx, viewKey(r.ID, n), identity.ChainID(diffs).String(), opts...)
 		return err
 	})
 }
@@ -120,7 +120,7 @@ func (d *Daemon) mountImages(ctx context.Context, r Record) error {
 		if err := errors.Join(mount.UnmountAll(dir, unix.MNT_DETACH), os.MkdirAll(dir, 0o711)); err != nil {
 			return err
 		}
-		return mount.All(mounts, dir)
+		return mount.All(r.shown(mounts), dir)
 	})
 }
 

@@ -62,6 +62,9 @@ func (d *Daemon) settle(r *Record) (warnings []string, err error) {
 	if _, err := logLimits(h.LogConfig); err != nil {
 		return nil, err
 	}
+	if r.IDs, err = d.remaps(r); err != nil {
+		return nil, err
+	}
 	defaults(r.Config, h, r.ID)
 	return settleResources(h)
 }

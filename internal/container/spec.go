@@ -19,8 +19,8 @@ import (
 )
 
 // spec says to runc what a container is. netns is the path of its network
-// namespace; "" is the host's.
-func (d *Daemon) spec(ctx context.Context, r Record, netns string) (*specs.Spec, error) {
+// namespace; "" is the host's, as is no userns.
+func (d *Daemon) spec(ctx context.Context, r Record, netns string, userns *os.File) (*specs.Spec, error) {
 	h := r.HostConfig
 	links, err := d.linkEnv(r)
 	if err != nil {
@@ -39,6 +39,7 @@ func (d *Daemon) spec(ctx context.Context, r Record, netns string) (*specs.Spec,
 		process(r, links),
 		d.joins(r, netns),
 		d.mounts(r),
+		remapped(r.IDs, userns),
 		resources(h),
 		d.users(r),
 		capabilities(h),

@@ -91,22 +91,7 @@ func (d *Daemon) launch(c *live) error {
 		return err
 	}
 	r := c.record()
-	spec, err := d.spec(ctx, r, netns)
-	if err != nil {
-		return err
-	}
-	cc, err := d.engine.Client.LoadContainer(ctx, c.id)
-	if err != nil {
-		return err
-	}
-	if err := cc.Update(ctx, client.UpdateContainerOpts(client.WithSpec(spec))); err != nil {
-		return err
-	}
-	io, err := d.stdio(r)
-	if err != nil {
-		return err
-	}
-	task, err := d.newTask(c, cc, io)
+	task, err := d.makeTask(ctx, c, netns)
 	if err != nil {
 		return err
 	}
@@ -130,6 +115,32 @@ func (d *Daemon) launch(c *live) error {
 		d.cfg.Log.Error("telling containers of a link", "container", c.id, "err", e)
 	}
 	return err
+}
+
+// makeTask has runc make the process.
+func (d *Daemon) makeTask(ctx context.Context, c *live, netns string) (client.Task, error) {
+	r := c.record()
+	userns, err := r.userNamespace(netns)
+	if err != nil {
+		return nil, err
+	}
+	defer userns.Close() // runc has entered it when the task is there
+	spec, err := d.spec(ctx, r, netns, userns)
+	if err != nil {
+		return nil, err
+	}
+	cc, err := d.engine.Client.LoadContainer(ctx, c.id)
+	if err != nil {
+		return nil, err
+	}
+	if err := cc.Update(ctx, client.UpdateContainerOpts(client.WithSpec(spec))); err != nil {
+		return nil, err
+	}
+	io, err := d.stdio(r)
+	if err != nil {
+		return nil, err
+	}
+	return d.newTask(c, cc, io)
 }
 
 // stdio says where a container's streams go: output into its log, input from a FIFO

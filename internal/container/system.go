@@ -40,6 +40,9 @@ func (d *Daemon) Info(ctx context.Context) (system.Info, error) {
 	i.Swarm.LocalNodeState = "inactive"
 	i.FirewallBackend = &system.FirewallInfo{Driver: "nftables"}
 	i.Containerd = &system.ContainerdInfo{Namespaces: system.ContainerdNamespaces{Containers: engine.Namespace, Plugins: engine.Namespace}}
+	if d.cfg.Remap != nil {
+		i.SecurityOptions = append(i.SecurityOptions, "name=userns")
+	}
 	if unified() {
 		i.CgroupVersion = "2"
 		i.SecurityOptions = append(i.SecurityOptions, "name=cgroupns")

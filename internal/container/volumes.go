@@ -16,6 +16,7 @@ import (
 	"github.com/docker/docker/api/types/events"
 	mountapi "github.com/docker/docker/api/types/mount"
 	"github.com/docker/docker/api/types/volume"
+	"github.com/moby/sys/user"
 
 	"github.com/strata-cloud/strata/internal/errs"
 )
@@ -63,6 +64,10 @@ func (d *Daemon) ensureVolume(name string, labels map[string]string) (v *Volume,
 		v.Labels["com.docker.volume.anonymous"] = ""
 	}
 	if err := os.MkdirAll(d.volumeDir(v.Name), 0o755); err != nil {
+		return nil, false, err
+	}
+	uid, gid := d.root()
+	if err := os.Chown(d.volumeDir(v.Name), uid, gid); err != nil {
 		return nil, false, err
 	}
 	if err := d.volumes.put(v.Name, v); err != nil {
@@ -196,7 +201,8 @@ func (d *Daemon) mountPoints(ctx context.Context, r Record) (points []container.
 		}
 		switch p.Type {
 		case mountapi.TypeBind:
-			if err := os.MkdirAll(p.Source, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
+			uid, gid := r.root()
+			if err := user.MkdirAllAndChown(p.Source, 0o755, uid, gid, user.WithOnlyNew); err != nil && !errors.Is(err, os.ErrExist) {
 				if fi, e := os.Stat(p.Source); e != nil || fi.IsDir() {
 					return nil, nil, errs.Invalidf("error while creating mount source path '%s': %s", p.Source, err)
 				}

@@ -56,6 +56,9 @@ type Config struct {
 	Containers string
 	// ContainersListen is host:port for docker's clients with a certificate; "": there is none.
 	ContainersListen string
+	// ContainersRemap is whose ids containers' users have on this machine: default, USER or
+	// USER:GROUP; "": their own.
+	ContainersRemap string
 
 	// RegistryMirrors are the addresses of registries that the region's registry mirrors, by
 	// their names. They are kept; no address takes a mirror away.
@@ -104,7 +107,7 @@ func (c *Config) Validate() error {
 	if c.ReclaimAfter < 0 {
 		return errs.Invalidf("--reclaim-after %s is no time for which deleted servers can be kept, such as 24h", c.ReclaimAfter)
 	}
-	if err := errors.Join(validPools(c.VolumePools), validCeph(c.CephPool, c.CephConf), validProviders(c.ProviderNetworks), validContainers(c.Containers, c.ContainersListen), validMirrors(c.RegistryMirrors, c.RegistryMirrorGiB)); err != nil {
+	if err := errors.Join(validPools(c.VolumePools), validCeph(c.CephPool, c.CephConf), validProviders(c.ProviderNetworks), c.validContainers(), validMirrors(c.RegistryMirrors, c.RegistryMirrorGiB)); err != nil {
 		return err
 	}
 	if c.QEMUUser == 0 {

@@ -13,6 +13,7 @@ import (
 	"github.com/strata-cloud/strata/internal/container"
 	"github.com/strata-cloud/strata/internal/container/dockerapi"
 	"github.com/strata-cloud/strata/internal/container/engine"
+	"github.com/strata-cloud/strata/internal/container/idmap"
 	"github.com/strata-cloud/strata/internal/errs"
 )
 
@@ -31,11 +32,20 @@ const containersDir = "containers"
 // shimProgram stands beside ours.
 const shimProgram = "strata-shim"
 
-func validContainers(mode, listen string) error {
+func (c *Config) validContainers() error {
+	mode, listen := c.Containers, c.ContainersListen
 	switch mode {
 	case "", ContainersAuto, ContainersOn, ContainersOff:
 	default:
 		return errs.Invalidf("--containers %s is none of auto, on and off", mode)
+	}
+	if c.ContainersRemap != "" {
+		if err := idmap.Check(c.ContainersRemap); err != nil {
+			return err
+		}
+		if mode == ContainersOff {
+			return errs.Invalidf("%s needs a container engine, and --containers is off", idmap.Flag)
+		}
 	}
 	if listen == "" {
 		return nil
@@ -80,7 +90,7 @@ func openContainers(ctx context.Context, cfg *Config, cloud container.Cloud) (*c
 	if err != nil {
 		return nil, err
 	}
-	wanted := cfg.Containers == ContainersOn || cfg.ContainersListen != ""
+	wanted := cfg.Containers == ContainersOn || cfg.ContainersListen != "" || cfg.ContainersRemap != ""
 	if why := engine.Missing(shim); why != "" && !wanted {
 		cfg.Log.Info("no containers here", "why", why)
 		return nil, nil
@@ -94,7 +104,11 @@ func openContainers(ctx context.Context, cfg *Config, cloud container.Cloud) (*c
 }
 
 func startContainers(ctx context.Context, cfg *Config, shim string, cloud container.Cloud) (*containers, error) {
-	d, err := container.New(ctx, container.Config{Dir: cfg.path(containersDir), Name: Name(cfg.DataDir), Shim: shim, Log: cfg.Log, Authority: cfg.path(caCertFile), Cloud: cloud})
+	ids, err := remap(cfg)
+	if err != nil {
+		return nil, err
+	}
+	d, err := container.New(ctx, container.Config{Dir: cfg.path(containersDir), Name: Name(cfg.DataDir), Shim: shim, Log: cfg.Log, Remap: ids, Authority: cfg.path(caCertFile), Cloud: cloud})
 	if err != nil {
 		return nil, fmt.Errorf("container engine: %w", err)
 	}
@@ -109,6 +123,14 @@ func startContainers(ctx context.Context, cfg *Config, shim string, cloud contai
 		}
 	}
 	return c, nil
+}
+
+// remap is how containers' users are mapped; nil: not at all.
+func remap(cfg *Config) (*idmap.Map, error) {
+	if cfg.ContainersRemap == "" {
+		return nil, nil
+	}
+	return idmap.Host.Lookup(cfg.ContainersRemap)
 }
 
 // listenDocker makes the socket, in the place of one that a crash left. Who may use

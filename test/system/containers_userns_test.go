@@ -1,0 +1,369 @@
+package system
+
+import (
+	"archive/tar"
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/moby/sys/user"
+
+	"github.com/strata-cloud/strata/internal/container/idmap"
+)
+
+// TestContainersUserns runs containers in user namespaces.
+func TestContainersUserns(t *testing.T) {
+	subordinate(t)
+	d := newDock(t, "--containers-userns-remap", "default")
+	ids := must[*idmap.Map](t)(idmap.Host.Lookup(idmap.Default))
+	uid, gid := ids.RootPair()
+	root := fmt.Sprintf("%d:%d", uid, gid)
+	if out := d.must("info", "--format", "{{.SecurityOptions}}"); !strings.Contains(out, "name=userns") {
+		t.Errorf("security options %s", out)
+	}
+	for _, part := range []struct {
+		name string
+		f    func(*testing.T, *dock, string)
+	}{
+		{"root", testUsernsRoot}, {"refusals", testUsernsRefusals}, {"network", testUsernsNetwork}, {"volumes", testUsernsVolumes},
+		{"copy", testUsernsCopy}, {"commit", testUsernsCommit}, {"sharing", testUsernsSharing}, {"kill", testUsernsKill},
+	} {
+		t.Run(part.name, func(t *testing.T) { part.f(t, &dock{t: t, cloud: d.cloud, cli: d.cli}, root) })
+	}
+}
+
+// subordinate gives ids to whom "default" means, unless there are some, for the time of
+// the test.
+func subordinate(t *testing.T) {
+	t.Helper()
+	for _, path := range []string{idmap.Host.SubUID, idmap.Host.SubGID} {
+		all, err := user.ParseSubIDFile(path)
+		if err != nil && !os.IsNotExist(err) {
+			t.Fatal(err)
+		}
+		var free int64 = 231072
+		have := false
+		for _, r := range all {
+			free, have = max(free, r.SubID+r.Count), have || r.Name == idmap.DefaultUser
+		}
+		if have {
+			continue
+		}
+		before, err := os.ReadFile(path)
+		was := err == nil
+		line := fmt.Sprintf("%s:%d:65536\n", idmap.DefaultUser, free)
+		if err := os.WriteFile(path, append(before, line...), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			now := must[[]byte](t)(os.ReadFile(path))
+			rest := bytes.Replace(now, []byte(line), nil, 1)
+			err := os.WriteFile(path, rest, 0o644)
+			if !was && len(rest) == 0 {
+				err = os.Remove(path)
+			}
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// ofProcess is whose a process is on the host, as UID:GID.
+func ofProcess(t *testing.T, pid string) string {
+	t.Helper()
+	var ids [2]string
+	for line := range strings.Lines(string(must[[]byte](t)(os.ReadFile("/proc/" + pid + "/status")))) {
+		f := strings.Fields(line)
+		switch f[0] {
+		case "Uid:":
+			ids[0] = f[1]
+		case "Gid:":
+			ids[1] = f[1]
+		}
+	}
+	return ids[0] + ":" + ids[1]
+}
+
+// ofFile is whose a file is on the host.
+func ofFile(t *testing.T, path string) string {
+	t.Helper()
+	var st syscall.Stat_t
+	if err := syscall.Lstat(path, &st); err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprintf("%d:%d", st.Uid, st.Gid)
+}
+
+// plus is whose what is a user's of a container on the host, by whose its root's is.
+func plus(t *testing.T, root string, n int) string {
+	t.Helper()
+	uid, gid, _ := strings.Cut(root, ":")
+	return fmt.Sprintf("%d:%d", must[int](t)(strconv.Atoi(uid))+n, must[int](t)(strconv.Atoi(gid))+n)
+}
+
+// expect compares what several commands in a container say.
+func (d *dock) expect(name string, says map[string]string) {
+	d.t.Helper()
+	for line, want := range says {
+		if got := d.sh(name, line); got != want {
+			d.t.Errorf("%s: %s: %q, want %q", name, line, got, want)
+		}
+	}
+}
+
+// testUsernsRoot has root in a container be root there alone.
+func testUsernsRoot(t *testing.T, d *dock, root string) {
+	secret := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(secret, []byte("of the host"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	d.start("c", "-v", secret+":/secret", "--tmpfs", "/scratch", "--init", "--cap-add", "NET_ADMIN", "--device", "/dev/zero:/dev/nought", "busybox", "sleep", "600")
+	if got := ofProcess(t, d.inspect("c", ".State.Pid")); got != root {
+		t.Errorf("root of the container is %s on the host, want %s", got, root)
+	}
+	d.expect("c", map[string]string{
+		"id -u": "0",
+		"stat -c %u:%g /bin/busybox /data/seed /etc/hosts /scratch /etc": "0:0\n0:0\n0:0\n0:0\n0:0",
+		"cat /secret":        "cat: can't open '/secret': Permission denied",
+		"stat -c %u /secret": "65534",
+		"echo x >/bin/x && ln -s x /tmp/l && mkdir -p /new/dir && echo made": "made",
+		"echo 192.0.2.1 added >>/etc/hosts && grep -c added /etc/hosts":      "1",
+		"ls /sys/class/net": "eth0\nlo",
+		"busybox ip link set eth0 mtu 1400 && echo changed": "changed",
+		"stat -c %F /dev/nought /dev/null":                  "character special file\ncharacter special file",
+		"echo y >/proc/sys/kernel/hostname":                 "sh: can't create /proc/sys/kernel/hostname: Read-only file system",
+		"mount -t proc none /tmp 2>&1 | head -n 1":          "mount: permission denied (are you root?)",
+	})
+	if out := d.must("exec", "-u", "app", "c", "sh", "-c", "id -u; echo out >/dev/stdout; touch /tmp/of-app; stat -c %u:%g /tmp/of-app"); out != "1000\nout\n1000:1000" {
+		t.Errorf("as another user: %q", out)
+	}
+	if out := d.must("run", "--rm", "-u", "app", "busybox", "sh", "-c", "echo out >/dev/stdout; cat /proc/self/setgroups"); out != "out\nallow" {
+		t.Errorf("the output of another user's process: %q", out)
+	}
+	if out := d.must("run", "--rm", "-t", "--read-only", "busybox", "sh", "-c", "ls -l /dev/console | wc -l; touch /x"); !strings.HasPrefix(out, "1") || !strings.Contains(out, "Read-only file system") {
+		t.Errorf("with a terminal: %q", out)
+	}
+	out := d.must("run", "--rm", "-d", "--userns", "host", "--name", "h", "-v", secret+":/secret", "busybox", "sleep", "600")
+	d.t.Cleanup(func() { d.run(nil, "rm", "-f", out) })
+	if got := ofProcess(t, d.inspect("h", ".State.Pid")); got != "0:0" {
+		t.Errorf("with --userns host root is %s", got)
+	}
+	d.expect("h", map[string]string{"cat /secret": "of the host", "stat -c %u /bin/busybox /etc/hosts": "0\n0"})
+	if mode := d.inspect("h", ".HostConfig.UsernsMode"); mode != "host" {
+		t.Errorf("its mode is %q", mode)
+	}
+}
+
+// testUsernsRefusals has what makes no sense in a user namespace refused, but not in the
+// host's.
+func testUsernsRefusals(t *testing.T, d *dock, _ string) {
+	for _, c := range []struct {
+		flags []string
+		says  string
+	}{
+		{[]string{"--privileged"}, "privileged mode is incompatible with user namespaces.  You must run the container in the host namespace when running privileged mode"},
+		{[]string{"--network", "host"}, "cannot share the host's network namespace when user namespaces are enabled"},
+		{[]string{"--pid", "host"}, "cannot share the host PID namespace when user namespaces are enabled"},
+	} {
+		if r := d.run(nil, append(append([]string{"run", "--rm"}, c.flags...), "busybox", "true")...); r.code == 0 || !strings.Contains(r.errs, c.says) {
+			t.Errorf("%v: exit %d: %s", c.flags, r.code, r.errs)
+		}
+		d.must(append(append([]string{"run", "--rm", "--userns", "host"}, c.flags...), "busybox", "true")...)
+	}
+	if out := d.must("ps", "-aq"); out != "" {
+		t.Errorf("a refused container is there: %s", out)
+	}
+}
+
+// testUsernsNetwork has networks, names and published ports be as they are without.
+func testUsernsNetwork(t *testing.T, d *dock, _ string) {
+	d.network("front")
+	port := freeTCP(t)
+	d.start("web", "--network", "front", "-p", port+":80", "busybox", "sh", "-c", "while :; do echo served | nc -l -p 80; done")
+	d.start("client", "--network", "front")
+	d.eventually("the port", func() bool { return dial("127.0.0.1:"+port) == "served\n" })
+	d.eventually("the other by its name", func() bool { return d.sh("client", "nc -w 3 web 80") == "served" })
+	d.network("back")
+	d.must("network", "connect", "back", "client")
+	if out := d.sh("client", "ls /sys/class/net"); out != "eth0\neth1\nlo" {
+		t.Errorf("devices after connecting: %q", out)
+	}
+	if out := d.must("run", "--rm", "--network", "none", "busybox", "ls", "/sys/class/net"); out != "lo" {
+		t.Errorf("devices without a network: %q", out)
+	}
+}
+
+// testUsernsVolumes has files of volumes belong to whom they did, and on the host to whom
+// that stands for.
+func testUsernsVolumes(t *testing.T, d *dock, root string) {
+	t.Cleanup(func() { d.run(nil, "volume", "rm", "-f", "kept") })
+	d.must("run", "--rm", "-v", "kept:/data", "busybox", "sh", "-c", "touch /data/of-root && mkdir /data/app && busybox chown app:app /data/app")
+	d.must("run", "--rm", "-v", "kept:/data", "-u", "app", "busybox", "sh", "-c", "echo mine >/data/app/file")
+	if out := d.must("run", "--rm", "-v", "kept:/v:ro", "busybox", "sh", "-c", "stat -c %u:%g /v /v/seed /v/of-root /v/app/file"); out != "0:0\n0:0\n0:0\n1000:1000" {
+		t.Errorf("owners in another container: %q", out)
+	}
+	dir := d.must("volume", "inspect", "--format", "{{.Mountpoint}}", "kept")
+	for name, want := range map[string]string{"": root, "seed": root, "of-root": root, "app/file": plus(t, root, 1000)} {
+		if got := ofFile(t, filepath.Join(dir, name)); got != want {
+			t.Errorf("%q is of %s on the host, want %s", name, got, want)
+		}
+	}
+	made := filepath.Join(t.TempDir(), "made")
+	d.must("run", "--rm", "-v", made+":/m", "busybox", "touch", "/m/x")
+	if got := ofFile(t, filepath.Join(made, "x")); got != root {
+		t.Errorf("in a directory that was made for it a file is of %s", got)
+	}
+}
+
+// owners are those of the entries of an archive.
+func owners(t *testing.T, archive string) map[string]string {
+	t.Helper()
+	out := map[string]string{}
+	r := tar.NewReader(strings.NewReader(archive))
+	for {
+		h, err := r.Next()
+		if err == io.EOF {
+			return out
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		out[strings.TrimPrefix(h.Name, "./")] = fmt.Sprintf("%d:%d", h.Uid, h.Gid)
+	}
+}
+
+// testUsernsCopy has archives have the container's owners, whether it runs or not.
+func testUsernsCopy(t *testing.T, d *dock, _ string) {
+	d.start("c", "-v", "/vol", "busybox", "sh", "-c", "touch /tmp/r; mkdir /tmp/d; touch /tmp/d/app; busybox chown -R app:app /tmp/d; exec sleep 600")
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	for name, id := range map[string]int{"into/root": 0, "into/app": 1000} {
+		if err := w.WriteHeader(&tar.Header{Name: name, Mode: 0o644, Uid: id, Gid: id, Typeflag: tar.TypeReg}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	look := "stat -c %u:%g $D/into $D/into/root $D/into/app"
+	copyIn := func(dir string) { d.must2(b.Bytes(), "cp", "-", "c:"+dir) }
+	d.eventually("files", func() bool { return d.sh("c", "stat -c %u /tmp/d/app") == "1000" })
+	for _, running := range []bool{true, false} {
+		if !running {
+			d.must("stop", "-t", "0", "c")
+		}
+		got := owners(t, d.run(nil, "cp", "c:/tmp", "-").out)
+		for name, want := range map[string]string{"tmp/r": "0:0", "tmp/d/app": "1000:1000"} {
+			if got[name] != want {
+				t.Errorf("running %v: %s is of %s, want %s", running, name, got[name], want)
+			}
+		}
+		if got := owners(t, d.run(nil, "export", "c").out); got["bin/busybox"] != "0:0" || got["tmp/d/app"] != "1000:1000" {
+			t.Errorf("running %v: exported are the owners %s, %s", running, got["bin/busybox"], got["tmp/d/app"])
+		}
+		copyIn("/data")
+		copyIn("/vol")
+		if !running {
+			d.must("start", "c")
+		}
+		d.expect("c", map[string]string{"D=/data; " + look: "0:0\n0:0\n1000:1000", "D=/vol; " + look: "0:0\n0:0\n1000:1000"})
+		d.sh("c", "rm -r /data/into /vol/into")
+	}
+	changed := d.must("diff", "c")
+	for _, not := range []string{"/bin", "/proc", "/etc"} {
+		if strings.Contains(changed, not+"\n") {
+			t.Errorf("%s has not changed: %s", not, changed)
+		}
+	}
+	if !strings.Contains(changed, "A /tmp/d/app") {
+		t.Errorf("changes: %s", changed)
+	}
+}
+
+// testUsernsCommit has images not know of user namespaces, whether they are committed or built.
+func testUsernsCommit(t *testing.T, d *dock, _ string) {
+	t.Cleanup(func() { d.run(nil, "rmi", "-f", "committed", "built") })
+	d.start("c", "busybox", "sh", "-c", "echo more >>/data/seed; mkdir /data/app; touch /data/app/x /data/r; busybox chown -R app:app /data/app; rm /etc/group; touch /data/done; exec sleep 600")
+	d.eventually("files", func() bool { return d.sh("c", "stat -c %u /data/done") == "0" })
+	d.must("commit", "c", "committed")
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "Dockerfile"), []byte("FROM committed\nRUN touch /data/built && busybox chown 7:8 /data/built\nCOPY --chown=app Dockerfile /data/\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	d.mustBuild(false, "-t", "built", dir)
+	for _, flags := range [][]string{nil, {"--userns", "host"}} {
+		args := append(append([]string{"run", "--rm"}, flags...), "built", "sh", "-c", "stat -c %u:%g /data /data/seed /data/app/x /data/r /data/built /data/Dockerfile; ls /etc/group; cat /data/seed")
+		out := d.run(nil, args...)
+		if want := "0:0\n0:0\n1000:1000\n0:0\n7:8\n1000:0\n"; !strings.HasPrefix(out.out, want) || !strings.Contains(out.out, "of the image\nmore") || !strings.Contains(out.errs+out.out, "No such file") {
+			t.Errorf("%v: %q, %q, want %q", flags, out.out, out.errs, want)
+		}
+	}
+	// Only what was written is in the layer.
+	if size := d.must("history", "--format", "{{.Size}}", "committed"); strings.Contains(strings.SplitN(size, "\n", 2)[0], "MB") {
+		t.Errorf("the layers of what was committed: %s", size)
+	}
+	if out := d.must("run", "--rm", "--mount", "type=image,source=committed,target=/i", "busybox", "stat", "-c", "%u:%g", "/i/bin/busybox", "/i/data/app/x"); out != "0:0\n1000:1000" {
+		t.Errorf("an image that is mounted: %q", out)
+	}
+}
+
+// testUsernsSharing has containers share networks and processes with each other, but not
+// over the border of the host's user namespace.
+func testUsernsSharing(t *testing.T, d *dock, _ string) {
+	d.start("a", "--cap-add", "NET_ADMIN", "--ipc", "shareable", "busybox", "sleep", "601")
+	d.start("h", "--userns", "host", "busybox", "sleep", "602")
+	if out := d.must("run", "--rm", "--network", "container:a", "--pid", "container:a", "--ipc", "container:a", "busybox", "sh", "-c", "ls /sys/class/net; ps | grep -c 'sleep 60[1]'"); out != "eth0\nlo\n1" {
+		t.Errorf("sharing all: %q", out)
+	}
+	for says, flags := range map[string][]string{"user namespace and cannot share the network": {"--network", "container:h"}, "share its network as well": {"--pid", "container:a"}} {
+		r := d.run(nil, append(append([]string{"run", "--rm", "--name", "no"}, flags...), "busybox", "true")...)
+		if r.code == 0 || !strings.Contains(r.errs, says) {
+			t.Errorf("%v: exit %d: %s", flags, r.code, r.errs)
+		}
+		d.run(nil, "rm", "-f", "no")
+	}
+}
+
+// testUsernsKill has containers stay what they are when the engine is killed, and when it
+// comes back without the flag.
+func testUsernsKill(t *testing.T, d *dock, root string) {
+	d.start("c", "--restart", "always", "-v", "/data", "busybox", "sh", "-c", "touch /data/mine /mine; exec sleep 600")
+	d.eventually("its files", func() bool { return d.sh("c", "stat -c %u /mine") == "0" })
+	pid := d.inspect("c", ".State.Pid")
+	d.cloud.Kill()
+	flags := d.cloud.Flags
+	for i := 0; i+1 < len(flags); i++ {
+		if flags[i] == idmap.Flag {
+			d.cloud.Flags = append(append([]string{}, flags[:i]...), flags[i+2:]...)
+		}
+	}
+	t.Cleanup(func() { d.cloud.Flags = flags })
+	d.cloud.Up()
+	if now := d.inspect("c", ".State.Pid"); now != pid {
+		t.Errorf("process %s is now %s", pid, now)
+	}
+	check := func() {
+		t.Helper()
+		d.eventually("it to be up", func() bool { return d.sh("c", "id -u") == "0" })
+		if got := ofProcess(t, d.inspect("c", ".State.Pid")); got != root {
+			t.Errorf("its root is %s, want %s", got, root)
+		}
+		d.expect("c", map[string]string{"stat -c %u:%g /data/mine /mine /bin/busybox": "0:0\n0:0\n0:0", "touch /new && rm /new && echo writable": "writable"})
+	}
+	check()
+	d.must("restart", "-t", "0", "c")
+	check()
+	if out := d.must("run", "--rm", "busybox", "cat", "/proc/self/uid_map"); strings.Fields(out)[1] != "0" {
+		t.Errorf("a new container's users: %s", out)
+	}
+	if out := d.must("info", "--format", "{{.SecurityOptions}}"); strings.Contains(out, "userns") {
+		t.Errorf("security options %s", out)
+	}
+}
