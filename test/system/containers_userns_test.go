@@ -309,8 +309,16 @@ func testUsernsCommit(t *testing.T, d *dock, _ string) {
 	if size := d.must("history", "--format", "{{.Size}}", "committed"); strings.Contains(strings.SplitN(size, "\n", 2)[0], "MB") {
 		t.Errorf("the layers of what was committed: %s", size)
 	}
-	if out := d.must("run", "--rm", "--mount", "type=image,source=committed,target=/i", "busybox", "stat", "-c", "%u:%g", "/i/bin/busybox", "/i/data/app/x"); out != "0:0\n1000:1000" {
-		t.Errorf("an image that is mounted: %q", out)
+	for image, files := range map[string]string{"committed": "/i/bin/busybox /i/data/app/x", "busybox": "/i/bin/busybox /i/data/seed"} { // of several layers, and of one
+		body := fmt.Sprintf(`{"Image":"busybox","Cmd":["sh","-c","stat -c %%u:%%g %s; touch /i/x"],"HostConfig":{"Mounts":[{"Type":"image","Source":%q,"Target":"/i"}]}}`, files, image)
+		if code, out := d.ask("POST", "/v1.50/containers/create?name=of-"+image, nil, []byte(body)); code != 201 {
+			t.Fatalf("making a container that mounts %s: %d: %s", image, code, out)
+		}
+		t.Cleanup(func() { d.run(nil, "rm", "-f", "of-"+image) })
+		want := map[string]string{"committed": "0:0\n1000:1000\n", "busybox": "0:0\n0:0\n"}[image]
+		if r := d.run(nil, "start", "-a", "of-"+image); r.out != want || !strings.Contains(r.errs, "Read-only file system") {
+			t.Errorf("the files of the image %s, which is mounted, are of %q (%s), want %q", image, r.out, r.errs, want)
+		}
 	}
 }
 
