@@ -88,10 +88,15 @@ func Start(ctx context.Context, cfg Config) (*Engine, error) {
 	if why := Missing(cfg.Shim); why != "" {
 		return nil, errs.New(errs.Unavailable, "containers cannot run: %s", why)
 	}
-	for _, dir := range []string{cfg.Dir, cfg.SocketDir} {
+	state := filepath.Join(cfg.Dir, "state")
+	for _, dir := range []string{cfg.Dir, cfg.SocketDir, state} {
 		if err := os.MkdirAll(dir, 0o711); err != nil {
 			return nil, err
 		}
+	}
+	// As containerd does: root of a user namespace passes through to its container's files.
+	if err := os.Chmod(state, 0o711); err != nil {
+		return nil, err
 	}
 	ctx = withLog(ctx, cfg.Log)
 	call := filepath.Join(cfg.Dir, "shim")
