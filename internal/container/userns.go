@@ -7,10 +7,12 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/containerd/containerd/v2/core/containers"
 	"github.com/containerd/containerd/v2/core/mount"
 	"github.com/containerd/containerd/v2/pkg/oci"
+	"github.com/docker/docker/api/types/container"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
@@ -94,7 +96,7 @@ func sameFile(a, b *os.File) (bool, error) {
 }
 
 // remapped puts a container into its user namespace; nil is the host's.
-func remapped(m *idmap.Map, ns *os.File) oci.SpecOpts {
+func remapped(r Record, ns *os.File) oci.SpecOpts {
 	return func(_ context.Context, _ oci.Client, _ *containers.Container, s *oci.Spec) error {
 		if ns == nil {
 			return nil
@@ -103,7 +105,8 @@ func remapped(m *idmap.Map, ns *os.File) oci.SpecOpts {
 			return err
 		}
 		s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.UserNamespace, Path: fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), ns.Fd())})
-		s.Linux.UIDMappings, s.Linux.GIDMappings = m.Spec()
+		s.Linux.UIDMappings, s.Linux.GIDMappings = r.IDs.Spec()
+		bindDevices(s, r.HostConfig.Devices)
 		for i, b := range s.Mounts {
 			if b.Type != "bind" {
 				continue
@@ -115,6 +118,24 @@ func remapped(m *idmap.Map, ns *os.File) oci.SpecOpts {
 			s.Mounts[i].Options = append(slices.Clip(b.Options), keep...)
 		}
 		return nil
+	}
+}
+
+// bindDevices has those mounted that have another path than on the host: runc makes none
+// in a user namespace, and mounts what the host has there.
+func bindDevices(s *oci.Spec, devices []container.DeviceMapping) {
+	for _, d := range devices {
+		to := filepath.Clean(d.PathInContainer)
+		if d.PathInContainer == "" || to == filepath.Clean(d.PathOnHost) {
+			continue
+		}
+		s.Linux.Devices = slices.DeleteFunc(s.Linux.Devices, func(made specs.LinuxDevice) bool {
+			below, ok := strings.CutPrefix(made.Path, to)
+			if ok = ok && (below == "" || below[0] == '/'); ok {
+				s.Mounts = append(s.Mounts, bind(filepath.Clean(d.PathOnHost)+below, made.Path, true))
+			}
+			return ok
+		})
 	}
 }
 

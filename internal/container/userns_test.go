@@ -78,7 +78,7 @@ func TestRemapped(t *testing.T) {
 	defer ns.Close()
 	source, flags := mountedSo(t, "nosuid")
 	s := &specs.Spec{Linux: &specs.Linux{}, Mounts: []specs.Mount{{Type: "bind", Source: source, Destination: "/p", Options: []string{"rbind", "rprivate"}}, {Type: "tmpfs", Source: "tmpfs", Destination: "/t"}}}
-	if err := remapped(someIDs(), ns)(context.Background(), nil, nil, s); err != nil {
+	if err := remapped(Record{IDs: someIDs(), HostConfig: &container.HostConfig{}}, ns)(context.Background(), nil, nil, s); err != nil {
 		t.Fatal(err)
 	}
 	for _, o := range []string{"rbind", "rprivate", "nosuid", "nodev", "noexec"} {
@@ -98,7 +98,26 @@ func TestRemapped(t *testing.T) {
 	}
 	defer other.Close()
 	s = &specs.Spec{Linux: &specs.Linux{Namespaces: []specs.LinuxNamespace{{Type: specs.PIDNamespace, Path: "/proc/self/ns/pid"}}}}
-	if err := remapped(someIDs(), other)(context.Background(), nil, nil, s); !errs.Is(err, errs.Conflict) {
+	if err := remapped(Record{IDs: someIDs(), HostConfig: &container.HostConfig{}}, other)(context.Background(), nil, nil, s); !errs.Is(err, errs.Conflict) {
 		t.Errorf("joining a namespace of another user namespace: %v", err)
+	}
+}
+
+// TestBindDevices has devices with another path than on the host mounted, and no others.
+func TestBindDevices(t *testing.T) {
+	s := &specs.Spec{Linux: &specs.Linux{Devices: []specs.LinuxDevice{{Path: "/dev/zero"}, {Path: "/dev/nought"}, {Path: "/dev/noughts"}, {Path: "/in/dir/tun"}}}}
+	bindDevices(s, []container.DeviceMapping{{PathOnHost: "/dev/zero", PathInContainer: "/dev/zero"}, {PathOnHost: "/dev/zero", PathInContainer: "/dev/nought"}, {PathOnHost: "/dev/full"}, {PathOnHost: "/dev/net", PathInContainer: "/in/dir/"}})
+	var left, bound []string
+	for _, d := range s.Linux.Devices {
+		left = append(left, d.Path)
+	}
+	for _, m := range s.Mounts {
+		bound = append(bound, m.Source+" "+m.Destination)
+	}
+	if want := []string{"/dev/zero", "/dev/noughts"}; !slices.Equal(left, want) {
+		t.Errorf("devices %v, want %v", left, want)
+	}
+	if want := []string{"/dev/zero /dev/nought", "/dev/net/tun /in/dir/tun"}; !slices.Equal(bound, want) {
+		t.Errorf("mounts %v, want %v", bound, want)
 	}
 }
