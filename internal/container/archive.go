@@ -103,7 +103,7 @@ func openProcess(pid int, id string) (*rootfs.Root, error) {
 
 // mountAll mounts the files of a container that does not run, with its volumes.
 func mountAll(dir string, mounts []mount.Mount, r Record) error {
-	if err := mount.All(mounts, dir); err != nil {
+	if err := rootfs.MountAll(mounts, dir); err != nil {
 		return err
 	}
 	for _, p := range r.Mounts {
@@ -267,7 +267,7 @@ func (d *Daemon) Export(ctx context.Context, ref string, begin func() io.Writer)
 	if err != nil {
 		return err
 	}
-	root, err := rootfs.Mount(d.dir(c.id), func(dir string) error { return mount.All(mounts, dir) })
+	root, err := rootfs.Mount(d.dir(c.id), func(dir string) error { return rootfs.MountAll(mounts, dir) })
 	if err != nil {
 		return err
 	}
