@@ -64,6 +64,17 @@ func TestMadeNetworks(t *testing.T) {
 	if err := w.s.ReleasePort(ctx, "p", false); err != nil {
 		t.Fatal(err)
 	}
+	had, err := w.s.routers.Get(front.router)
+	if err != nil {
+		t.Fatal(err)
+	}
+	gateway := had.GatewayID
+	if err := w.s.DropNetwork(ctx, front.id, front.router, func(*store.Tx) error { return nothing }); !errors.Is(err, nothing) {
+		t.Errorf("a caller that gives up: %v", err)
+	}
+	if r, err := w.s.routers.Get(front.router); err != nil || gateway == "" || r.GatewayID != gateway || !r.EnableSNAT {
+		t.Errorf("a router that stayed lost its gateway %s: %+v, %v", gateway, r, err)
+	}
 	for range 2 { // absent is fine
 		for _, m := range []made{front, back, given} {
 			if err := w.s.DropNetwork(ctx, m.id, m.router, none); err != nil {

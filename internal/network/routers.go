@@ -75,9 +75,10 @@ func (c *call) setGateway(r *Router, given attr.Values, op string) error {
 	}
 	network, _ := want["network_id"].(string)
 	if r.GatewayNet != "" && r.GatewayNet != network {
-		if err := c.clearGateway(r); err != nil {
+		if err := c.dropGateway(r); err != nil {
 			return err
 		}
+		r.GatewayNet, r.GatewayID, r.EnableSNAT = "", "", false
 	}
 	if network == "" {
 		return nil
@@ -154,7 +155,8 @@ func (c *call) moveGateway(r *Router, fixed []any) error {
 	return c.port.put(c, old, &now)
 }
 
-func (c *call) clearGateway(r *Router) error {
+// dropGateway deletes the gateway port; the router, which may be the store's, stays as it is.
+func (c *call) dropGateway(r *Router) error {
 	if r.GatewayNet == "" {
 		return nil
 	}
@@ -163,11 +165,7 @@ func (c *call) clearGateway(r *Router) error {
 			return conflict("RouterExternalGatewayInUseByFloatingIp", "Gateway cannot be updated for router %s, since a gateway to external network %s is required by one or more floating IPs.", r.ID, r.GatewayNet)
 		}
 	}
-	if err := c.ports.TxDelete(c.tx, r.GatewayID); err != nil {
-		return err
-	}
-	r.GatewayNet, r.GatewayID, r.EnableSNAT = "", "", false
-	return nil
+	return c.ports.TxDelete(c.tx, r.GatewayID)
 }
 
 // leg is a new port of the router.
@@ -249,7 +247,7 @@ func removeRouter(c *call, r *Router) error {
 	if len(c.interfaces(r.ID)) > 0 {
 		return conflict("RouterInUse", "Router %s still has ports", r.ID)
 	}
-	return c.clearGateway(r)
+	return c.dropGateway(r)
 }
 
 // routedBy tells whether one of the router's extra routes leaves through the subnet.
