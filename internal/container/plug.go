@@ -38,7 +38,7 @@ func (d *Daemon) plug(c *live) (string, error) {
 	if err := d.syncFor(c); err != nil {
 		return "", err
 	}
-	if err := d.plane.Open(c.id, r.IDs.Owner()); err != nil {
+	if err := d.openSpace(r); err != nil {
 		return "", err
 	}
 	r = c.record()

@@ -23,7 +23,8 @@ import (
 
 // A container in a user namespace has its network namespace made together with that
 // (netns.EnsureOwned), and both are given to runc. The user namespace has no name: it is
-// found by the network namespace, and lives as long.
+// found by the network namespace, and lives as long. Containers that share namespaces of
+// other kinds have one user namespace.
 
 // remaps tells how a new container's users are mapped; nil: they are the host's.
 func (d *Daemon) remaps(r *Record) (*idmap.Map, error) {
@@ -60,6 +61,34 @@ func (d *Daemon) checkRemap() error {
 		return err
 	}
 	return errors.Join(m.Able(d.cfg.Dir), m.Reaches(tasks))
+}
+
+// openSpace makes a container's network namespace. With processes or memory of another
+// container it is in the user namespace of those, in which alone it has rights over them
+// (moby's daemon/oci_linux.go, WithNamespaces).
+func (d *Daemon) openSpace(r Record) (err error) {
+	owner := r.IDs.Owner()
+	for _, with := range []struct{ file, ref string }{{"pid", r.HostConfig.PidMode.Container()}, {"ipc", r.HostConfig.IpcMode.Container()}} {
+		if owner == nil || with.ref == "" {
+			continue
+		}
+		other, err := d.find(with.ref)
+		if err != nil {
+			return err
+		}
+		if other.record().IDs == nil {
+			continue // this one is refused yet
+		}
+		path, err := d.namespaceOf(with.ref, with.file)
+		if err != nil {
+			return err
+		}
+		if owner.Within, err = netns.UserNamespace(path); err != nil {
+			return err
+		}
+		defer owner.Within.Close()
+	}
+	return d.plane.Open(r.ID, owner)
 }
 
 // userNamespace opens the one that a container, whose network namespace is there, is to
@@ -156,7 +185,7 @@ func sameOwner(s *oci.Spec, ns *os.File) error {
 			return err
 		}
 		if !same {
-			return errs.Conflictf("cannot join the %s namespace of a container in another user namespace: share its network as well (--network container:NAME), or make both with --userns host", n.Type)
+			return errs.Conflictf("cannot join the %s namespace of a container in another user namespace: make both with --userns host, or share namespaces of one container only", n.Type)
 		}
 	}
 	return nil

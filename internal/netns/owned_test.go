@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -40,6 +41,21 @@ func TestOwned(t *testing.T) {
 		t.Fatalf("the second time: made %v, %v", made, err)
 	}
 	again.Close()
+	within := name + "-within"
+	t.Cleanup(func() { Remove(within) })
+	second, made, err := EnsureOwned(within, Owner{Within: owner})
+	if err != nil || !made {
+		t.Fatalf("one of the same owner: made %v, %v", made, err)
+	}
+	second.Close()
+	same, err := UserNamespace(Dir + "/" + within)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer same.Close()
+	if a, b := inode(t, owner), inode(t, same); a != b {
+		t.Errorf("it belongs to the user namespace %d, not to %d", b, a)
+	}
 	if err := ns.Sysctl("net/ipv4/ip_forward", "1"); err != nil {
 		t.Error("setting what the host may set in it:", err)
 	}
@@ -51,6 +67,24 @@ func TestOwned(t *testing.T) {
 		if cmd, _ := os.ReadFile("/proc/" + e.Name() + "/cmdline"); bytes.HasPrefix(cmd, []byte("strata-space\x00")) {
 			t.Errorf("process %s is left", e.Name())
 		}
+	}
+}
+
+// TestOwnedByNone has no name stay of a namespace that cannot be made.
+func TestOwnedByNone(t *testing.T) {
+	needs.Root(t, "this test")
+	name := fmt.Sprintf("t%d-none", os.Getpid())
+	t.Cleanup(func() { Remove(name) })
+	no, err := os.Open("/proc/self/ns/uts")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer no.Close()
+	if _, _, err := EnsureOwned(name, Owner{Within: no}); err == nil || !strings.Contains(err.Error(), "nsenter: ") {
+		t.Errorf("what is no user namespace: %v", err)
+	}
+	if _, err := os.Lstat(Dir + "/" + name); !os.IsNotExist(err) {
+		t.Errorf("its name stayed: %v", err)
 	}
 }
 

@@ -330,7 +330,17 @@ func testUsernsSharing(t *testing.T, d *dock, _ string) {
 	if out := d.must("run", "--rm", "--network", "container:first", "--pid", "container:first", "--ipc", "container:first", "busybox", "sh", "-c", "ls /sys/class/net; ps | grep -c 'sleep 60[1]'"); out != "eth0\nlo\n1" {
 		t.Errorf("sharing all: %q", out)
 	}
-	for says, flags := range map[string][]string{"user namespace and cannot share the network": {"--network", "container:free"}, "share its network as well": {"--pid", "container:first"}} {
+	for _, kind := range []string{"pid", "ipc"} { // alone, with a network of its own
+		if out := d.must("run", "--rm", "--"+kind, "container:first", "busybox", "sh", "-c", "ls /sys/class/net; readlink /proc/self/ns/"+kind); out != "eth0\nlo\n"+d.sh("first", "readlink /proc/self/ns/"+kind) {
+			t.Errorf("sharing %s: %q", kind, out)
+		}
+	}
+	d.start("watcher", "--pid", "container:first", "--cap-add", "NET_ADMIN") // who has less may not look into the other
+	if out := d.sh("watcher", "kill -0 1 && cat /proc/1/root/data/seed"); out != "of the image" {
+		t.Errorf("a process that is shared: %q", out)
+	}
+	d.must("restart", "-t", "0", "watcher")
+	for says, flags := range map[string][]string{"user namespace and cannot share the network": {"--network", "container:free"}, "in another user namespace": {"--pid", "container:free"}} {
 		r := d.run(nil, append(append([]string{"run", "--rm", "--name", "no"}, flags...), "busybox", "true")...)
 		if r.code == 0 || !strings.Contains(r.errs, says) {
 			t.Errorf("%v: exit %d: %s", flags, r.code, r.errs)

@@ -64,6 +64,7 @@ type Plane struct {
 
 	waits  sync.Mutex
 	spares []*spares // by owner
+	over   bool      // none is made any more
 
 	mu    sync.Mutex
 	ns    *netns.NS // nil until the first network

@@ -47,15 +47,15 @@ func containerSpace(name, id string) string { return name + "-c-" + id[:12] }
 // Path is where a container's namespace is.
 func (p *Plane) Path(id string) string { return filepath.Join(netns.Dir, containerSpace(p.name, id)) }
 
-// Open makes a container's namespace, without a network. It belongs to an owner of its own,
-// or to the host.
+// Open makes a container's namespace, without a network. It belongs to an owner, or to the
+// host.
 func (p *Plane) Open(id string, owner *netns.Owner) error {
 	name := containerSpace(p.name, id)
 	ns, err := netns.Open(name)
 	if err == nil { // it may be half made
 		return errors.Join(ns.Close(), makeSpace(name, owner))
 	}
-	if errors.Is(err, os.ErrNotExist) && p.waiting(owner).use(name) {
+	if ahead := owner == nil || owner.Within == nil; ahead && errors.Is(err, os.ErrNotExist) && p.waiting(owner).use(name) {
 		return nil
 	}
 	return makeSpace(name, owner)

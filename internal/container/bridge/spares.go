@@ -48,7 +48,7 @@ func (p *Plane) waiting(owner *netns.Owner) *spares {
 			return s
 		}
 	}
-	s := &spares{prefix: sparePrefix(p.name), owner: owner, most: spareSpaces}
+	s := &spares{prefix: sparePrefix(p.name), owner: owner, most: spareSpaces, closed: p.over}
 	p.spares = append(p.spares, s)
 	return s
 }
@@ -57,6 +57,7 @@ func (p *Plane) waiting(owner *netns.Owner) *spares {
 func (p *Plane) closeSpares() (err error) {
 	p.waits.Lock()
 	defer p.waits.Unlock()
+	p.over = true
 	for _, s := range p.spares {
 		err = errors.Join(err, s.close())
 	}
