@@ -171,19 +171,14 @@ func (d *Daemon) diff(ctx context.Context, r Record) (layer ocispec.Descriptor, 
 	if err != nil {
 		return layer, err
 	}
-	own := upperDir(mounts)
-	back := mount.Mount{Type: "bind", Source: own, Options: append([]string{"rbind"}, r.IDs.Unshifted()...)}
-	err = mount.WithTempMount(ctx, []mount.Mount{back}, func(dir string) error {
-		for i, m := range mounts {
-			mounts[i].Options = slices.Clone(m.Options)
-			for j, o := range m.Options {
-				if o == "upperdir="+own {
-					mounts[i].Options[j] = "upperdir=" + dir
-				}
-			}
-		}
-		layer, err = d.engine.Client.DiffService().Compare(ctx, lower, mounts)
-		return err
+	back := mount.Mount{Type: "bind", Source: upperDir(mounts), Options: append([]string{"rbind"}, r.IDs.Unshifted()...)}
+	err = mount.WithTempMount(ctx, lower, func(below string) error {
+		return mount.WithTempMount(ctx, []mount.Mount{back}, func(own string) error {
+			// Not with all the layers below, whose paths get short only if they begin alike.
+			all := mount.Mount{Type: "overlay", Source: "overlay", Options: []string{"lowerdir=" + own + ":" + below}}
+			layer, err = d.engine.Client.DiffService().Compare(ctx, lower, []mount.Mount{all})
+			return err
+		})
 	})
 	return layer, err
 }

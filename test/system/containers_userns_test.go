@@ -32,7 +32,7 @@ func TestContainersUserns(t *testing.T) {
 		f    func(*testing.T, *dock, string)
 	}{
 		{"root", testUsernsRoot}, {"refusals", testUsernsRefusals}, {"network", testUsernsNetwork}, {"volumes", testUsernsVolumes},
-		{"copy", testUsernsCopy}, {"commit", testUsernsCommit}, {"sharing", testUsernsSharing}, {"kill", testUsernsKill},
+		{"copy", testUsernsCopy}, {"layers", testUsernsLayers}, {"commit", testUsernsCommit}, {"sharing", testUsernsSharing}, {"kill", testUsernsKill},
 	} {
 		t.Run(part.name, func(t *testing.T) { part.f(t, &dock{t: t, cloud: d.cloud, cli: d.cli}, root) })
 	}
@@ -319,6 +319,36 @@ func testUsernsCommit(t *testing.T, d *dock, _ string) {
 		if r := d.run(nil, "start", "-a", "of-"+image); r.out != want || !strings.Contains(r.errs, "Read-only file system") {
 			t.Errorf("the files of the image %s, which is mounted, are of %q (%s), want %q", image, r.out, r.errs, want)
 		}
+	}
+}
+
+// testUsernsLayers has as many layers as dockerd takes work, whose paths make more than a page.
+func testUsernsLayers(t *testing.T, d *dock, _ string) {
+	t.Cleanup(func() { d.run(nil, "rmi", "-f", "many", "more") })
+	dir := t.TempDir()
+	text := "FROM busybox\n"
+	for i := range 120 {
+		text += fmt.Sprintf("COPY Dockerfile /data/%d\n", i)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "Dockerfile"), []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	d.mustBuild(false, "-t", "many", dir)
+	d.start("box", "many", "sh", "-c", "echo own >/data/5; echo new >/data/new; rm /data/6; exec sleep 600")
+	d.eventually("files", func() bool { return d.sh("box", "ls /data/6 2>&1") == "ls: /data/6: No such file or directory" })
+	d.must("commit", "box", "more")
+	for _, flags := range [][]string{nil, {"--userns", "host"}} {
+		if out := d.must(append(append([]string{"run", "--rm"}, flags...), "more", "sh", "-c", "cat /data/5 /data/new; stat -c %u:%g /data/5 /data/7; ls /data | wc -l")...); out != "own\nnew\n0:0\n0:0\n121" {
+			t.Errorf("%v: committed %q", flags, out)
+		}
+	}
+	d.must("stop", "-t", "0", "box")
+	if got := owners(t, d.run(nil, "cp", "box:/data", "-").out); len(got) != 122 || got["data/new"] != "0:0" || got["data/7"] != "0:0" {
+		t.Errorf("copied are %d: %v", len(got), got)
+	}
+	mounts := must[[]byte](t)(os.ReadFile("/proc/self/mounts"))
+	if id := d.inspect("box", ".Id"); bytes.Contains(mounts, []byte("/containers/"+id)) {
+		t.Errorf("what was mounted for docker cp is left: %s", mounts)
 	}
 }
 
