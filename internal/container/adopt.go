@@ -36,7 +36,17 @@ func (d *Daemon) adopt() error {
 	if err := d.syncNetworks(); err != nil {
 		return err
 	}
+	for _, c := range d.list() {
+		if r := c.record(); r.State.Running() {
+			if err := d.holdVolumes(r, true); err != nil {
+				return err
+			}
+		}
+	}
 	d.resumeAll()
+	if err := d.sweepVolumes(); err != nil {
+		return err
+	}
 	if err := d.sweep(); err != nil {
 		return err
 	}

@@ -51,11 +51,13 @@ func (d *Daemon) withFiles(ctx context.Context, c *live, f func(*rootfs.Root) er
 	if err != nil {
 		return err
 	}
-	root, err := rootfs.Mount(d.dir(c.id), func(dir string) error { return mountAll(dir, mounts, r) })
-	if err != nil {
-		return fmt.Errorf("mounting the files of container %s: %w", c.id, err)
-	}
-	return errors.Join(f(root.Shifted(r.IDs)), root.Close())
+	return d.withVolumes(r, func() error {
+		root, err := rootfs.Mount(d.dir(c.id), func(dir string) error { return mountAll(dir, mounts, r) })
+		if err != nil {
+			return fmt.Errorf("mounting the files of container %s: %w", c.id, err)
+		}
+		return errors.Join(f(root.Shifted(r.IDs)), root.Close())
+	})
 }
 
 // openOwn opens the files of a container that runs, without its volumes, as its shim has

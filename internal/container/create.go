@@ -198,7 +198,7 @@ func (d *Daemon) make(ctx context.Context, c *live, img *Image) error {
 	if err := d.makeFiles(ctx, c.record(), img); err != nil {
 		return fmt.Errorf("making the container: %w", err)
 	}
-	return d.fillVolumes(ctx, c.id, fresh)
+	return d.fillVolumes(ctx, c.record(), fresh)
 }
 
 // makeFiles makes containerd's container and its files. The container is first, and
@@ -227,7 +227,7 @@ func (d *Daemon) makeFiles(ctx context.Context, r Record, img *Image) error {
 // unmake removes every trace of a container that does not run.
 func (d *Daemon) unmake(c *live) error {
 	r := c.record()
-	if err := errors.Join(d.unplug(r), d.unmountImages(r), d.unmakeFiles(r)); err != nil {
+	if err := errors.Join(d.unplug(r), d.unmountImages(r), d.releaseVolumes(r), d.unmakeFiles(r)); err != nil {
 		return err
 	}
 	if err := d.dropRecord(c.id); err != nil {

@@ -66,6 +66,7 @@ type Daemon struct {
 	syncing    sync.Mutex         // of networks
 	sandboxes  map[string]seat    // of builds
 	leaving    map[string]leaving // runs that are over, by container
+	volumesUp  map[string]*mounted
 	remote     *remote.Registries
 	building   sync.Mutex
 	builder    *build.Builder // nil until the first build
@@ -78,7 +79,7 @@ func runDir(name string) string { return filepath.Join("/run/strata", name) }
 // New opens the engine and takes over the containers that run.
 func New(ctx context.Context, cfg Config) (d *Daemon, err error) {
 	d = &Daemon{cfg: cfg, Events: newEvents(), begun: time.Now(), byID: map[string]*live{}, byName: map[string]*live{}, vols: map[string]*Volume{}, nets: map[string]*Network{}, execs: map[string]*execution{},
-		names: names.NewServer(cfg.Log), sandboxes: map[string]seat{}, leaving: map[string]leaving{}, remote: remote.New(ctx, cfg.Authority, mirrorsOf(cfg.Cloud))}
+		names: names.NewServer(cfg.Log), sandboxes: map[string]seat{}, leaving: map[string]leaving{}, volumesUp: map[string]*mounted{}, remote: remote.New(ctx, cfg.Authority, mirrorsOf(cfg.Cloud))}
 	if err := os.MkdirAll(filepath.Join(cfg.Dir, "containers"), 0o711); err != nil {
 		return nil, err
 	}

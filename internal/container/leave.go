@@ -50,7 +50,7 @@ func (d *Daemon) clear(c *live, r Record, task client.Task, left chan struct{}) 
 		}
 		d.shims.Release(r.Group)
 	}
-	if err = errors.Join(err, d.unplugDevices(r), d.unmountImages(r)); err != nil {
+	if err = errors.Join(err, d.unplugDevices(r), d.unmountImages(r), d.releaseVolumes(r)); err != nil {
 		d.cfg.Log.Error("removing what is left of a run", "container", c.id, "err", err)
 	}
 	d.mu.Lock()

@@ -56,7 +56,7 @@ func (d *Daemon) start(c *live) error {
 		return nil
 	}
 	code, err := startError(c.record().Path, err)
-	err = errors.Join(err, d.unplug(c.record()), d.unmountImages(c.record()), d.change(c, func(r *Record) {
+	err = errors.Join(err, d.unplug(c.record()), d.unmountImages(c.record()), d.releaseVolumes(c.record()), d.change(c, func(r *Record) {
 		r.State.Error, r.State.ExitCode = err.Error(), code
 	}))
 	if c.record().HostConfig.AutoRemove {
@@ -82,6 +82,9 @@ func (d *Daemon) launch(c *live) error {
 	}
 	netns, err := d.plug(c)
 	if err != nil {
+		return err
+	}
+	if err := d.holdVolumes(c.record(), false); err != nil {
 		return err
 	}
 	if err := d.writeEtc(c); err != nil {

@@ -3,6 +3,7 @@ package container
 import (
 	"context"
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -26,6 +27,7 @@ type Volume struct {
 	Name      string
 	Created   time.Time
 	Labels    map[string]string
+	Options   map[string]string `json:",omitempty"` // what is mounted there, and how
 	Anonymous bool
 }
 
@@ -38,13 +40,13 @@ func (d *Daemon) CreateVolume(o volume.CreateOptions) (*volume.Volume, error) {
 	if o.Driver != "" && o.Driver != "local" {
 		return nil, errs.NotFoundf("create %s: error looking up volume plugin %s: plugin %q not found", o.Name, o.Driver, o.Driver)
 	}
-	if len(o.DriverOpts) > 0 || o.ClusterVolumeSpec != nil {
-		return nil, errs.Invalidf("options of a volume are not supported by this engine")
+	if o.ClusterVolumeSpec != nil {
+		return nil, errs.Invalidf("volumes of a cluster are not supported by this engine")
 	}
 	if o.Name != "" && !nameRE.MatchString(o.Name) {
 		return nil, badVolumeName(o.Name)
 	}
-	v, _, err := d.ensureVolume(o.Name, o.Labels)
+	v, _, err := d.ensureVolume(o.Name, o.Labels, o.DriverOpts)
 	if err != nil {
 		return nil, err
 	}
@@ -52,13 +54,16 @@ func (d *Daemon) CreateVolume(o volume.CreateOptions) (*volume.Volume, error) {
 }
 
 // ensureVolume gives the volume with the name and makes it first; "" makes an anonymous one.
-func (d *Daemon) ensureVolume(name string, labels map[string]string) (v *Volume, made bool, err error) {
+func (d *Daemon) ensureVolume(name string, labels, options map[string]string) (v *Volume, made bool, err error) {
+	if err := checkVolumeOptions(name, options); err != nil {
+		return nil, false, err
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if v := d.vols[name]; v != nil {
 		return v, false, nil
 	}
-	v = &Volume{Name: name, Created: time.Now().UTC(), Labels: over(labels, nil)}
+	v = &Volume{Name: name, Created: time.Now().UTC(), Labels: over(labels, nil), Options: options}
 	if name == "" {
 		v.Name, v.Anonymous = newID(), true
 		v.Labels["com.docker.volume.anonymous"] = ""
@@ -79,7 +84,7 @@ func (d *Daemon) ensureVolume(name string, labels map[string]string) (v *Volume,
 }
 
 func (d *Daemon) volumeView(v *Volume) *volume.Volume {
-	return &volume.Volume{Name: v.Name, Driver: "local", Mountpoint: d.volumeDir(v.Name), Labels: v.Labels, Options: map[string]string{}, Scope: "local", CreatedAt: v.Created.Format(time.RFC3339)}
+	return &volume.Volume{Name: v.Name, Driver: "local", Mountpoint: d.volumeDir(v.Name), Labels: v.Labels, Options: over(v.Options, nil), Scope: "local", CreatedAt: v.Created.Format(time.RFC3339)}
 }
 
 // Volume gives one volume.
@@ -148,6 +153,9 @@ func (d *Daemon) RemoveVolume(name string, force bool) error {
 }
 
 func (d *Daemon) dropVolume(name string) error {
+	if err := d.endVolume(name); err != nil {
+		return err
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if err := os.RemoveAll(filepath.Dir(d.volumeDir(name))); err != nil {
@@ -157,6 +165,7 @@ func (d *Daemon) dropVolume(name string) error {
 		return err
 	}
 	delete(d.vols, name)
+	delete(d.volumesUp, name)
 	d.Events.send(events.VolumeEventType, events.ActionDestroy, name, map[string]string{"driver": "local"})
 	return nil
 }
@@ -217,10 +226,10 @@ func (d *Daemon) mountPoints(ctx context.Context, r Record) (points []container.
 				}
 				break
 			}
-			if len(w.opts) > 0 {
-				return nil, nil, errs.Invalidf("options of a volume are not supported by this engine")
+			if r.Project && (len(w.opts) > 0 || p.Name != "") {
+				return nil, nil, errs.Invalidf("a volume of the node with a name or options is not for containers of projects")
 			}
-			v, _, err := d.ensureVolume(p.Name, w.labels)
+			v, _, err := d.ensureVolume(p.Name, w.labels, w.opts)
 			if err != nil {
 				return nil, nil, err
 			}
@@ -269,16 +278,16 @@ func (d *Daemon) borrowed(from []string, own map[string]bool) (out []container.M
 
 // fillVolumes copies what the image has at a volume's place into the volume, if
 // that is empty.
-func (d *Daemon) fillVolumes(ctx context.Context, id string, fresh map[string]string) error {
-	for dst, dir := range fresh {
-		if entries, err := os.ReadDir(dir); err != nil || len(entries) > 0 {
-			delete(fresh, dst)
-		}
+func (d *Daemon) fillVolumes(ctx context.Context, r Record, fresh map[string]string) error {
+	full := func(dir string) bool {
+		entries, err := os.ReadDir(dir)
+		return err != nil || len(entries) > 0
 	}
+	maps.DeleteFunc(fresh, func(_, dir string) bool { return full(dir) })
 	if len(fresh) == 0 {
 		return nil
 	}
-	return d.withRoot(ctx, id, func(root string) error {
+	return d.withRoot(ctx, r.ID, func(root string) error {
 		for dst, dir := range fresh {
 			from, err := fs.RootPath(root, dst)
 			if err != nil {
@@ -288,7 +297,14 @@ func (d *Daemon) fillVolumes(ctx context.Context, id string, fresh map[string]st
 			if err != nil || !fi.IsDir() {
 				continue
 			}
-			if err := fs.CopyDir(dir, from); err != nil {
+			here := Record{ID: r.ID, Mounts: slices.DeleteFunc(slices.Clone(r.Mounts), func(p container.MountPoint) bool { return p.Destination != dst })}
+			err = d.withVolumes(here, func() error {
+				if full(dir) { // now that it is mounted
+					return nil
+				}
+				return fs.CopyDir(dir, from)
+			})
+			if err != nil {
 				return err
 			}
 		}

@@ -181,6 +181,9 @@ func (s *Server) diskUsage(w http.ResponseWriter, r *request) error {
 	}
 	if wants("volume") {
 		for _, v := range s.engine.Volumes() {
+			if len(v.Options) > 0 { // what is mounted there is elsewhere, as with dockerd
+				continue
+			}
 			v.Volume.UsageData = &volume.UsageData{RefCount: int64(len(v.Users)), Size: core.DirSize(v.Mountpoint)}
 			out.Volumes = append(out.Volumes, v.Volume)
 		}

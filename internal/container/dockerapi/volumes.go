@@ -68,7 +68,7 @@ func (s *Server) volumePrune(w http.ResponseWriter, r *request) error {
 	all = all || versions.LessThan(r.Version, "1.42") // which knew no other way
 	gone, freed := []string{}, int64(0)
 	for _, v := range s.engine.Volumes() {
-		if len(v.Users) > 0 || !v.Anonymous && !all || !labelled(f, v.Labels) {
+		if len(v.Users) > 0 || len(v.Options) > 0 || !v.Anonymous && !all || !labelled(f, v.Labels) {
 			continue
 		}
 		size := core.DirSize(v.Mountpoint)
