@@ -333,7 +333,9 @@ func testUsernsLayers(t *testing.T, d *dock, _ string) {
 	if err := os.WriteFile(filepath.Join(dir, "Dockerfile"), []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
+	d.slow = true
 	d.mustBuild(false, "-t", "many", dir)
+	d.slow = false
 	d.start("box", "many", "sh", "-c", "echo own >/data/5; echo new >/data/new; rm /data/6; exec sleep 600")
 	d.eventually("files", func() bool { return d.sh("box", "ls /data/6 2>&1") == "ls: /data/6: No such file or directory" })
 	d.must("commit", "box", "more")
