@@ -15,6 +15,7 @@ import (
 	"github.com/moby/sys/user"
 
 	"github.com/strata-cloud/strata/internal/container/idmap"
+	"github.com/strata-cloud/strata/test/cloud"
 )
 
 // TestContainersUserns runs containers in user namespaces.
@@ -35,6 +36,20 @@ func TestContainersUserns(t *testing.T) {
 		{"copy", testUsernsCopy}, {"layers", testUsernsLayers}, {"commit", testUsernsCommit}, {"sharing", testUsernsSharing}, {"kill", testUsernsKill},
 	} {
 		t.Run(part.name, func(t *testing.T) { part.f(t, &dock{t: t, cloud: d.cloud, cli: d.cli}, root) })
+	}
+}
+
+// TestContainersUsernsApart does so where shims have mount namespaces of their own.
+func TestContainersUsernsApart(t *testing.T) {
+	cloud.ShareRoot(t)
+	subordinate(t)
+	d := newDock(t, "--containers-userns-remap", "default")
+	for _, f := range []func(*testing.T, *dock, string){testUsernsNetwork, testUsernsCopy, testUsernsSharing} { // no t.Run: it has another thread
+		f(t, d, "")
+	}
+	d.must("volume", "create", "--opt", "type=tmpfs", "--opt", "device=tmpfs", "ram")
+	if out := d.must("run", "--rm", "-v", "ram:/v", "busybox", "sh", "-c", "touch /v/x; stat -c %u /v/x; grep -c '^tmpfs /v ' /proc/mounts"); out != "0\n1" {
+		t.Errorf("in a volume with options: %q", out)
 	}
 }
 
