@@ -2,6 +2,7 @@ package names
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -9,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -37,16 +39,27 @@ var (
 	with = Member{Network: "net1", Name: "front", Links: map[string]string{"db": "api_2", "www": "api_1"}}
 )
 
+// ports are one of UDP and the same one of TCP, which may be another's.
+func ports(t testing.TB) (net.PacketConn, net.Listener) {
+	t.Helper()
+	for {
+		pc, err := net.ListenPacket("udp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		l, err := net.Listen("tcp", pc.LocalAddr().String())
+		if err == nil {
+			return pc, l
+		}
+		if pc.Close(); !errors.Is(err, syscall.EADDRINUSE) {
+			t.Fatal(err)
+		}
+	}
+}
+
 // start gives a resolver of a container and how to ask it.
 func start(t testing.TB, s *Server, v View) func(network, name string, kind uint16) *dns.Msg {
-	pc, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	l, err := net.Listen("tcp", pc.LocalAddr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
+	pc, l := ports(t)
 	r := s.Start(context.WithoutCancel(t.Context()), pc, l, func() View { return v }, new(net.Dialer).DialContext)
 	t.Cleanup(func() {
 		if err := r.Close(); err != nil {
@@ -81,14 +94,7 @@ func told(a *dns.Msg) string {
 
 // upstream knows example.org and nothing else.
 func upstream(t testing.TB) (addr string, asked func() []string) {
-	pc, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	l, err := net.Listen("tcp", pc.LocalAddr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
+	pc, l := ports(t)
 	var mu sync.Mutex
 	var questions []string
 	asked = func() []string {
