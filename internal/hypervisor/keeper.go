@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/strata-cloud/strata/internal/process"
 )
 
 // keeperArgument makes the program run the keeper instead of itself.
@@ -140,7 +142,7 @@ func (k *keeper) look() (ends bool) {
 func (k *keeper) end(id string) {
 	for _, p := range strays(k.machines)[filepath.Join(k.machines, id)] {
 		k.say("the lease of server %s has run out: process %d is ended", id, p.PID)
-		if err := p.kill(); err != nil {
+		if err := p.Kill(); err != nil {
 			k.say("ending process %d: %v", p.PID, err)
 		}
 	}
@@ -153,9 +155,9 @@ func (k *keeper) trace(id string) {
 		return // it was never started
 	}
 	var st struct {
-		Process proc `json:"process"`
+		Process process.ID `json:"process"`
 	}
-	if json.Unmarshal(raw, &st) != nil || st.Process.PID == 0 || k.held[st.Process.PID] != "" || !st.Process.alive() {
+	if json.Unmarshal(raw, &st) != nil || st.Process.PID == 0 || k.held[st.Process.PID] != "" || !st.Process.Alive() {
 		return
 	}
 	_, _, errno := unix.Syscall6(unix.SYS_PTRACE, unix.PTRACE_SEIZE, uintptr(st.Process.PID), 0, unix.PTRACE_O_EXITKILL, 0, 0)

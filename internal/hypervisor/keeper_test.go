@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/strata-cloud/strata/internal/needs"
+	"github.com/strata-cloud/strata/internal/process"
 	"github.com/strata-cloud/strata/internal/wait"
 )
 
@@ -46,7 +47,7 @@ func (k *keptMachines) open() {
 }
 
 // machine starts one; ended is closed when it has ended.
-func (k *keptMachines) machine(n int) (id string, p proc, ended chan struct{}) {
+func (k *keptMachines) machine(n int) (id string, p process.ID, ended chan struct{}) {
 	k.Helper()
 	id = fmt.Sprintf("6f70656e-7374-4163-8b00-%012d", n)
 	dir := filepath.Join(k.machines, id)
@@ -64,7 +65,7 @@ func (k *keptMachines) machine(n int) (id string, p proc, ended chan struct{}) {
 		close(ended)
 	}()
 	k.Cleanup(func() { _ = cmd.Process.Kill(); <-ended })
-	p, err := identify(cmd.Process.Pid)
+	p, err := process.Identify(cmd.Process.Pid)
 	if err != nil {
 		k.Fatal(err)
 	}
@@ -103,7 +104,7 @@ func (k *keptMachines) keeperPID() int {
 }
 
 // traced waits until the process is traced, or is not.
-func (k *keptMachines) traced(p proc, by int) {
+func (k *keptMachines) traced(p process.ID, by int) {
 	k.Helper()
 	ctx, cancel := context.WithTimeout(k.Context(), 5*time.Second)
 	defer cancel()
@@ -139,7 +140,7 @@ func TestKeeper(t *testing.T) {
 	} else {
 		t.Logf("ended %s after its lease", took-life)
 	}
-	if !pa.alive() || !pc.alive() {
+	if !pa.Alive() || !pc.Alive() {
 		t.Error("others were ended too")
 	}
 	// Signals and job control are the machine's own matter.
@@ -190,7 +191,7 @@ func TestKeeperKilled(t *testing.T) {
 	case <-time.After(2 * time.Second):
 		t.Fatal("the machine outlives its keeper")
 	}
-	if !pb.alive() {
+	if !pb.Alive() {
 		t.Error("a machine without a lease was ended")
 	}
 	// One that is dying counts as one until its files are closed, after its machines ended.
@@ -219,7 +220,7 @@ func TestLeaseFiles(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for name, text := range map[string]string{old: "7200000000000 7200000000000 another-boot\n", half: "7200000000000 7100000000000 " + bootID() + "\n", "other": "x"} {
+	for name, text := range map[string]string{old: "7200000000000 7200000000000 another-boot\n", half: "7200000000000 7100000000000 " + process.BootID() + "\n", "other": "x"} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}

@@ -181,7 +181,7 @@ func (m *machine) adoptMove(ctx context.Context) (bool, error) {
 			m.refuse(ctx, "the node's agent was restarted before the machine came")
 			return true, nil
 		}
-		if mv.Worker.alive() {
+		if mv.Worker.Alive() {
 			mon, err := m.dialWorker(ctx, mv.Worker)
 			if err != nil {
 				return true, err

@@ -17,6 +17,7 @@ import (
 
 	"github.com/strata-cloud/strata/internal/cgroup"
 	"github.com/strata-cloud/strata/internal/errs"
+	"github.com/strata-cloud/strata/internal/process"
 	"github.com/strata-cloud/strata/internal/wait"
 )
 
@@ -75,7 +76,7 @@ func (m *machine) launch(ctx context.Context, s Spec, taps []*os.File, from *ori
 			m.abandon(context.WithoutCancel(ctx), cmd)
 		}
 	}()
-	p, err := identify(cmd.Process.Pid)
+	p, err := process.Identify(cmd.Process.Pid)
 	if err != nil {
 		return err
 	}
@@ -272,7 +273,7 @@ func (m *machine) abandon(ctx context.Context, cmd *exec.Cmd) {
 	} else if cmd.ProcessState == nil {
 		cmd.Wait()
 	}
-	m.changeState(func(s *machineState) { s.Process, s.Crashed = proc{}, "" })
+	m.changeState(func(s *machineState) { s.Process, s.Crashed = process.ID{}, "" })
 	if err := m.d.removeCgroup(ctx, m.id); err != nil {
 		m.d.Log.Warn("removing a cgroup", "server", m.id, "err", err)
 	}

@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/strata-cloud/strata/internal/process"
 	"github.com/strata-cloud/strata/internal/wait"
 )
 
@@ -62,7 +63,7 @@ func LeaseClock() time.Duration {
 // which takes no room on a full disk, and has the time twice: a reader that sees
 // halves of two writes knows it.
 func leaseRecord(until time.Duration) string {
-	return fmt.Sprintf("%20d %20d %-36s\n", until, until, bootID())
+	return fmt.Sprintf("%20d %20d %-36s\n", until, until, process.BootID())
 }
 
 // parseLease reads a record; false: it is being written. A lease of an earlier life
@@ -73,7 +74,7 @@ func parseLease(raw []byte) (until time.Duration, ok bool) {
 	if n, err := fmt.Sscan(string(raw), &until, &again, &boot); n != 3 || err != nil || until != again {
 		return 0, false
 	}
-	if boot != bootID() {
+	if boot != process.BootID() {
 		return 0, true
 	}
 	return until, true

@@ -13,16 +13,17 @@ import (
 	"sync"
 
 	"github.com/strata-cloud/strata/internal/nodeapi"
+	"github.com/strata-cloud/strata/internal/process"
 )
 
 // machineState is what state.json keeps of a machine.
 type machineState struct {
-	Spec      Spec   `json:"spec"`
-	Process   proc   `json:"process"`
-	Crashed   string `json:"crashed"`           // why QEMU died by itself; "" when it did not
-	Suspended bool   `json:"suspended"`         // memory.img is complete
-	Off       bool   `json:"off,omitempty"`     // its guest shut it down, or we ended it
-	Cloning   bool   `json:"cloning,omitempty"` // being read from a template; its guest has not run yet, or just has
+	Spec      Spec       `json:"spec"`
+	Process   process.ID `json:"process"`
+	Crashed   string     `json:"crashed"`           // why QEMU died by itself; "" when it did not
+	Suspended bool       `json:"suspended"`         // memory.img is complete
+	Off       bool       `json:"off,omitempty"`     // its guest shut it down, or we ended it
+	Cloning   bool       `json:"cloning,omitempty"` // being read from a template; its guest has not run yet, or just has
 	// Swapping is a disk that is being reached in another way; nil: none is.
 	Swapping *swapping `json:"swapping,omitempty"`
 	// Move is the machine's move to or from another host; what is in memory counts.
@@ -41,7 +42,7 @@ type machine struct {
 
 	mu       sync.Mutex
 	state    nodeapi.Power // running or paused while a process is there
-	process  proc
+	process  process.ID
 	mon      *monitor
 	exited   chan struct{} // closed when the process has ended and that was written down
 	letGo    func()        // ends the watch of the process
@@ -172,7 +173,7 @@ func (m *machine) adopt(ctx context.Context) error {
 	if st.Move != nil {
 		m.move = &move{moveState: *st.Move, wake: make(chan struct{}, 1)}
 	}
-	alive := st.Process.alive()
+	alive := st.Process.Alive()
 	if alive {
 		if st.Swapping != nil {
 			m.setSwapped(st.Swapping.Disk)
@@ -235,8 +236,8 @@ func (m *machine) settle(ctx context.Context, st machineState) error {
 }
 
 // watch follows the process to its end. cmd is set when it is our child.
-func (m *machine) watch(p proc, cmd *exec.Cmd) error {
-	ended, letGo, err := p.wait()
+func (m *machine) watch(p process.ID, cmd *exec.Cmd) error {
+	ended, letGo, err := p.Wait()
 	if err != nil {
 		return err
 	}
@@ -273,7 +274,7 @@ func (m *machine) ended(cmd *exec.Cmd, exited chan struct{}) {
 	if why != "" {
 		why = "QEMU ended by itself: " + why + lastLog(filepath.Join(m.dir, qemuLogFile))
 	}
-	m.changeState(func(s *machineState) { s.Process, s.Crashed, s.Off = proc{}, why, off })
+	m.changeState(func(s *machineState) { s.Process, s.Crashed, s.Off = process.ID{}, why, off })
 	m.mu.Lock()
 	m.exited, m.letGo, m.swapped = nil, nil, ""
 	m.mu.Unlock()

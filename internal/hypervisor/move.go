@@ -11,6 +11,7 @@ import (
 
 	"github.com/strata-cloud/strata/internal/errs"
 	"github.com/strata-cloud/strata/internal/nodeapi"
+	"github.com/strata-cloud/strata/internal/process"
 )
 
 // MoveRole is a machine's part in a move between hosts.
@@ -74,7 +75,7 @@ type moveState struct {
 	Live   bool               `json:"live"`
 	Power  nodeapi.Power      `json:"power"` // before and after
 	Target nodeapi.MoveTarget `json:"target"`
-	Worker proc               `json:"worker"` // has the disks open that no QEMU of a guest has open
+	Worker process.ID         `json:"worker"` // has the disks open that no QEMU of a guest has open
 	// Done is set by the sending host at the moment from which the machine is the
 	// other one's, and by that one when it knows. Over: nothing is left to do.
 	Done  bool   `json:"done"`

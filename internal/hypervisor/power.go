@@ -134,7 +134,7 @@ func (m *machine) kill(ctx context.Context) error {
 	exited, p := m.exited, m.process
 	m.mu.Unlock()
 	if exited != nil {
-		if err := p.kill(); err != nil {
+		if err := p.Kill(); err != nil {
 			return fmt.Errorf("killing QEMU: %w", err)
 		}
 		select {

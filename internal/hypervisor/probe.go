@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/strata-cloud/strata/internal/process"
 )
 
 // Accel is how guests' instructions run.
@@ -74,7 +76,7 @@ type probeResult struct {
 // it, start guests, and hang every kernel. So a guest is run that loops in long
 // mode, in a child process, since it may never return. The result is kept in dir.
 func Probe(ctx context.Context, dir string) (Accel, string) {
-	key := probeResult{Release: kernelRelease(), BootID: bootID()}
+	key := probeResult{Release: kernelRelease(), BootID: process.BootID()}
 	path := filepath.Join(dir, ProbeFile)
 	if data, err := os.ReadFile(path); err == nil {
 		var old probeResult
@@ -125,14 +127,6 @@ func kernelRelease() string {
 		return ""
 	}
 	return unix.ByteSliceToString(u.Release[:])
-}
-
-func bootID() string {
-	data, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	if err != nil {
-		return ""
-	}
-	return strings.TrimSpace(string(data))
 }
 
 var errProbeExit = errors.New("the probe's guest left for an unexpected reason")

@@ -66,10 +66,10 @@ func (d *QEMU) Diagnostics(ctx context.Context, id string) (*nodeapi.Diagnostics
 		return nil, err
 	}
 	out := &nodeapi.Diagnostics{State: state, MemoryMiB: st.Spec.MemoryMiB, Hypervisor: "QEMU"}
-	if out.Uptime, err = p.uptime(); err != nil {
+	if out.Uptime, err = p.Uptime(); err != nil {
 		return nil, err
 	}
-	if out.UsedMiB, err = p.residentMiB(); err != nil {
+	if out.UsedMiB, err = p.ResidentMiB(); err != nil {
 		return nil, err
 	}
 	out.UsedMiB = min(out.UsedMiB, out.MemoryMiB) // QEMU's own is not the guest's
@@ -145,31 +145,4 @@ func (m *machine) diskCounters(ctx context.Context, disks []Disk) ([]nodeapi.Dis
 		}
 	}
 	return out, nil
-}
-
-// uptime is the process's age in seconds.
-func (p proc) uptime() (int64, error) {
-	data, err := os.ReadFile("/proc/uptime")
-	if err != nil {
-		return 0, err
-	}
-	now, err := strconv.ParseFloat(strings.Fields(string(data))[0], 64)
-	if err != nil {
-		return 0, err
-	}
-	start, err := strconv.ParseFloat(p.Start, 64)
-	return int64(now - start/100), err
-}
-
-// residentMiB is the process's memory.
-func (p proc) residentMiB() (int, error) {
-	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", p.PID))
-	if err != nil {
-		return 0, err
-	}
-	var size, resident int
-	if _, err := fmt.Sscan(string(data), &size, &resident); err != nil {
-		return 0, err
-	}
-	return resident * os.Getpagesize() >> 20, nil
 }

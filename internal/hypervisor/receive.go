@@ -52,7 +52,7 @@ func (d *QEMU) Receive(ctx context.Context, a Arrival) (*nodeapi.MoveTarget, err
 	switch {
 	case mv != nil && (mv.Role == MoveOut || mv.Done):
 		return nil, errs.Conflictf("machine %s has moved", a.Spec.ID)
-	case mv != nil && mv.Fault == "" && mv.Worker.alive() && mv.Power == a.Power:
+	case mv != nil && mv.Fault == "" && mv.Worker.Alive() && mv.Power == a.Power:
 		to := mv.Target
 		to.PSK, err = m.readPSK()
 		return &to, err

@@ -238,7 +238,7 @@ func (m *machine) adoptSend(ctx context.Context, mv *moveState) (bool, error) {
 	case mv.Over:
 		return true, m.kill(ctx)
 	case mv.Done:
-		if mv.Worker.alive() {
+		if mv.Worker.Alive() {
 			mon, err := m.dialWorker(ctx, mv.Worker)
 			if err != nil {
 				return true, err
@@ -251,7 +251,7 @@ func (m *machine) adoptSend(ctx context.Context, mv *moveState) (bool, error) {
 		return true, nil
 	}
 	const why = "the node's agent was restarted meanwhile"
-	if mv.Worker.alive() {
+	if mv.Worker.Alive() {
 		if err := end(ctx, mv.Worker); err != nil {
 			return false, err
 		}

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/strata-cloud/strata/internal/process"
 	"github.com/strata-cloud/strata/internal/wait"
 )
 
@@ -16,12 +17,12 @@ import (
 // machine's process works in the machine's own directory from its very first
 // instant, so that one is found even if we died before we noted that we had
 // started it, or after its directory was removed.
-func strays(root string) map[string][]proc {
+func strays(root string) map[string][]process.ID {
 	links, err := filepath.Glob("/proc/[0-9]*/cwd")
 	if err != nil {
 		return nil // the pattern is right
 	}
-	found := map[string][]proc{}
+	found := map[string][]process.ID{}
 	for _, l := range links {
 		dir, err := os.Readlink(l)
 		dir = strings.TrimSuffix(dir, " (deleted)")
@@ -32,7 +33,7 @@ func strays(root string) map[string][]proc {
 		if err != nil {
 			continue
 		}
-		if p, err := identify(pid); err == nil && p.alive() {
+		if p, err := process.Identify(pid); err == nil && p.Alive() {
 			found[dir] = append(found[dir], p)
 		}
 	}
@@ -72,9 +73,9 @@ func (m *machine) endAll(ctx context.Context) error {
 const pollExit = 5 * time.Millisecond
 
 // end kills the process and waits for its end.
-func end(ctx context.Context, p proc) error {
-	if err := p.kill(); err != nil {
+func end(ctx context.Context, p process.ID) error {
+	if err := p.Kill(); err != nil {
 		return err
 	}
-	return wait.Until(ctx, "process "+strconv.Itoa(p.PID)+" to end", pollExit, func(context.Context) (bool, error) { return !p.alive(), nil })
+	return wait.Until(ctx, "process "+strconv.Itoa(p.PID)+" to end", pollExit, func(context.Context) (bool, error) { return !p.Alive(), nil })
 }
