@@ -8,6 +8,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -81,22 +82,24 @@ func (p ID) Wait() (<-chan bool, func(), error) {
 }
 
 // Kill ends the process without mercy, when it is still this one.
-func (p ID) Kill() error {
+func (p ID) Kill() error { return p.Signal(unix.SIGKILL) }
+
+// Signal sends a signal to the process, when it is still this one.
+func (p ID) Signal(s syscall.Signal) error {
 	if !p.Alive() {
 		return nil
 	}
 	fd, err := unix.PidfdOpen(p.PID, 0)
 	if err == unix.ESRCH {
 		return nil
-	}
-	if err != nil {
+	} else if err != nil {
 		return err
 	}
 	defer unix.Close(fd)
 	if start, err := startTime(p.PID); err != nil || start != p.Start {
 		return nil
 	}
-	if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil && err != unix.ESRCH {
+	if err := unix.PidfdSendSignal(fd, s, nil, 0); err != nil && err != unix.ESRCH {
 		return err
 	}
 	return nil
