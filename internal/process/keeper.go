@@ -22,7 +22,7 @@ import (
 type Program struct {
 	Name string
 	Args []string // the first is the path of the executable
-	Env  []string // nothing else is in the environment
+	Env  []string // all of the environment
 }
 
 // Keeper starts programs that go on when ours ends, and finds them again. There is no
@@ -44,11 +44,11 @@ const (
 	maxLog  = 16 << 20
 )
 
-// Ensure has the program run with its arguments, and tells whether it had to be started.
-// One that runs with others is replaced.
+// Ensure has the program run with its arguments and environment, and tells whether it had
+// to be started. One that runs with others is replaced.
 func (k *Keeper) Ensure(ctx context.Context, p Program) (started bool, err error) {
 	for _, id := range k.find(p.Name) {
-		if args, err := id.args(); err == nil && slices.Equal(args, p.Args) {
+		if id.has("cmdline", p.Args) && id.has("environ", p.Env) {
 			return false, nil
 		}
 	}
@@ -107,7 +107,8 @@ func (k *Keeper) start(p Program) error {
 	}
 	defer log.Close()
 	cmd := exec.Command(p.Args[0], p.Args[1:]...)
-	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = dir, p.Env, log, log
+	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, log, log
+	cmd.Env = append([]string{}, p.Env...) // nil would be ours
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	begin := cmd.Start
 	if k.NetNS != nil {
@@ -149,11 +150,12 @@ func (p ID) leads() bool {
 	return err == nil && sid == p.PID
 }
 
-// args is the process's command line.
-func (p ID) args() ([]string, error) {
-	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", p.PID))
+// has tells whether a list of the process, such as its command line, is this.
+func (p ID) has(file string, want []string) bool {
+	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", p.PID, file))
 	if err != nil {
-		return nil, err
+		return false
 	}
-	return strings.Split(strings.TrimSuffix(string(raw), "\x00"), "\x00"), nil
+	got := strings.Split(strings.TrimSuffix(string(raw), "\x00"), "\x00")
+	return slices.Equal(got, want) || len(raw) == 0 && len(want) == 0
 }

@@ -54,6 +54,12 @@ func TestKeeper(t *testing.T) {
 	if now := again.find("one"); len(now) != 1 || now[0].PID == first[0].PID {
 		t.Errorf("with other arguments it is %v, was %v", now, first)
 	}
+	if started, err := again.Ensure(t.Context(), Program{Name: "one", Args: []string{sleep, "601"}, Env: []string{"A=1"}}); err != nil || !started {
+		t.Errorf("with another environment: started %t, %v", started, err)
+	}
+	if started, err := again.Ensure(t.Context(), Program{Name: "one", Args: []string{sleep, "601"}, Env: []string{"A=1"}}); err != nil || started {
+		t.Errorf("with the same environment: started %t, %v", started, err)
+	}
 	if err := again.Stop(t.Context(), "one"); err != nil || again.Running("one") || !again.Running("two") {
 		t.Errorf("after its end: %v, one %t, two %t", err, again.Running("one"), again.Running("two"))
 	}

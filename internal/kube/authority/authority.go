@@ -19,6 +19,7 @@ import (
 	"fmt"
 	"math/big"
 	"net"
+	"slices"
 	"time"
 )
 
@@ -99,15 +100,20 @@ func (p *Pair) SignRequest(request []byte) ([]byte, error) {
 	return p.sign(Leaf{Name: r.Subject.CommonName, Groups: r.Subject.Organization, Client: true}.template(), r.PublicKey)
 }
 
-// Due tells whether a certificate (PEM) is to be replaced at the time: soon over, not
-// readable, or of another authority.
-func (p *Pair) Due(cert []byte, now time.Time) bool {
+// Vouches tells whether a certificate (PEM) is one that Issue would make, and not to be
+// replaced soon.
+func (p *Pair) Vouches(cert []byte, l Leaf, now time.Time) bool {
 	authority, err := parse(p.Cert)
 	if err != nil {
-		return true
+		return false
 	}
 	c, err := parse(cert)
-	return err != nil || c.NotAfter.Sub(now) < RenewBefore || c.CheckSignatureFrom(authority) != nil
+	if err != nil || c.NotAfter.Sub(now) < RenewBefore || c.CheckSignatureFrom(authority) != nil {
+		return false
+	}
+	t := l.template()
+	return c.Subject.CommonName == t.Subject.CommonName && slices.Equal(c.Subject.Organization, t.Subject.Organization) && slices.Equal(c.ExtKeyUsage, t.ExtKeyUsage) &&
+		slices.Equal(c.DNSNames, t.DNSNames) && slices.EqualFunc(c.IPAddresses, t.IPAddresses, net.IP.Equal)
 }
 
 func (l Leaf) template() *x509.Certificate {

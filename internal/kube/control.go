@@ -1,0 +1,173 @@
+package kube
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/strata-cloud/strata/internal/kube/authority"
+	"github.com/strata-cloud/strata/internal/process"
+)
+
+// Control is a cluster's control plane as it should run on this machine.
+type Control struct {
+	ID          string
+	Name        string
+	Address     netip.AddrPort // where the API listens, and workers and clients find it
+	Hosts       []string       // more names and addresses of the API, for its certificate
+	Pods        []netip.Prefix
+	Services    []netip.Prefix
+	EtcdPort    int // of etcd for its clients, on loopback; the next is for its peers
+	Authorities authority.Set
+}
+
+// The names of a control plane's programs, in the order in which they start.
+const (
+	etcdProgram      = "etcd"
+	apiserverProgram = "kube-apiserver"
+	managerProgram   = "kube-controller-manager"
+	schedulerProgram = "kube-scheduler"
+)
+
+// Domain is the domain of a cluster's names.
+const Domain = "cluster.local"
+
+// ServiceIP is the address of the service kubernetes: the first of the services'.
+func (c *Control) ServiceIP() netip.Addr { return c.Services[0].Masked().Addr().Next() }
+
+// DNSIP is the address of the cluster's name server.
+func (c *Control) DNSIP() netip.Addr {
+	ip := c.Services[0].Masked().Addr()
+	for range 10 {
+		ip = ip.Next()
+	}
+	return ip
+}
+
+// URL is where the API is.
+func (c *Control) URL() string { return "https://" + c.Address.String() }
+
+// plane is the files of a control plane.
+type plane struct {
+	*Control
+	program string // the path of strata-kube
+	dir     string
+}
+
+func (p *plane) pki(name string) string { return filepath.Join(p.dir, pkiDir, name) }
+
+func (p *plane) config(name string) string { return filepath.Join(p.dir, configDir, name) }
+
+func (p *plane) etcdURL() string { return "https://127.0.0.1:" + strconv.Itoa(p.EtcdPort) }
+
+// leaves are the certificates of the control plane, by file name.
+func (p *plane) leaves() map[string]issued {
+	a := &p.Authorities
+	api := append([]string{p.Address.Addr().String(), "127.0.0.1", p.ServiceIP().String(), "localhost",
+		"kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc." + Domain}, p.Hosts...)
+	return map[string]issued{
+		"etcd":           {&a.Etcd, authority.Leaf{Name: "etcd", Hosts: []string{"127.0.0.1", "localhost"}, Server: true, Client: true}},
+		"etcd-client":    {&a.Etcd, authority.Leaf{Name: apiserverProgram, Client: true}},
+		"apiserver":      {&a.Cluster, authority.Leaf{Name: apiserverProgram, Hosts: api, Server: true}},
+		"kubelet-client": {&a.Cluster, authority.Leaf{Name: "kube-apiserver-kubelet-client", Groups: []string{"strata:kubelet-clients"}, Client: true}},
+		"front-proxy":    {&a.FrontProxy, authority.Leaf{Name: "front-proxy-client", Client: true}},
+		managerProgram:   {&a.Cluster, authority.Leaf{Name: "system:kube-controller-manager", Client: true}},
+		schedulerProgram: {&a.Cluster, authority.Leaf{Name: "system:kube-scheduler", Client: true}},
+		"admin":          {&a.Cluster, authority.Leaf{Name: "strata-admin", Groups: []string{"system:masters"}, Client: true}},
+	}
+}
+
+// write makes the files of the control plane.
+func (p *plane) write() error {
+	a := &p.Authorities
+	for name, raw := range map[string][]byte{"ca.crt": a.Cluster.Cert, "ca.key": a.Cluster.Key, "etcd-ca.crt": a.Etcd.Cert, "front-proxy-ca.crt": a.FrontProxy.Cert, "service-account.key": a.ServiceAccount} {
+		if err := writeFile(p.pki(name), raw); err != nil {
+			return err
+		}
+	}
+	for name, l := range p.leaves() {
+		if err := l.ensure(p.pki(name)); err != nil {
+			return fmt.Errorf("certificate %s: %w", name, err)
+		}
+	}
+	for _, name := range []string{managerProgram, schedulerProgram, "admin"} {
+		if err := writeKubeconfig(p.config(name+".conf"), p.URL(), p.pki("ca.crt"), p.pki(name+".crt"), p.pki(name+".key")); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// programs are the control plane's, in the order in which they start.
+func (p *plane) programs() []process.Program {
+	return []process.Program{
+		p.make(etcdProgram, p.etcdFlags()),
+		p.make(apiserverProgram, p.apiserverFlags()),
+		p.make(managerProgram, p.managerFlags()),
+		p.make(schedulerProgram, p.schedulerFlags()),
+	}
+}
+
+func (p *plane) make(name string, flags []string) process.Program {
+	return process.Program{Name: name, Args: append([]string{p.program, name}, flags...), Env: []string{"HOME=/", "PATH=/usr/sbin:/usr/bin:/sbin:/bin"}}
+}
+
+func (p *plane) etcdFlags() []string {
+	peer := "http://" + net.JoinHostPort("127.0.0.1", strconv.Itoa(p.EtcdPort+1))
+	return []string{"--name=" + p.ID, "--data-dir=" + filepath.Join(p.dir, dataDir), "--logger=zap", "--log-level=warn",
+		"--listen-client-urls=" + p.etcdURL(), "--advertise-client-urls=" + p.etcdURL(),
+		"--listen-peer-urls=" + peer, "--initial-advertise-peer-urls=" + peer, "--initial-cluster=" + p.ID + "=" + peer,
+		"--client-cert-auth", "--trusted-ca-file=" + p.pki("etcd-ca.crt"), "--cert-file=" + p.pki("etcd.crt"), "--key-file=" + p.pki("etcd.key"),
+		"--auto-compaction-mode=periodic", "--auto-compaction-retention=5m"}
+}
+
+func (p *plane) apiserverFlags() []string {
+	return []string{"--advertise-address=" + p.Address.Addr().String(), "--bind-address=" + p.Address.Addr().String(), fmt.Sprintf("--secure-port=%d", p.Address.Port()),
+		"--etcd-servers=" + p.etcdURL(), "--etcd-cafile=" + p.pki("etcd-ca.crt"), "--etcd-certfile=" + p.pki("etcd-client.crt"), "--etcd-keyfile=" + p.pki("etcd-client.key"),
+		"--client-ca-file=" + p.pki("ca.crt"), "--tls-cert-file=" + p.pki("apiserver.crt"), "--tls-private-key-file=" + p.pki("apiserver.key"),
+		"--kubelet-certificate-authority=" + p.pki("ca.crt"), "--kubelet-client-certificate=" + p.pki("kubelet-client.crt"), "--kubelet-client-key=" + p.pki("kubelet-client.key"),
+		"--kubelet-preferred-address-types=InternalIP,Hostname",
+		"--service-account-issuer=https://kubernetes.default.svc." + Domain, "--service-account-key-file=" + p.pki("service-account.key"), "--service-account-signing-key-file=" + p.pki("service-account.key"),
+		"--service-cluster-ip-range=" + list(p.Services), "--authorization-mode=Node,RBAC", "--anonymous-auth=false",
+		"--enable-admission-plugins=NodeRestriction", "--allow-privileged",
+		"--requestheader-client-ca-file=" + p.pki("front-proxy-ca.crt"), "--requestheader-allowed-names=front-proxy-client", "--requestheader-extra-headers-prefix=X-Remote-Extra-",
+		"--requestheader-group-headers=X-Remote-Group", "--requestheader-username-headers=X-Remote-User",
+		"--proxy-client-cert-file=" + p.pki("front-proxy.crt"), "--proxy-client-key-file=" + p.pki("front-proxy.key"),
+		"--profiling=false"}
+}
+
+func (p *plane) managerFlags() []string {
+	conf := p.config(managerProgram + ".conf")
+	return []string{"--kubeconfig=" + conf, "--authentication-kubeconfig=" + conf, "--authorization-kubeconfig=" + conf, "--cluster-name=" + p.Name,
+		"--cluster-signing-cert-file=" + p.pki("ca.crt"), "--cluster-signing-key-file=" + p.pki("ca.key"), "--root-ca-file=" + p.pki("ca.crt"),
+		"--service-account-private-key-file=" + p.pki("service-account.key"), "--use-service-account-credentials",
+		"--allocate-node-cidrs", "--cluster-cidr=" + list(p.Pods), "--service-cluster-ip-range=" + list(p.Services),
+		"--secure-port=0", "--leader-elect=false", "--profiling=false"}
+}
+
+func (p *plane) schedulerFlags() []string {
+	conf := p.config(schedulerProgram + ".conf")
+	return []string{"--kubeconfig=" + conf, "--authentication-kubeconfig=" + conf, "--authorization-kubeconfig=" + conf,
+		"--secure-port=0", "--leader-elect=false", "--profiling=false"}
+}
+
+func list(all []netip.Prefix) string {
+	var out []string
+	for _, p := range all {
+		out = append(out, p.String())
+	}
+	return strings.Join(out, ",")
+}
+
+// ensureControl brings a control plane to run.
+func (m *Machine) ensureControl(ctx context.Context, c *Control) error {
+	p := &plane{Control: c, program: m.Program, dir: filepath.Join(m.Dir, c.ID, controlDir)}
+	if err := p.write(); err != nil {
+		return err
+	}
+	return m.keep(ctx, c.ID, p.dir, p.programs())
+}

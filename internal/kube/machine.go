@@ -1,0 +1,50 @@
+package kube
+
+import (
+	"context"
+	"log/slog"
+	"path/filepath"
+
+	"github.com/strata-cloud/strata/internal/process"
+)
+
+// Machine is what this machine does for clusters.
+type Machine struct {
+	Dir     string // of clusters' files
+	Program string // the path of strata-kube
+	Shim    string // of what runs containers
+	Log     *slog.Logger
+}
+
+// Ensure brings what this machine does for a cluster to run as it is wanted.
+func (m *Machine) Ensure(ctx context.Context, c *Control, w *Worker) error {
+	if c != nil {
+		if err := m.ensureControl(ctx, c); err != nil {
+			return err
+		}
+	}
+	if w != nil {
+		return m.ensureWorker(ctx, w)
+	}
+	return nil
+}
+
+// keep has the programs of one directory run, with the files that are there now.
+func (m *Machine) keep(ctx context.Context, cluster, dir string, programs []process.Program) error {
+	now, err := revision(filepath.Join(dir, configDir), filepath.Join(dir, pkiDir))
+	if err != nil {
+		return err
+	}
+	k := &process.Keeper{Dir: dir}
+	for _, p := range programs {
+		p.Env = append(p.Env, "STRATA_REVISION="+now)
+		started, err := k.Ensure(ctx, p)
+		if err != nil {
+			return err
+		}
+		if started {
+			m.Log.Info("a program of a cluster starts", "cluster", cluster, "program", p.Name)
+		}
+	}
+	return nil
+}
