@@ -10,8 +10,9 @@
 //	rest, saga, reconcile, nodes      import those
 //	identity, image, placement,
 //	network, compute, volume,
-//	registry, docker, loadbalancer    services: never import each other
-//	netns, hypervisor, dataplane, blockdev, cgroup, configdrive, guest
+//	registry, docker, loadbalancer,
+//	cluster                           services: never import each other
+//	netns, process, kube, hypervisor, dataplane, blockdev, cgroup, configdrive, guest
 //	                                  drivers of a node: know no service and no store
 //	container                         the container engine of a node: drivers only
 //	node                              the agent: drivers only, the control plane by interface

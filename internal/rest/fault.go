@@ -138,6 +138,19 @@ func ImageFaults() Family {
 	return Family{Guarded: true, NoHead: true, PlainAuth: true, Status: map[errs.Kind]int{errs.QuotaExceeded: 413}, Encode: webob}
 }
 
+// ClusterFaults is the envelope of container-infra (magnum/api/middleware/parsable_error.py).
+func ClusterFaults() Family {
+	return Family{Guarded: true, NoHead: true, Encode: func(f Fault) ([]byte, string) {
+		title, _, _ := strings.Cut(f.Message, ".")
+		e := map[string]any{"request_id": f.RequestID, "code": f.Code, "status": f.Status, "title": title, "detail": f.Message, "links": []any{}}
+		if f.Range != nil {
+			e["code"], e["title"] = "magnum.microversion-unsupported", "Requested microversion is unsupported"
+			e["min_version"], e["max_version"] = f.Range.Type+" "+f.Range.Min.String(), f.Range.Type+" "+f.Range.Max.String()
+		}
+		return marshal(map[string]any{"errors": []any{e}}), jsonType
+	}}
+}
+
 // webob is the library's own body of an error: a page for who takes any type or
 // HTML, an object for who takes JSON, text for who says nothing (webob/exc.py).
 func webob(f Fault) ([]byte, string) {

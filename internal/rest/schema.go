@@ -45,6 +45,9 @@ func SchemaIn(lo, hi Version, text string) Schema {
 // Check compiles the schema now; tests call it for every route.
 func (s Schema) Check() error { _, err := s.compile(); return err }
 
+// Validate checks a document that a request has made.
+func (s Schema) Validate(doc []byte) error { return s.validateBody(doc) }
+
 func pick(list []Schema, v Version) *Schema {
 	for i := range list {
 		if v.In(list[i].Min, list[i].Max) {

@@ -3,6 +3,7 @@ package rest
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -44,8 +45,9 @@ func (v Version) In(lo, hi Version) bool {
 
 // Microversions says how an API family negotiates.
 type Microversions struct {
-	Type     string // the service type in OpenStack-API-Version: "compute"
-	Legacy   string // an older header of the same meaning, or ""
+	Type     string   // the service type in OpenStack-API-Version: "compute"
+	Aliases  []string // other types that mean this one
+	Legacy   string   // an older header of the same meaning, or ""
 	Min, Max Version
 	// Deaf APIs speak Min whatever a request asks for, and do not mention versions
 	// (nova/api/openstack/__init__.py, LegacyV2CompatibleWrapper).
@@ -60,7 +62,7 @@ func (m *Microversions) negotiate(h http.Header) (Version, error) {
 	asked := ""
 	for _, line := range h.Values("OpenStack-API-Version") {
 		for _, part := range strings.Split(line, ",") {
-			if f := strings.Fields(part); len(f) == 2 && strings.EqualFold(f[0], m.Type) {
+			if f := strings.Fields(part); len(f) == 2 && m.means(f[0]) {
 				asked = f[1]
 			}
 		}
@@ -82,6 +84,12 @@ func (m *Microversions) negotiate(h http.Header) (Version, error) {
 		return v, errs.New(errs.Unsupported, "Version %s is not supported by the API. Minimum is %s and maximum is %s.", v, m.Min, m.Max)
 	}
 	return v, nil
+}
+
+// means tells whether a service type is the API's.
+func (m *Microversions) means(kind string) bool {
+	is := func(name string) bool { return strings.EqualFold(kind, name) }
+	return is(m.Type) || slices.ContainsFunc(m.Aliases, is)
 }
 
 // announce writes the response headers of a negotiated version.

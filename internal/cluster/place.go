@@ -1,0 +1,210 @@
+package cluster
+
+import (
+	"context"
+	"net/netip"
+	"slices"
+	"strconv"
+
+	"github.com/google/uuid"
+
+	"github.com/strata-cloud/strata/internal/errs"
+	"github.com/strata-cloud/strata/internal/kube"
+	"github.com/strata-cloud/strata/internal/policy"
+	"github.com/strata-cloud/strata/internal/store"
+)
+
+// The ports of control planes: a slot has one of the API and two of etcd.
+const (
+	firstAPIPort  = 6443
+	firstEtcdPort = 12379
+	slots         = 500
+)
+
+// takeSlot gives a new cluster the first slot that is free.
+func (s *Service) takeSlot(tx *store.Tx, c *Cluster) error {
+	for c.Slot = range slots {
+		if _, used := s.clusters.TxUnique(tx, "slot", strconv.Itoa(c.Slot)); !used {
+			return nil
+		}
+	}
+	return errs.New(errs.NoCapacity, "There are %d clusters already.", slots)
+}
+
+// The networks inside of a cluster, and the labels that choose others (magnum's guide to
+// labels: service_cluster_ip_range and flannel_network_cidr with their defaults).
+const (
+	podsLabel       = "flannel_network_cidr"
+	defaultPods     = "10.100.0.0/16"
+	servicesLabel   = "service_cluster_ip_range"
+	defaultServices = "10.254.0.0/16"
+)
+
+type innerNetworks struct{ pods, services []netip.Prefix }
+
+// networksOf are the networks that labels choose.
+func networksOf(l Labels) (*innerNetworks, error) {
+	one := func(label, otherwise string, least int) ([]netip.Prefix, error) {
+		text := otherwise
+		if v, ok := l[label]; ok {
+			if text, ok = v.(string); !ok {
+				return nil, errs.Invalidf("The label %s is no network.", label)
+			}
+		}
+		p, err := netip.ParsePrefix(text)
+		if err != nil || p != p.Masked() || !p.Addr().Is4() || p.Bits() > least || p.Bits() < 8 {
+			return nil, errs.Invalidf("The label %s is %q, and no IPv4 network of a /8 to a /%d.", label, text, least)
+		}
+		return []netip.Prefix{p}, nil
+	}
+	pods, err := one(podsLabel, defaultPods, 23) // each node has a /24 of it
+	if err != nil {
+		return nil, err
+	}
+	services, err := one(servicesLabel, defaultServices, 24)
+	if err != nil {
+		return nil, err
+	}
+	if pods[0].Overlaps(services[0]) {
+		return nil, errs.Invalidf("The networks of pods (%s) and of services (%s) overlap.", pods[0], services[0])
+	}
+	return &innerNetworks{pods, services}, nil
+}
+
+// leastWorker is what a worker needs that names no flavor (kubeadm's requirements).
+var leastWorker = Size{VCPUs: 2, MemoryMiB: 2048}
+
+// size is what a worker of a flavor takes.
+func (s *Service) size(ctx context.Context, c *policy.Credentials, flavor *string) (Size, error) {
+	if flavor == nil {
+		return leastWorker, nil
+	}
+	size, err := s.Resources.Flavor(ctx, c, *flavor)
+	return size, badReference(err, "Unable to find flavor %s.", *flavor)
+}
+
+// host is the address without the port.
+func host(address string) string {
+	a, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return ""
+	}
+	return a.Addr().String()
+}
+
+// chooseMember gives the control member with the fewest control planes.
+func (s *Service) chooseMember() (node string, addr netip.Addr, err error) {
+	best := -1
+	for _, m := range s.Pool.Members() {
+		a := s.Pool.Address(m)
+		if _, err := s.Nodes.Conn(m); err != nil || !a.IsValid() {
+			continue
+		}
+		if n := s.clusters.Count("member", m); best < 0 || n < best {
+			best, node, addr = n, m, a
+		}
+	}
+	if best < 0 {
+		return "", addr, errs.New(errs.NoCapacity, "No control member is there to host a control plane.")
+	}
+	return node, addr, nil
+}
+
+// hire makes a node of the pool a worker of the group: placement chooses, and the record
+// keeps others from it before the claim is made.
+func (s *Service) hire(ctx context.Context, c *Cluster, g *Group) error {
+	size := g.Size
+	list, err := s.Placement.Candidates(ctx, size.VCPUs, size.MemoryMiB)
+	if err != nil {
+		return err
+	}
+	for node := range list {
+		addr := s.Pool.Address(node)
+		if _, err := s.Nodes.Conn(node); err != nil || !addr.IsValid() || !s.Pool.Takes(node) {
+			continue
+		}
+		if _, taken := s.workers.Unique("node", node); taken {
+			continue
+		}
+		w := &Worker{ID: uuid.NewString(), ClusterID: c.ID, GroupID: g.ID, Node: node, Address: addr.String(), Created: now()}
+		if _, err := certify(c, w); err != nil {
+			return err
+		}
+		if err := s.workers.Create(ctx, w); errs.Is(err, errs.Conflict) {
+			continue // another cluster was first
+		} else if err != nil {
+			return err
+		}
+		if err := s.claim(ctx, c, w, size); !errs.Is(err, errs.NoCapacity) {
+			return err
+		}
+		if err := s.workers.Delete(ctx, w.ID); err != nil {
+			return err
+		}
+	}
+	return errs.New(errs.NoCapacity, "No node has room for another worker of %d VCPUs and %d MiB: each works for one cluster alone.", size.VCPUs, size.MemoryMiB)
+}
+
+// claim has placement give the worker its node.
+func (s *Service) claim(ctx context.Context, c *Cluster, w *Worker, size Size) error {
+	if err := s.Placement.Claim(ctx, w.ID, w.Node, c.ProjectID, c.UserID, size.VCPUs, size.MemoryMiB); err != nil {
+		return err
+	}
+	_, err := s.workers.Update(ctx, w.ID, func(w *Worker) error { w.Claimed = true; return nil })
+	return err
+}
+
+// certify issues what the worker has no good certificates of.
+func certify(c *Cluster, w *Worker) (changed bool, err error) {
+	addr, err := netip.ParseAddr(w.Address)
+	if err != nil {
+		return false, err
+	}
+	for _, x := range []struct {
+		pair *kubePair
+		leaf kubeLeaf
+	}{{&w.Kubelet, kube.KubeletLeaf(w.Node)}, {&w.Serving, kube.ServingLeaf(w.Node, addr)}, {&w.Proxy, kube.ProxyLeaf()}} {
+		if c.Authorities.Cluster.Vouches(x.pair.Cert, x.leaf, now()) {
+			continue
+		}
+		made, err := c.Authorities.Cluster.Issue(x.leaf)
+		if err != nil {
+			return false, err
+		}
+		*x.pair, changed = *made, true
+	}
+	return changed, nil
+}
+
+// recertify replaces a worker's certificates that are soon over.
+func (s *Service) recertify(ctx context.Context, id string) error {
+	w, err := s.workers.Get(id)
+	if err != nil || w.Leaving {
+		return ignoreAbsent(err)
+	}
+	c, err := s.clusters.Get(w.ClusterID)
+	if err != nil || c.Authorities == nil {
+		return ignoreAbsent(err)
+	}
+	next := *w
+	if changed, err := certify(c, &next); err != nil || !changed {
+		return err
+	}
+	_, err = s.workers.Update(ctx, id, func(w *Worker) error {
+		w.Kubelet, w.Serving, w.Proxy = next.Kubelet, next.Serving, next.Proxy
+		return nil
+	})
+	return ignoreAbsent(err)
+}
+
+func ignoreAbsent(err error) error {
+	if errs.Is(err, errs.NotFound) {
+		return nil
+	}
+	return err
+}
+
+// without are the workers that are not named, by id or node.
+func without(list []*Worker, names []string) []*Worker {
+	return slices.DeleteFunc(slices.Clone(list), func(w *Worker) bool { return slices.Contains(names, w.ID) || slices.Contains(names, w.Node) })
+}

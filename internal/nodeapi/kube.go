@@ -1,0 +1,83 @@
+package nodeapi
+
+import "net/netip"
+
+// KubePair is a certificate and its key, in PEM.
+type KubePair struct {
+	Cert []byte `json:"cert"`
+	Key  []byte `json:"key"`
+}
+
+// KubeAuthorities are those of a Kubernetes cluster; only the node that hosts its control
+// plane is told.
+type KubeAuthorities struct {
+	Cluster        KubePair `json:"cluster"`
+	FrontProxy     KubePair `json:"front_proxy"`
+	Etcd           KubePair `json:"etcd"`
+	ServiceAccount []byte   `json:"service_account"` // a key, in PEM
+}
+
+// KubePart is what one node does for a Kubernetes cluster.
+type KubePart struct {
+	ID string `json:"id"` // of the cluster
+	// Rev names the content of all else: what a node reports is about it.
+	Rev     string       `json:"rev"`
+	Control *KubeControl `json:"control,omitempty"`
+	Worker  *KubeWorker  `json:"worker,omitempty"`
+}
+
+// KubeControl is a hosted control plane.
+type KubeControl struct {
+	Name        string          `json:"name"`
+	Generation  int             `json:"generation"` // another one has the programs started anew
+	Address     netip.AddrPort  `json:"address"`
+	Pods        []netip.Prefix  `json:"pods"`
+	Services    []netip.Prefix  `json:"services"`
+	EtcdPort    int             `json:"etcd_port"`
+	Authorities KubeAuthorities `json:"authorities"`
+	// Gone are workers that are to be nodes of the cluster no more.
+	Gone []string `json:"gone,omitempty"`
+}
+
+// KubeWorker is the node as a worker.
+type KubeWorker struct {
+	Name       string         `json:"name"`
+	Generation int            `json:"generation"`
+	Address    netip.Addr     `json:"address"`
+	URL        string         `json:"url"`
+	CA         []byte         `json:"ca"`
+	Kubelet    KubePair       `json:"kubelet"`
+	Serving    KubePair       `json:"serving"`
+	Proxy      KubePair       `json:"proxy"`
+	Pods       []netip.Prefix `json:"pods"`
+	DNS        netip.Addr     `json:"dns"`
+}
+
+// KubeStatus is what a node says of its part of a cluster.
+type KubeStatus struct {
+	ID    string `json:"id"`
+	Rev   string `json:"rev"`             // that runs here
+	Fault string `json:"fault,omitempty"` // why it does not
+	// API is what the control plane here says of itself; nil: there is none here.
+	API *KubeAPI `json:"api,omitempty"`
+}
+
+// KubeAPI is the state of a cluster as its own API tells it.
+type KubeAPI struct {
+	Fault   string     `json:"fault,omitempty"` // why it does not answer, or is not ready
+	Version string     `json:"version,omitempty"`
+	Nodes   []KubeNode `json:"nodes,omitempty"`
+}
+
+// KubeNode is a node of a cluster.
+type KubeNode struct {
+	Name  string `json:"name"`
+	Ready bool   `json:"ready"`
+	Why   string `json:"why,omitempty"` // it is not ready
+}
+
+// KubeReport is all that a node says of clusters.
+type KubeReport struct {
+	Node  string       `json:"node"`
+	Parts []KubeStatus `json:"parts"`
+}
