@@ -23,6 +23,7 @@ type Control struct {
 	Services    []netip.Prefix
 	EtcdPort    int // of etcd for its clients, on loopback; the next is for its peers
 	Authorities authority.Set
+	Generation  int // another one has the programs started anew
 }
 
 // The names of a control plane's programs, in the order in which they start.
@@ -93,6 +94,9 @@ func (p *plane) write() error {
 		if err := l.ensure(p.pki(name)); err != nil {
 			return fmt.Errorf("certificate %s: %w", name, err)
 		}
+	}
+	if err := writeGeneration(p.config(generationFile), p.Generation); err != nil {
+		return err
 	}
 	for _, name := range []string{managerProgram, schedulerProgram, "admin"} {
 		if err := writeKubeconfig(p.config(name+".conf"), p.URL(), p.pki("ca.crt"), p.pki(name+".crt"), p.pki(name+".key")); err != nil {

@@ -23,6 +23,8 @@ type Worker struct {
 	Proxy   authority.Pair
 	Pods    []netip.Prefix
 	DNS     netip.Addr
+	// Generation is as a control plane's.
+	Generation int
 }
 
 // The names of a worker's programs, in the order in which they start.
@@ -65,6 +67,9 @@ func (b *bench) write() error {
 		if err := writeFile(path, raw); err != nil {
 			return err
 		}
+	}
+	if err := writeGeneration(b.config(generationFile), b.Generation); err != nil {
+		return err
 	}
 	for _, name := range []string{kubeletProgram, proxyProgram} {
 		if err := writeKubeconfig(b.config(name+".conf"), b.URL, b.pki("ca.crt"), b.pki(name+".crt"), b.pki(name+".key")); err != nil {
