@@ -41,6 +41,9 @@ type Upstream interface {
 	// LoadBalancers and ReportLoadBalancers are balance.Control's.
 	LoadBalancers(ctx context.Context) <-chan []nodeapi.LoadBalancer
 	ReportLoadBalancers(ctx context.Context, list []nodeapi.LoadBalancerStatus) error
+	// Clusters and ReportClusters are node.ClusterControl's.
+	Clusters(ctx context.Context) <-chan []nodeapi.KubePart
+	ReportClusters(ctx context.Context, list []nodeapi.KubeStatus) error
 	Report(ctx context.Context, s nodeapi.InstanceStatus) error
 	ReportPorts(ctx context.Context, ports []nodeapi.PortStatus) error
 	ReportNode(ctx context.Context, n nodeapi.NodeInfo) error
@@ -279,6 +282,11 @@ func (c *Client) ReportLoadBalancers(ctx context.Context, list []nodeapi.LoadBal
 	return c.stub.call(ctx, nil, "ReportLoadBalancers", list)
 }
 
+// Clusters implements node.ClusterControl.
+func (c *Client) Clusters(ctx context.Context) <-chan []nodeapi.KubePart {
+	return states[[]nodeapi.KubePart](ctx, c, "following what this node does for clusters", "Clusters")
+}
+
 // states follows something that each message tells as a whole.
 func states[T any](ctx context.Context, c *Client, what, method string) <-chan T {
 	out := make(chan T)
@@ -324,6 +332,11 @@ func (c *Client) ReportNode(ctx context.Context, n nodeapi.NodeInfo) error {
 // ReportExports implements node.ExportControl.
 func (c *Client) ReportExports(ctx context.Context, list []nodeapi.ExportStatus) error {
 	return c.stub.call(ctx, nil, "ReportExports", list)
+}
+
+// ReportClusters implements node.ClusterControl.
+func (c *Client) ReportClusters(ctx context.Context, list []nodeapi.KubeStatus) error {
+	return c.stub.call(ctx, nil, "ReportClusters", list)
 }
 
 // ReportPassword implements node.Control.

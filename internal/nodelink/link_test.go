@@ -16,6 +16,7 @@ import (
 	"math/big"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -75,6 +76,8 @@ type plane struct {
 	reports []nodeapi.InstanceStatus
 	ports   []nodeapi.PortStatus
 	exports []nodeapi.ExportStatus
+
+	clusters []nodeapi.KubeStatus
 }
 
 // view is what one node is shown of it.
@@ -150,6 +153,20 @@ func (v view) ReportExports(_ context.Context, list []nodeapi.ExportStatus) erro
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.exports = append(v.exports, list...)
+	return nil
+}
+
+func (v view) Clusters(ctx context.Context) <-chan []nodeapi.KubePart {
+	out := make(chan []nodeapi.KubePart, 1)
+	out <- []nodeapi.KubePart{{ID: "cluster of " + v.node, Control: &nodeapi.KubeControl{Address: netip.MustParseAddrPort("192.0.2.1:6443")}}}
+	context.AfterFunc(ctx, func() { close(out) })
+	return out
+}
+
+func (v view) ReportClusters(_ context.Context, list []nodeapi.KubeStatus) error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.clusters = append(v.clusters, list...)
 	return nil
 }
 
@@ -298,6 +315,15 @@ func TestAgentCalls(t *testing.T) {
 	}
 	if err := c.Report(ctx, nodeapi.InstanceStatus{ID: "i2", Node: "n2"}); !errs.Is(err, errs.Forbidden) {
 		t.Errorf("a report for another node: %v", err)
+	}
+	for list := range c.Clusters(ctx) {
+		if len(list) != 1 || list[0].ID != "cluster of n1" || list[0].Control == nil || list[0].Control.Address.Port() != 6443 || list[0].Worker != nil {
+			t.Errorf("for clusters it is to do %+v", list)
+		}
+		break
+	}
+	if err := c.ReportClusters(ctx, []nodeapi.KubeStatus{{ID: "c", Rev: "1"}}); err != nil || len(w.plane.clusters) != 1 || w.plane.clusters[0].Rev != "1" {
+		t.Errorf("%v, %v", w.plane.clusters, err)
 	}
 	if err := c.ReportPorts(ctx, []nodeapi.PortStatus{{PortID: "p", Up: true}}); err != nil || len(w.plane.ports) != 1 {
 		t.Errorf("%v, ports: %v", err, w.plane.ports)

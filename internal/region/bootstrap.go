@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/strata-cloud/strata/internal/cluster"
 	"github.com/strata-cloud/strata/internal/errs"
 	"github.com/strata-cloud/strata/internal/identity"
 	"github.com/strata-cloud/strata/internal/network"
@@ -68,6 +69,7 @@ func (r *Region) catalog() []identity.BootstrapService {
 		{Type: "block-storage", Name: "cinder", URL: base + "/volume/v3"},
 		{Type: "volumev3", Name: "cinderv3", URL: base + "/volume/v3/$(project_id)s"},
 		{Type: "load-balancer", Name: "octavia", URL: base + "/load-balancer"},
+		{Type: cluster.ServiceType, Name: "magnum", URL: base + "/container-infra/v1"},
 		{Type: registry.ServiceType, Name: "registry", URL: base + "/v2/"},
 	}
 }

@@ -85,6 +85,14 @@ func (c control) ReportLoadBalancers(ctx context.Context, list []nodeapi.LoadBal
 	return c.r.Balancers.Report(store.Freeing(ctx), c.node, list)
 }
 
+func (c control) Clusters(ctx context.Context) <-chan []nodeapi.KubePart {
+	return c.r.Cluster.Watch(ctx, c.node)
+}
+
+func (c control) ReportClusters(ctx context.Context, list []nodeapi.KubeStatus) error {
+	return c.r.Cluster.Report(store.Freeing(ctx), c.node, list)
+}
+
 func (c control) ReportPassword(ctx context.Context, id, password string) error {
 	return c.r.Compute.TakePassword(ctx, id, password)
 }

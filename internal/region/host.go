@@ -44,6 +44,7 @@ type host struct {
 	balance  *balance.Agent
 
 	containers *containers // nil: there are none here
+	clusters   *node.Clusters
 }
 
 // hostControl is the control plane as this machine sees it.
@@ -51,6 +52,7 @@ type hostControl interface {
 	node.Control
 	node.ExportControl
 	balance.Control
+	node.ClusterControl
 	// OpenBlob gives content of the registry, by its digest.
 	OpenBlob(ctx context.Context, digest string) (io.ReadCloser, error)
 	// Mirrors and DialMirror are nodelink.Upstream's.
@@ -131,6 +133,11 @@ func newHost(ctx context.Context, cfg *Config, control hostControl) (*host, erro
 		return nil, err
 	}
 	h.info.Containers = h.containers != nil
+	machine, err := newKubeMachine(cfg, program)
+	if err != nil {
+		return nil, err
+	}
+	h.clusters = node.NewClusters(control, machine, cfg.Log)
 	return h, nil
 }
 
@@ -175,6 +182,7 @@ func (h *host) run(ctx context.Context) {
 	var group sync.WaitGroup
 	group.Go(func() { h.storage.Run(ctx) })
 	group.Go(func() { h.balance.Run(ctx) })
+	group.Go(func() { h.clusters.Run(ctx) })
 	if h.containers != nil {
 		group.Go(func() { h.containers.run(ctx, h.cfg) })
 	}

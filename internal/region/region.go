@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/strata-cloud/strata/internal/blockdev"
+	"github.com/strata-cloud/strata/internal/cluster"
 	"github.com/strata-cloud/strata/internal/compute"
 	"github.com/strata-cloud/strata/internal/docker"
 	"github.com/strata-cloud/strata/internal/identity"
@@ -48,6 +49,7 @@ type Region struct {
 	Registry  *registry.Service
 	Docker    *docker.Service
 	Balancers *loadbalancer.Service
+	Cluster   *cluster.Service
 	Policy    *policy.Engine
 	handler   http.Handler
 	mirrors   *listener.Queue // where nodes ask for images of other registries
@@ -144,7 +146,8 @@ func (r *Region) build() (err error) {
 	r.Docker = docker.New(docker.Options{DB: db, Log: log, Nodes: r.Nodes, Identity: identityForDocker{r.Identity}, Images: imagesForDocker{r.Registry}, Networks: networksForDocker{r.Network},
 		Volumes: volumesForDocker{r.Volume}, Placement: placementForDocker{r.Placement}, Takes: r.Compute.Takes, Version: r.cfg.Version, Registry: []string{r.cfg.host()}})
 	r.Balancers = loadbalancer.New(loadbalancer.Options{DB: db, Log: log, Networks: networksForBalancers{r.Network}, Hosts: hostsForNetwork{r.Nodes}.balancing})
-	if r.Policy, err = policy.New(r.cfg.path(policyFile), identity.Policies(), image.Policies(), placement.Policies(), network.Policies(), compute.Policies(), volume.Policies(), registry.Policies(), docker.Policies(), loadbalancer.Policies()); err != nil {
+	r.Cluster = cluster.New(cluster.Options{DB: db, Sagas: r.Sagas, Nodes: r.Nodes, Log: log, Resources: resourcesForCluster{r}, Placement: placementForDocker{r.Placement}, Pool: poolForCluster{r}})
+	if r.Policy, err = policy.New(r.cfg.path(policyFile), identity.Policies(), image.Policies(), placement.Policies(), network.Policies(), compute.Policies(), volume.Policies(), registry.Policies(), docker.Policies(), loadbalancer.Policies(), cluster.Policies()); err != nil {
 		return err
 	}
 	r.Registry.Policy, r.Docker.Policy = r.Policy, r.Policy
@@ -162,7 +165,7 @@ func (r *Region) hasProject(ctx context.Context, id string) bool {
 
 // apis are the tables of all services.
 func (r *Region) apis() []*rest.API {
-	return append(r.Identity.APIs(), r.Image.API(), r.Placement.API(), r.Network.API(), r.Compute.API(), r.Compute.LegacyAPI(), r.Volume.API(), r.Balancers.API(), r.Balancers.OlderAPI())
+	return append(r.Identity.APIs(), r.Image.API(), r.Placement.API(), r.Network.API(), r.Compute.API(), r.Compute.LegacyAPI(), r.Volume.API(), r.Balancers.API(), r.Balancers.OlderAPI(), r.Cluster.API())
 }
 
 // start brings the services to life: what was begun goes on, and this machine joins the pool.
@@ -177,7 +180,7 @@ func (r *Region) start(ctx context.Context, group *sync.WaitGroup) error {
 		return fmt.Errorf("registry: %w", err)
 	}
 	r.Docker.Start(ctx)
-	runs := []func(context.Context){r.Identity.Run, r.Network.Run, r.Compute.Run, r.Registry.Run, r.runMirrors, r.Docker.Run, r.Balancers.Run, r.runSagas, r.runSnapshots}
+	runs := []func(context.Context){r.Identity.Run, r.Network.Run, r.Compute.Run, r.Registry.Run, r.runMirrors, r.Docker.Run, r.Balancers.Run, r.Cluster.Run, r.runSagas, r.runSnapshots}
 	if r.council != nil { // which has the agent and the operator's socket, whoever leads
 		if err := r.enrol(ctx); err != nil {
 			return fmt.Errorf("this machine as a member: %w", err)

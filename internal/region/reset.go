@@ -21,7 +21,7 @@ import (
 
 // owned are the entries of the data directory that Strata makes. Anything else
 // there is the operator's and survives a reset.
-var owned = [...]string{"store", "images", "instances", "bases", "templates", leasesDir, volumesDir, poolsDir, cephDir, attachedDir, exportsDir, mountsDir, volumeBackupsDir, registryDir, "guest", "keys", snapshotsDir, replacedDir, AdminSocket, CloudsFile, CloudsFile + ".new", caCertFile, caKeyFile, memberFile, nodeCertFile, controlCertFile, fetchedDir, policyFile + ".new", "strata.log", hypervisor.ProbeFile, containersDir, DockerSocket}
+var owned = [...]string{"store", "images", "instances", "bases", "templates", leasesDir, volumesDir, poolsDir, cephDir, attachedDir, exportsDir, mountsDir, volumeBackupsDir, registryDir, "guest", "keys", snapshotsDir, replacedDir, AdminSocket, CloudsFile, CloudsFile + ".new", caCertFile, caKeyFile, memberFile, nodeCertFile, controlCertFile, fetchedDir, policyFile + ".new", "strata.log", hypervisor.ProbeFile, containersDir, DockerSocket, kubeDir}
 
 // Reset removes every trace of a region that is not running from this machine:
 // its servers, namespaces, links, tables, control groups and files.
@@ -39,6 +39,9 @@ func Reset(ctx context.Context, cfg Config, progress func(string)) error {
 	}
 	if err := hypervisor.EndLeases(ctx, cfg.path(leasesDir)); err != nil {
 		return err
+	}
+	if err := endClusters(ctx, &cfg); err != nil {
+		return fmt.Errorf("ending clusters of Kubernetes: %w", err)
 	}
 	progress("ending the containers of this machine")
 	if err := container.Reset(ctx, container.Config{Dir: cfg.path(containersDir), Name: name, Log: cfg.Log}); err != nil {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/strata-cloud/strata/internal/compute/wire"
+	"github.com/strata-cloud/strata/internal/errs"
 	"github.com/strata-cloud/strata/internal/policy"
 	"github.com/strata-cloud/strata/internal/store"
 )
@@ -48,6 +49,14 @@ func New(db *store.DB, knownProject func(ctx context.Context, id string) error) 
 
 // Get gives a flavor, or NotFound.
 func (s *Flavors) Get(id string) (*Flavor, error) { return s.all.Get(id) }
+
+// Named gives the flavor of the name, or NotFound.
+func (s *Flavors) Named(name string) (*Flavor, error) {
+	if f, ok := s.all.Unique("name", name); ok {
+		return f, nil
+	}
+	return nil, errs.NotFoundf("no flavor is called %s", name)
+}
 
 func specsOf(f map[string]string) map[string]string {
 	if f == nil {

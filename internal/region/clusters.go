@@ -1,0 +1,161 @@
+package region
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/strata-cloud/strata/internal/cluster"
+	"github.com/strata-cloud/strata/internal/errs"
+	"github.com/strata-cloud/strata/internal/kube"
+	"github.com/strata-cloud/strata/internal/kube/authority"
+	"github.com/strata-cloud/strata/internal/nodeapi"
+	"github.com/strata-cloud/strata/internal/policy"
+)
+
+// resourcesForCluster shows the service of clusters what its templates name.
+type resourcesForCluster struct{ r *Region }
+
+func (s resourcesForCluster) Flavor(ctx context.Context, c *policy.Credentials, ref string) (cluster.Size, error) {
+	vcpus, memory, err := s.r.Compute.FlavorSize(ctx, c, ref)
+	return cluster.Size{VCPUs: vcpus, MemoryMiB: memory}, err
+}
+
+func (s resourcesForCluster) Image(ctx context.Context, c *policy.Credentials, ref string) error {
+	_, err := s.r.Image.Image(ctx, c, ref)
+	if errs.Is(err, errs.NotFound) {
+		_, err = s.r.Image.Find(c, ref)
+	}
+	return err
+}
+
+func (s resourcesForCluster) HasProject(ctx context.Context, id string) bool {
+	return s.r.hasProject(ctx, id)
+}
+
+// poolForCluster shows it the machines.
+type poolForCluster struct{ r *Region }
+
+// Members are this machine, or all that are of the control plane.
+func (p poolForCluster) Members() []string {
+	if p.r.council == nil {
+		return []string{p.r.cfg.Node}
+	}
+	var out []string
+	for _, m := range p.r.council.member.Peers() {
+		if m.Name != "" && !m.Learner {
+			out = append(out, m.Name)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+// Address is where others reach a node. A cloud that no other machine reaches has the
+// external network's address, which its guests and the pods do.
+func (p poolForCluster) Address(node string) netip.Addr {
+	n, err := p.r.Nodes.Infos.Get(node)
+	if err != nil {
+		return netip.Addr{}
+	}
+	addr, err := netip.ParseAddr(n.Addr)
+	if err != nil {
+		return netip.Addr{}
+	}
+	if addr.IsLoopback() {
+		public, err := netip.ParsePrefix(p.r.cfg.PublicCIDR)
+		if err != nil {
+			return netip.Addr{}
+		}
+		return public.Addr().Next()
+	}
+	return addr
+}
+
+func (p poolForCluster) Takes(node string) bool { return p.r.Compute.Takes(node) }
+
+// kubeDir has the parts of clusters that run on this machine.
+const kubeDir = "kube"
+
+// kubeProgram stands beside ours when it was built.
+const kubeProgram = "strata-kube"
+
+// kubeMachine fits package kube to the agent.
+type kubeMachine struct{ *kube.Machine }
+
+func newKubeMachine(cfg *Config, shim string) (kubeMachine, error) {
+	// A program is found again by its directory, which the kernel tells without links.
+	dir, err := filepath.EvalSymlinks(cfg.DataDir)
+	if err != nil {
+		return kubeMachine{}, err
+	}
+	return kubeMachine{&kube.Machine{Dir: filepath.Join(dir, kubeDir), Program: filepath.Join(filepath.Dir(shim), kubeProgram), Shim: shim, Log: cfg.Log}}, nil
+}
+
+// Ensure implements node.ClusterMachine.
+func (m kubeMachine) Ensure(ctx context.Context, p nodeapi.KubePart) error {
+	if _, err := os.Stat(m.Program); err != nil {
+		return fmt.Errorf("this machine cannot run Kubernetes: %w; make kube builds it", err)
+	}
+	return m.Keep(ctx, p.ID, controlOf(p), workerOf(p))
+}
+
+// API implements node.ClusterMachine.
+func (m kubeMachine) API(ctx context.Context, p nodeapi.KubePart) *nodeapi.KubeAPI {
+	s, err := m.Observe(ctx, controlOf(p), p.Control.Gone)
+	if err != nil {
+		return &nodeapi.KubeAPI{Fault: err.Error()}
+	}
+	out := &nodeapi.KubeAPI{Version: s.Version}
+	for _, n := range s.Nodes {
+		out.Nodes = append(out.Nodes, nodeapi.KubeNode(n))
+	}
+	return out
+}
+
+// List implements node.ClusterMachine.
+func (m kubeMachine) List() ([]string, error) { return m.Clusters() }
+
+func controlOf(p nodeapi.KubePart) *kube.Control {
+	c := p.Control
+	if c == nil {
+		return nil
+	}
+	a := c.Authorities
+	return &kube.Control{ID: p.ID, Name: c.Name, Address: c.Address, Pods: c.Pods, Services: c.Services, EtcdPort: c.EtcdPort, Generation: c.Generation,
+		Authorities: authority.Set{Cluster: authority.Pair(a.Cluster), FrontProxy: authority.Pair(a.FrontProxy), Etcd: authority.Pair(a.Etcd), ServiceAccount: a.ServiceAccount}}
+}
+
+func workerOf(p nodeapi.KubePart) *kube.Worker {
+	w := p.Worker
+	if w == nil {
+		return nil
+	}
+	return &kube.Worker{ID: p.ID, Node: w.Name, Address: w.Address, URL: w.URL, CA: w.CA, Kubelet: authority.Pair(w.Kubelet), Serving: authority.Pair(w.Serving), Proxy: authority.Pair(w.Proxy),
+		Pods: w.Pods, DNS: w.DNS, Generation: w.Generation}
+}
+
+// endClusters removes what this machine does for clusters.
+func endClusters(ctx context.Context, cfg *Config) error {
+	if _, err := os.Stat(cfg.path(kubeDir)); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	program, err := shim()
+	if err != nil {
+		return err
+	}
+	m, err := newKubeMachine(cfg, program)
+	if err != nil {
+		return err
+	}
+	ids, err := m.List()
+	for _, id := range ids {
+		err = errors.Join(err, m.Remove(ctx, id))
+	}
+	return err
+}
