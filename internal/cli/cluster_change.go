@@ -1,0 +1,159 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+
+	"github.com/gophercloud/gophercloud/v2"
+	"github.com/gophercloud/gophercloud/v2/openstack/containerinfra/v1/clusters"
+	"github.com/gophercloud/gophercloud/v2/openstack/containerinfra/v1/clustertemplates"
+	"github.com/spf13/cobra"
+)
+
+// metalTemplate is the template that a project is given for clusters that name none.
+const metalTemplate = "strata-metal"
+
+// clusterOptions are what a new cluster is to be.
+type clusterOptions struct {
+	nodes            int
+	flavor, template string
+	labels           map[string]string
+	minutes          int
+	noWait           bool
+}
+
+func (a *app) clusterCreate(cloud *string) *cobra.Command {
+	var o clusterOptions
+	c := &cobra.Command{Use: "create NAME", Short: "Make a cluster of Kubernetes on the pool's machines", Args: oneCluster("create"),
+		Example: "  strata cluster create one --nodes 2\n  strata cluster kubeconfig one > one.conf\n  kubectl --kubeconfig one.conf get nodes",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.explain(a.createCluster(cmd.Context(), *cloud, args[0], o))
+		}}
+	c.Flags().IntVar(&o.nodes, "nodes", 1, "how many machines of the pool work for it")
+	c.Flags().StringVar(&o.flavor, "flavor", "", "what it takes of each machine (default: 2 VCPUs and 2 GiB)")
+	c.Flags().StringVar(&o.template, "template", "", "cluster template to make it from (default: "+metalTemplate+", which is made when it is not there)")
+	c.Flags().StringToStringVar(&o.labels, "label", nil, "labels, such as service_cluster_ip_range=10.254.0.0/16")
+	c.Flags().IntVar(&o.minutes, "timeout", 60, "minutes until a cluster that is not ready is given up; 0: never")
+	c.Flags().BoolVar(&o.noWait, "no-wait", false, "do not wait until it is ready")
+	return c
+}
+
+func (a *app) createCluster(ctx context.Context, cloud, name string, o clusterOptions) error {
+	c, err := a.clusterAPI(ctx, cloud)
+	if err != nil {
+		return err
+	}
+	if o.template == "" {
+		if o.template, err = ensureTemplate(ctx, c); err != nil {
+			return err
+		}
+	}
+	merge := true
+	id, err := clusters.Create(ctx, c, clusters.CreateOpts{Name: name, ClusterTemplateID: o.template, NodeCount: &o.nodes, FlavorID: o.flavor, Labels: o.labels, MergeLabels: &merge, CreateTimeout: &o.minutes}).Extract()
+	if err != nil {
+		return fmt.Errorf("making cluster %s: %w", name, err)
+	}
+	return a.follow(ctx, c, id, o.noWait)
+}
+
+// follow shows a cluster when it is ready, or as it is.
+func (a *app) follow(ctx context.Context, c *gophercloud.ServiceClient, id string, noWait bool) error {
+	if noWait {
+		x, err := clusters.Get(ctx, c, id).Extract()
+		if err != nil {
+			return err
+		}
+		return a.printCluster(x)
+	}
+	x, err := a.awaitCluster(ctx, c, id)
+	if err != nil {
+		return err
+	}
+	return a.printCluster(x)
+}
+
+// bareTemplate is a template without an image, which the library demands and machines of
+// the pool have no use for.
+type bareTemplate struct{ name string }
+
+// ToClusterCreateMap implements clustertemplates.CreateOptsBuilder.
+func (t bareTemplate) ToClusterCreateMap() (map[string]any, error) {
+	return map[string]any{"name": t.name, "coe": "kubernetes", "server_type": "bm"}, nil
+}
+
+// ensureTemplate gives the template for clusters that name none.
+func ensureTemplate(ctx context.Context, c *gophercloud.ServiceClient) (id string, err error) {
+	t, err := clustertemplates.Get(ctx, c, metalTemplate).Extract()
+	if gophercloud.ResponseCodeIs(err, 404) {
+		t, err = clustertemplates.Create(ctx, c, bareTemplate{metalTemplate}).Extract()
+	}
+	if err != nil {
+		return "", fmt.Errorf("cluster template %s: %w", metalTemplate, err)
+	}
+	return t.UUID, nil
+}
+
+func (a *app) clusterScale(cloud *string) *cobra.Command {
+	var noWait bool
+	var group string
+	c := &cobra.Command{Use: "scale CLUSTER NODES", Short: "Change how many machines work for a cluster",
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) == 2 {
+				if n, err := strconv.Atoi(args[1]); err == nil && n >= 0 {
+					return nil
+				}
+			}
+			return usageError{fmt.Errorf("name a cluster and a number: strata cluster scale CLUSTER NODES")}
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			n, err := strconv.Atoi(args[1])
+			if err != nil {
+				return usageError{err}
+			}
+			return a.explain(a.scaleCluster(cmd.Context(), *cloud, args[0], clusters.ResizeOpts{NodeCount: &n, NodeGroup: group}, noWait))
+		}}
+	c.Flags().StringVar(&group, "group", "", "the node group (default: default-worker)")
+	c.Flags().BoolVar(&noWait, "no-wait", false, "do not wait until it is so")
+	return c
+}
+
+func (a *app) scaleCluster(ctx context.Context, cloud, name string, o clusters.ResizeOpts, noWait bool) error {
+	c, err := a.clusterAPI(ctx, cloud)
+	if err != nil {
+		return err
+	}
+	id, err := clusters.Resize(ctx, c, name, o).Extract()
+	if err != nil {
+		return fmt.Errorf("scaling cluster %s: %w", name, err)
+	}
+	return a.follow(ctx, c, id, noWait)
+}
+
+func (a *app) clusterUpgrade(cloud *string) *cobra.Command {
+	var noWait bool
+	batch := 1
+	c := &cobra.Command{Use: "upgrade CLUSTER", Short: "Bring a cluster to the version of Kubernetes that is installed", Args: oneCluster("upgrade"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.explain(a.upgradeCluster(cmd.Context(), *cloud, args[0], batch, noWait))
+		}}
+	c.Flags().IntVar(&batch, "batch", batch, "how many workers at a time")
+	c.Flags().BoolVar(&noWait, "no-wait", false, "do not wait until it is so")
+	return c
+}
+
+func (a *app) upgradeCluster(ctx context.Context, cloud, name string, batch int, noWait bool) error {
+	c, err := a.clusterAPI(ctx, cloud)
+	if err != nil {
+		return err
+	}
+	x, err := clusters.Get(ctx, c, name).Extract()
+	if err != nil {
+		return fmt.Errorf("cluster %s: %w", name, err)
+	}
+	id, err := clusters.Upgrade(ctx, c, x.UUID, clusters.UpgradeOpts{ClusterTemplate: x.ClusterTemplateID, MaxBatchSize: &batch}).Extract()
+	if err != nil {
+		return fmt.Errorf("upgrading cluster %s: %w", name, err)
+	}
+	return a.follow(ctx, c, id, noWait)
+}
