@@ -316,11 +316,8 @@ func TestAgentCalls(t *testing.T) {
 	if err := c.Report(ctx, nodeapi.InstanceStatus{ID: "i2", Node: "n2"}); !errs.Is(err, errs.Forbidden) {
 		t.Errorf("a report for another node: %v", err)
 	}
-	for list := range c.Clusters(ctx) {
-		if len(list) != 1 || list[0].ID != "cluster of n1" || list[0].Control == nil || list[0].Control.Address.Port() != 6443 || list[0].Worker != nil {
-			t.Errorf("for clusters it is to do %+v", list)
-		}
-		break
+	if list := <-c.Clusters(ctx); len(list) != 1 || list[0].ID != "cluster of n1" || list[0].Control == nil || list[0].Control.Address.Port() != 6443 || list[0].Worker != nil {
+		t.Errorf("for clusters it is to do %+v", list)
 	}
 	if err := c.ReportClusters(ctx, []nodeapi.KubeStatus{{ID: "c", Rev: "1"}}); err != nil || len(w.plane.clusters) != 1 || w.plane.clusters[0].Rev != "1" {
 		t.Errorf("%v, %v", w.plane.clusters, err)
