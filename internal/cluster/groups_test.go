@@ -1,7 +1,9 @@
 package cluster
 
 import (
+	"fmt"
 	"net/http/httptest"
+	"reflect"
 	"testing"
 	"time"
 
@@ -155,5 +157,40 @@ func TestTimeout(t *testing.T) {
 	defer cancel2()
 	if err := w.svc.awaitControl(done, c); err == nil {
 		t.Error("it does not end")
+	}
+}
+
+// TestUnclaimed finishes what a crash between a worker's record and its claim left.
+func TestUnclaimed(t *testing.T) {
+	w := newWorld(t, saga.Options{}).start()
+	id := w.made(`,"node_count":0`)
+	g, err := w.svc.defaultWorkers(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := w.svc.clusters.Get(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, node := range []string{"node-2", "node-3"} {
+		x := &Worker{ID: fmt.Sprintf("00000000-0000-4000-8000-00000000000%d", i), ClusterID: id, GroupID: g.ID, Node: node, Address: "192.0.2." + node[5:], Created: now()}
+		if _, err := certify(c, x); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.svc.workers.Create(t.Context(), x); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.claims.mu.Lock()
+	w.claims.held["somebody"] = "node-3" // was faster
+	w.claims.mu.Unlock()
+	w.do("owner", "1.11", "POST", "/clusters/"+id+"/actions/resize", `{"node_count":2}`).want(202)
+	w.settled()
+	w.claims.mu.Lock()
+	delete(w.claims.held, "somebody")
+	w.claims.mu.Unlock()
+	w.clean(t)
+	if v := w.cluster(id); v["status"] != "UPDATE_COMPLETE" || !reflect.DeepEqual(v["node_addresses"], []any{"192.0.2.2", "192.0.2.1"}) && !reflect.DeepEqual(v["node_addresses"], []any{"192.0.2.1", "192.0.2.2"}) {
+		t.Errorf("it is %v", v)
 	}
 }

@@ -87,7 +87,7 @@ func newWorld(t testing.TB, opt saga.Options) *world {
 		if err := conn.Register(t.Context(), db, w.reg); err != nil {
 			t.Fatal(err)
 		}
-		a := &agent{name: name, svc: w.svc, conn: conn, world: w, parts: map[string]nodeapi.KubePart{}}
+		a := &agent{name: name, svc: w.svc, conn: conn, world: w, parts: map[string]nodeapi.KubePart{}, joined: map[string]map[string]bool{}}
 		w.agents[name] = a
 		group.Go(func() { a.run(ctx) })
 	}
@@ -137,6 +137,8 @@ type agent struct {
 	parts map[string]nodeapi.KubePart
 	fault string // of all that it is told to do
 	mute  bool   // its control planes do not answer
+
+	joined map[string]map[string]bool // the nodes that a control plane here knows, by cluster
 }
 
 // run follows the service. A control plane knows the workers of all agents that were
@@ -197,11 +199,25 @@ func (a *agent) tell(ctx context.Context) {
 	_ = a.svc.Report(ctx, a.name, out) // fails when the test ends
 }
 
-// members are the nodes of a cluster as its API has them.
+// members are the nodes of a cluster as its API has them: who has joined stays until it
+// is removed.
 func (a *agent) members(id string, gone []string) (out []nodeapi.KubeNode) {
+	a.mu.Lock()
+	if a.joined[id] == nil {
+		a.joined[id] = map[string]bool{}
+	}
+	joined := a.joined[id]
+	a.mu.Unlock()
 	for _, name := range nodeNames {
-		if p, ok := a.world.agents[name].has()[id]; ok && p.Worker != nil && !slices.Contains(gone, name) {
-			out = append(out, nodeapi.KubeNode{Name: name, Ready: true})
+		p, ok := a.world.agents[name].has()[id]
+		if works := ok && p.Worker != nil; works || joined[name] {
+			joined[name] = true
+		}
+		if slices.Contains(gone, name) {
+			delete(joined, name)
+		}
+		if joined[name] {
+			out = append(out, nodeapi.KubeNode{Name: name, Ready: ok})
 		}
 	}
 	return out
@@ -351,6 +367,13 @@ func (w *world) clean(t testing.TB) {
 		}
 		want[x.ID] = x.Node
 	}
+	for _, c := range w.svc.clusters.All() {
+		for _, n := range w.svc.listedNodes(c) {
+			if !slices.ContainsFunc(w.svc.workers.By("cluster", c.ID), func(x *Worker) bool { return x.Node == n }) {
+				t.Errorf("node %s, which is no worker, is left in cluster %s", n, c.Name)
+			}
+		}
+	}
 	w.claims.mu.Lock()
 	if !maps.Equal(want, w.claims.held) {
 		t.Errorf("placement holds %v, the records say %v", w.claims.held, want)
@@ -360,4 +383,14 @@ func (w *world) clean(t testing.TB) {
 		parts := w.svc.Parts(name)
 		w.until("node "+name+" to have what is wanted", func() bool { return len(w.agents[name].has()) == len(parts) })
 	}
+}
+
+// listedNodes are the nodes that a cluster's API has.
+func (s *Service) listedNodes(c *Cluster) (out []string) {
+	if st := s.reported(c.Member, c.ID); st != nil && st.API != nil {
+		for _, n := range st.API.Nodes {
+			out = append(out, n.Name)
+		}
+	}
+	return out
 }
