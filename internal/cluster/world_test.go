@@ -89,6 +89,8 @@ func newWorld(t testing.TB, opt saga.Options) *world {
 		}
 		a := &agent{name: name, svc: w.svc, conn: conn, world: w, parts: map[string]nodeapi.KubePart{}, joined: map[string]map[string]bool{}}
 		w.agents[name] = a
+	}
+	for _, a := range w.agents {
 		group.Go(func() { a.run(ctx) })
 	}
 	rules, err := policy.New("", Policies())
