@@ -42,11 +42,23 @@ func (s *Service) Parts(node string) []nodeapi.KubePart {
 	}
 	out := []nodeapi.KubePart{}
 	for _, p := range byCluster {
+		s.inner(p)
 		p.Rev = revision(p)
 		out = append(out, *p)
 	}
 	slices.SortFunc(out, func(a, b nodeapi.KubePart) int { return strings.Compare(a.ID, b.ID) })
 	return out
+}
+
+// inner tells a part of the networks inside its cluster.
+func (s *Service) inner(p *nodeapi.KubePart) {
+	c, err := s.clusters.Get(p.ID)
+	if err != nil {
+		return // it has just gone, and so has the part
+	}
+	if n, err := networksOf(c.Labels); err == nil {
+		p.PodCIDR, p.ServiceCIDR = n.pods[0], n.services[0]
+	}
 }
 
 // revision names the content of a part.

@@ -16,6 +16,19 @@ type Machine struct {
 	Log     *slog.Logger
 }
 
+// The plugin that connects a worker's pods, and what it is told.
+const (
+	cniBinDir  = "cni/bin"
+	cniConfDir = "cni/net.d"
+)
+
+// CNI gives the directories where containerd of a cluster's worker looks for the programs
+// and for the configuration of the pods' network.
+func (m *Machine) CNI(cluster string) (bin, conf string) {
+	dir := filepath.Join(m.Dir, cluster, workerDir)
+	return filepath.Join(dir, cniBinDir), filepath.Join(dir, cniConfDir)
+}
+
 // Ensure brings what this machine does for a cluster to run as it is wanted.
 func (m *Machine) Ensure(ctx context.Context, c *Control, w *Worker) error {
 	if c != nil {

@@ -95,7 +95,7 @@ state = %q
 [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc]
   runtime_type = "io.containerd.runc.v2"
   runtime_path = %q
-`, b.file("containerd"), b.file("state"), b.socket(), b.file("cni/conf"), b.file("cni/bin"), b.shim)
+`, b.file("containerd"), b.file("state"), b.socket(), b.file(cniConfDir), b.file(cniBinDir), b.shim)
 }
 
 func (b *bench) kubeletConfig() []byte {

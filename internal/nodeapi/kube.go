@@ -21,7 +21,11 @@ type KubeAuthorities struct {
 type KubePart struct {
 	ID string `json:"id"` // of the cluster
 	// Rev names the content of all else: what a node reports is about it.
-	Rev     string       `json:"rev"`
+	Rev string `json:"rev"`
+	// PodCIDR has the addresses of the cluster's pods, ServiceCIDR those of its services.
+	PodCIDR     netip.Prefix `json:"pod_cidr"`
+	ServiceCIDR netip.Prefix `json:"service_cidr"`
+
 	Control *KubeControl `json:"control,omitempty"`
 	Worker  *KubeWorker  `json:"worker,omitempty"`
 }
