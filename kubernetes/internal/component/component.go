@@ -39,6 +39,7 @@ func programs() map[string]func() int {
 		"kubelet":                 cobraMain(func() *cobra.Command { return kubelet.NewKubeletCommand(context.Background()) }),
 		"kubectl":                 cobraMain(kubectl.NewDefaultKubectlCommand),
 		"containerd":              containerd,
+		"coredns":                 coredns,
 		"etcd":                    func() int { etcdmain.Main(os.Args); return 0 },
 	}
 }
