@@ -14,7 +14,12 @@ CEPH_PACKAGES := $(RUN_PACKAGES) ceph-mon ceph-osd ceph-mgr ceph-common qemu-blo
 
 export CGO_ENABLED := 0
 
-.PHONY: help up down reset cluster cluster-down build check test unit system conformance bench integrity ceph-test deps deps-test docs clean
+# What Kubernetes' own build says of the version, for the module has no repository to ask.
+KUBE_VERSION = $(shell cd kubernetes && go list -m -f '{{.Version}}' k8s.io/kubernetes)
+KUBE_FLAGS   = $(foreach p,k8s.io/component-base/version k8s.io/client-go/pkg/version,-X $(p).gitVersion=$(KUBE_VERSION) -X $(p).gitMajor=$(word 1,$(KUBE_WORDS)) -X $(p).gitMinor=$(word 2,$(KUBE_WORDS)) -X $(p).gitTreeState=clean)
+KUBE_WORDS   = $(subst ., ,$(KUBE_VERSION:v%=%))
+
+.PHONY: help up down reset cluster cluster-down build kube kube-check kube-test check test unit system conformance bench integrity ceph-test deps deps-test docs clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,6 +28,7 @@ up: deps build ## start the cloud, make the guest image, boot a demo server and 
 	@$(STRATA) up --detach $(UP_FLAGS)
 	@$(STRATA) image build tiny
 	@$(STRATA) launch demo --reuse
+	@[ -x bin/strata-kube ] || echo 'For clusters of Kubernetes (strata cluster create): make kube, which compiles Kubernetes, once, in minutes'
 
 down: ## stop the cloud (servers keep running)
 	@$(STRATA) down
@@ -39,6 +45,18 @@ cluster-down: ## remove it and every trace
 build: ## compile bin/strata and the shim beside it
 	@go build -trimpath -ldflags '-s -w -X github.com/strata-cloud/strata/internal/cli.Version=$(VERSION)' -o bin/strata ./cmd/strata
 	@go build -trimpath -ldflags '-s -w' -o bin/strata-shim ./cmd/strata-shim
+
+kube: ## compile bin/strata-kube, the programs of Kubernetes; the first time takes minutes
+	@cd kubernetes && go build -trimpath -ldflags '-s -w $(KUBE_FLAGS)' -o ../bin/strata-kube ./cmd/strata-kube
+	@cd kubernetes && go build -trimpath -ldflags '-s -w' -o ../bin/strata-pause ./cmd/strata-pause
+
+kube-check: ## formatting, vet and unit tests of the module kubernetes
+	@out=$$(gofmt -l kubernetes); [ -z "$$out" ] || { echo "gofmt these:"; echo "$$out"; exit 1; }
+	cd kubernetes && go vet ./... && go test ./...
+	go vet -tags kube ./test/system
+
+kube-test: build kube ## real clusters of Kubernetes, on machines of the pool
+	$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" CGO_ENABLED=0 go test -tags kube -count=1 -timeout 30m -v -run TestCluster ./test/system
 
 check: ## formatting, vet and static analysis
 	@out=$$(gofmt -l cmd internal test); [ -z "$$out" ] || { echo "gofmt these:"; echo "$$out"; exit 1; }

@@ -26,6 +26,8 @@ import (
 	proxy "k8s.io/kubernetes/cmd/kube-proxy/app"
 	scheduler "k8s.io/kubernetes/cmd/kube-scheduler/app"
 	kubelet "k8s.io/kubernetes/cmd/kubelet/app"
+
+	"github.com/strata-cloud/strata/kubernetes/internal/worker"
 )
 
 // programs are what strata-kube can be. Each is called once, with os.Args set as if
@@ -40,6 +42,7 @@ func programs() map[string]func() int {
 		"kubectl":                 cobraMain(kubectl.NewDefaultKubectlCommand),
 		"containerd":              containerd,
 		"coredns":                 coredns,
+		worker.Name:               func() int { return worker.Main(os.Args) },
 		"etcd":                    func() int { etcdmain.Main(os.Args); return 0 },
 	}
 }
