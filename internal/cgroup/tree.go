@@ -126,7 +126,8 @@ func enableAll(dir string) error {
 // treeTimeout is how long the processes of a tree have to end.
 const treeTimeout = 10 * time.Second
 
-// Remove ends every process of the tree, without mercy, and removes its groups.
+// Remove ends every process of the tree, without mercy, and removes its groups, as well as
+// those above it that are empty.
 func (t Tree) Remove(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, treeTimeout)
 	defer cancel()
@@ -144,6 +145,14 @@ func (t Tree) Remove(ctx context.Context) error {
 	})
 	if err != nil {
 		return fmt.Errorf("%w: %w", err, last)
+	}
+	for _, top := range tops {
+		for name := filepath.Dir(t.name); name != "."; name = filepath.Dir(name) {
+			top = filepath.Dir(top)
+			if os.Remove(top) != nil {
+				break // there are others below it
+			}
+		}
 	}
 	return nil
 }

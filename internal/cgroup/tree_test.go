@@ -61,7 +61,7 @@ func TestTree(t *testing.T) {
 	if err := cmd.Wait(); err == nil || !strings.Contains(err.Error(), "killed") {
 		t.Errorf("the process ended by itself: %v", err)
 	}
-	for _, top := range tops {
+	for _, top := range append(tops, filepath.Dir(tops[0])) {
 		if _, err := os.Stat(top); !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("%s is left (%v)", top, err)
 		}

@@ -36,30 +36,10 @@ func (a *app) clusterConfig(cloud *string) *cobra.Command {
 }
 
 func (a *app) printConfig(ctx context.Context, cloud, name, file string) error {
-	c, err := a.clusterAPI(ctx, cloud)
+	text, err := a.kubeconfig(ctx, cloud, name)
 	if err != nil {
 		return err
 	}
-	x, err := clusters.Get(ctx, c, name).Extract()
-	if err != nil {
-		return fmt.Errorf("cluster %s: %w", name, err)
-	}
-	if x.APIAddress == "" {
-		return fmt.Errorf("cluster %s is %s and has no address yet", x.Name, x.Status)
-	}
-	ca, err := certificates.Get(ctx, c, x.UUID).Extract()
-	if err != nil {
-		return fmt.Errorf("the authority of cluster %s: %w", name, err)
-	}
-	csr, key, err := adminRequest()
-	if err != nil {
-		return err
-	}
-	cert, err := certificates.Create(ctx, c, certificates.CreateOpts{ClusterUUID: x.UUID, CSR: csr}).Extract()
-	if err != nil {
-		return fmt.Errorf("a certificate of cluster %s: %w", name, err)
-	}
-	text := kubeconfig(x.Name, x.APIAddress, ca.PEM, cert.PEM, key)
 	if file == "" {
 		a.printf("%s", text)
 		return nil
@@ -68,6 +48,34 @@ func (a *app) printConfig(ctx context.Context, cloud, name, file string) error {
 		return err
 	}
 	return os.Chmod(file, 0o600) // one that was there keeps its mode otherwise
+}
+
+// kubeconfig makes one of an administrator of a cluster.
+func (a *app) kubeconfig(ctx context.Context, cloud, name string) (string, error) {
+	c, err := a.clusterAPI(ctx, cloud)
+	if err != nil {
+		return "", err
+	}
+	x, err := clusters.Get(ctx, c, name).Extract()
+	if err != nil {
+		return "", fmt.Errorf("cluster %s: %w", name, err)
+	}
+	if x.APIAddress == "" {
+		return "", fmt.Errorf("cluster %s is %s and has no address yet", x.Name, x.Status)
+	}
+	ca, err := certificates.Get(ctx, c, x.UUID).Extract()
+	if err != nil {
+		return "", fmt.Errorf("the authority of cluster %s: %w", name, err)
+	}
+	csr, key, err := adminRequest()
+	if err != nil {
+		return "", err
+	}
+	cert, err := certificates.Create(ctx, c, certificates.CreateOpts{ClusterUUID: x.UUID, CSR: csr}).Extract()
+	if err != nil {
+		return "", fmt.Errorf("a certificate of cluster %s: %w", name, err)
+	}
+	return kubeconfig(x.Name, x.APIAddress, ca.PEM, cert.PEM, key), nil
 }
 
 // adminRequest makes a key and a request for its certificate, in PEM.

@@ -21,6 +21,11 @@ const (
 	pkiDir     = "pki"
 	configDir  = "config"
 	dataDir    = "data"
+
+	kubeletRoot = "kubelet-root"
+	podLogs     = "pod-logs"
+
+	containerdSocket = "containerd.sock"
 )
 
 // issued is a certificate that an authority of the cluster issues.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"path/filepath"
+	"slices"
 
 	"github.com/strata-cloud/strata/internal/process"
 )
@@ -11,8 +12,12 @@ import (
 // Machine is what this machine does for clusters.
 type Machine struct {
 	Dir     string // of clusters' files
+	Run     string // of sockets: short, and empty after a restart of the machine
 	Program string // the path of strata-kube
+	Pause   string // of the program in pods' sandboxes
 	Shim    string // of what runs containers
+	ShimEnv string // NAME=VALUE that tells it that a cluster's containerd has started it
+	Groups  string // the control group of clusters' pods
 	Log     *slog.Logger
 }
 
@@ -50,6 +55,7 @@ func (m *Machine) keep(ctx context.Context, cluster, dir string, programs []proc
 	}
 	k := &process.Keeper{Dir: dir}
 	for _, p := range programs {
+		p.Env = slices.Clone(p.Env)
 		p.Env = append(p.Env, "STRATA_REVISION="+now)
 		started, err := k.Ensure(ctx, p)
 		if err != nil {

@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -28,8 +29,11 @@ const cleanupEnv = "KUBE_TEST_CLEANUP"
 
 // TestMain is the programs of clusters as well: they only wait.
 func TestMain(m *testing.M) {
-	if len(os.Args) < 2 || !slices.Contains(append(controlPrograms, workerPrograms...), os.Args[1]) {
+	if len(os.Args) < 2 || !slices.Contains(append(append(controlPrograms, workerPrograms...), workerProgram), os.Args[1]) {
 		os.Exit(m.Run())
+	}
+	if os.Args[1] == workerProgram {
+		os.Exit(0)
 	}
 	if file := os.Getenv(cleanupEnv); file != "" {
 		if err := os.WriteFile(file, []byte(strings.Join(os.Args[1:], " ")), 0o600); err != nil {
@@ -53,7 +57,7 @@ func machine(t *testing.T) *Machine {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &Machine{Dir: filepath.Join(dir, "kube"), Program: program, Shim: "/bin/true", Log: slog.New(slog.DiscardHandler)}
+	return &Machine{Dir: filepath.Join(dir, "kube"), Run: filepath.Join(dir, "run"), Program: program, Pause: program, Shim: "/bin/true", ShimEnv: "A=1", Groups: "strata-kube-test-" + strconv.Itoa(os.Getpid()), Log: slog.New(slog.DiscardHandler)}
 }
 
 func parts(t *testing.T, at netip.AddrPort) (*Control, *Worker) {

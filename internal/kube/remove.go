@@ -74,20 +74,34 @@ func (m *Machine) removeWorker(ctx context.Context, id string) error {
 	}
 	k := &process.Keeper{Dir: dir}
 	proxied := k.Running(proxyProgram)
-	for _, name := range []string{kubeletProgram, proxyProgram, containerdProgram} {
+	for _, name := range []string{kubeletProgram, proxyProgram} {
 		if err := k.Stop(ctx, name); err != nil {
 			return err
 		}
+	}
+	if k.Running(containerdProgram) { // what is left is ended without it
+		if err := m.tool(ctx, filepath.Join(dir, containerdSocket), "empty"); err != nil {
+			m.Log.Warn("the pods of a cluster", "cluster", id, "err", err)
+		}
+	}
+	if err := k.Stop(ctx, containerdProgram); err != nil {
+		return err
 	}
 	if proxied {
 		if err := m.forgetServices(ctx); err != nil {
 			m.Log.Warn("the rules of a cluster's services", "cluster", id, "err", err)
 		}
 	}
-	if err := endContainers(filepath.Join(dir, "containerd.sock")); err != nil {
+	if err := endContainers(filepath.Join(dir, containerdSocket)); err != nil {
+		return err
+	}
+	if err := m.groups(id).Remove(ctx); err != nil {
 		return err
 	}
 	if err := unmount(dir); err != nil {
+		return err
+	}
+	if err := m.tidy(dir); err != nil {
 		return err
 	}
 	return os.RemoveAll(dir)

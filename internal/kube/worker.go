@@ -2,10 +2,10 @@ package kube
 
 import (
 	"context"
-	"fmt"
 	"net/netip"
 	"path/filepath"
 
+	"github.com/strata-cloud/strata/internal/cgroup"
 	"github.com/strata-cloud/strata/internal/kube/authority"
 	"github.com/strata-cloud/strata/internal/process"
 )
@@ -49,14 +49,14 @@ func ProxyLeaf() authority.Leaf { return authority.Leaf{Name: "system:kube-proxy
 // bench is the files of a worker.
 type bench struct {
 	*Worker
-	program, shim string
-	dir           string
+	machine *Machine
+	dir     string
 }
 
 func (b *bench) pki(name string) string    { return filepath.Join(b.dir, pkiDir, name) }
 func (b *bench) file(name string) string   { return filepath.Join(b.dir, name) }
 func (b *bench) config(name string) string { return filepath.Join(b.dir, configDir, name) }
-func (b *bench) socket() string            { return b.file("containerd.sock") }
+func (b *bench) socket() string            { return b.file(containerdSocket) }
 
 func (b *bench) write() error {
 	files := map[string][]byte{b.pki("ca.crt"): b.CA, b.config("containerd.toml"): b.containerdConfig(), b.config("kubelet.yaml"): b.kubeletConfig(), b.config("kube-proxy.yaml"): b.proxyConfig()}
@@ -79,80 +79,48 @@ func (b *bench) write() error {
 	return nil
 }
 
-func (b *bench) containerdConfig() []byte {
-	return fmt.Appendf(nil, `version = 3
-root = %q
-state = %q
-[grpc]
-  address = %q
-[plugins."io.containerd.cri.v1.images".pinned_images]
-  sandbox = "localhost/strata/pause:1"
-[plugins."io.containerd.cri.v1.runtime"]
-  restrict_oom_score_adj = true
-[plugins."io.containerd.cri.v1.runtime".cni]
-  conf_dir = %q
-  bin_dirs = [%q]
-[plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc]
-  runtime_type = "io.containerd.runc.v2"
-  runtime_path = %q
-`, b.file("containerd"), b.file("state"), b.socket(), b.file(cniConfDir), b.file(cniBinDir), b.shim)
-}
-
-func (b *bench) kubeletConfig() []byte {
-	return fmt.Appendf(nil, `apiVersion: kubelet.config.k8s.io/v1beta1
-kind: KubeletConfiguration
-address: %q
-authentication:
-  anonymous: {enabled: false}
-  webhook: {enabled: true}
-  x509: {clientCAFile: %q}
-authorization: {mode: Webhook}
-tlsCertFile: %q
-tlsPrivateKeyFile: %q
-cgroupDriver: cgroupfs
-failCgroupV1: false
-failSwapOn: false
-containerRuntimeEndpoint: %q
-clusterDNS: [%q]
-clusterDomain: %q
-healthzPort: 0
-`, b.Address, b.pki("ca.crt"), b.pki("kubelet-serving.crt"), b.pki("kubelet-serving.key"), "unix://"+b.socket(), b.DNS, Domain)
-}
-
-func (b *bench) proxyConfig() []byte {
-	return fmt.Appendf(nil, `apiVersion: kubeproxy.config.k8s.io/v1alpha1
-kind: KubeProxyConfiguration
-mode: nftables
-clusterCIDR: %q
-clientConnection: {kubeconfig: %q}
-hostnameOverride: %q
-healthzBindAddress: ""
-metricsBindAddress: ""
-conntrack: {maxPerCore: 0, min: 0}
-`, list(b.Pods), b.config(proxyProgram+".conf"), b.Node)
-}
-
 // programs are the worker's, in the order in which they start.
 func (b *bench) programs() []process.Program {
-	env := []string{"HOME=/", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
 	flags := map[string][]string{
 		containerdProgram: {"--config", b.config("containerd.toml")},
 		kubeletProgram: {"--config", b.config("kubelet.yaml"), "--kubeconfig", b.config(kubeletProgram + ".conf"), "--hostname-override", b.Node,
-			"--node-ip", b.Address.String(), "--root-dir", b.file("kubelet-root")},
+			"--node-ip", b.Address.String(), "--root-dir", b.file(kubeletRoot), "--cert-dir", b.file(pkiDir)},
 		proxyProgram: {"--config", b.config("kube-proxy.yaml")},
 	}
 	var out []process.Program
 	for _, name := range []string{containerdProgram, kubeletProgram, proxyProgram} {
-		out = append(out, process.Program{Name: name, Args: append([]string{b.program, name}, flags[name]...), Env: env})
+		out = append(out, process.Program{Name: name, Args: append([]string{b.machine.Program, name}, flags[name]...),
+			Env: []string{"HOME=/", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}})
 	}
 	return out
 }
 
-// ensureWorker brings a worker to run.
+// ensureWorker brings a worker to run: containerd first, which must have what pods are
+// made from before kubelet asks for it.
 func (m *Machine) ensureWorker(ctx context.Context, w *Worker) error {
-	b := &bench{Worker: w, program: m.Program, shim: m.Shim, dir: filepath.Join(m.Dir, w.ID, workerDir)}
+	b := m.bench(w)
 	if err := b.write(); err != nil {
 		return err
 	}
-	return m.keep(ctx, w.ID, b.dir, b.programs())
+	if err := m.groups(w.ID).Ensure(); err != nil {
+		return err
+	}
+	if err := m.link(); err != nil {
+		return err
+	}
+	programs := b.programs()
+	if err := m.keep(ctx, w.ID, b.dir, programs[:1]); err != nil {
+		return err
+	}
+	if err := b.load(ctx); err != nil {
+		return err
+	}
+	return m.keep(ctx, w.ID, b.dir, programs[1:])
 }
+
+func (m *Machine) bench(w *Worker) *bench {
+	return &bench{Worker: w, machine: m, dir: filepath.Join(m.Dir, w.ID, workerDir)}
+}
+
+// groups is the control group of a cluster's pods here.
+func (m *Machine) groups(cluster string) cgroup.Tree { return cgroup.TreeOf(m.Groups + "/" + cluster) }

@@ -11,6 +11,7 @@ import (
 	"slices"
 
 	"github.com/strata-cloud/strata/internal/cluster"
+	"github.com/strata-cloud/strata/internal/container/shims"
 	"github.com/strata-cloud/strata/internal/errs"
 	"github.com/strata-cloud/strata/internal/kube"
 	"github.com/strata-cloud/strata/internal/kube/authority"
@@ -82,8 +83,11 @@ func (p poolForCluster) Takes(node string) bool { return p.r.Compute.Takes(node)
 // kubeDir has the parts of clusters that run on this machine.
 const kubeDir = "kube"
 
-// kubeProgram stands beside ours when it was built.
-const kubeProgram = "strata-kube"
+// The programs of clusters stand beside ours when they were built.
+const (
+	kubeProgram  = "strata-kube"
+	pauseProgram = "strata-pause"
+)
 
 // kubeMachine fits package kube to the agent.
 type kubeMachine struct{ *kube.Machine }
@@ -94,7 +98,9 @@ func newKubeMachine(cfg *Config, shim string) (kubeMachine, error) {
 	if err != nil {
 		return kubeMachine{}, err
 	}
-	return kubeMachine{&kube.Machine{Dir: filepath.Join(dir, kubeDir), Program: filepath.Join(filepath.Dir(shim), kubeProgram), Shim: shim, Log: cfg.Log}}, nil
+	name, programs := Name(cfg.DataDir), filepath.Dir(shim)
+	return kubeMachine{&kube.Machine{Dir: filepath.Join(dir, kubeDir), Run: filepath.Join("/run/strata", name+"-kube"), Program: filepath.Join(programs, kubeProgram), Pause: filepath.Join(programs, pauseProgram),
+		Shim: shim, ShimEnv: shims.Plain + "=1", Groups: name + "-kube", Log: cfg.Log}}, nil
 }
 
 // Ensure implements node.ClusterMachine.

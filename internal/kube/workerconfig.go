@@ -1,0 +1,82 @@
+package kube
+
+import "fmt"
+
+// SandboxImage is what pods' sandboxes are made from. Add-ons whose program is in
+// strata-kube run in it as well, for it has nothing else.
+const SandboxImage = "localhost/strata/pause:1"
+
+// containerdConfig keeps all that containerd makes in the worker's directory, and has it
+// look for nothing elsewhere.
+func (b *bench) containerdConfig() []byte {
+	return fmt.Appendf(nil, `version = 3
+root = %q
+state = %q
+imports = []
+disabled_plugins = ["io.containerd.nri.v1.nri", "io.containerd.image-verifier.v1.bindir", "io.containerd.snapshotter.v1.btrfs", "io.containerd.snapshotter.v1.zfs",
+  "io.containerd.snapshotter.v1.devmapper", "io.containerd.snapshotter.v1.blockfile", "io.containerd.snapshotter.v1.erofs", "io.containerd.tracing.processor.v1.otlp"]
+[grpc]
+  address = %q
+[plugins."io.containerd.internal.v1.opt"]
+  path = %q
+[plugins."io.containerd.shim.v1.manager"]
+  socket_dir = %q
+  env = [%q]
+[plugins."io.containerd.cri.v1.images".pinned_images]
+  sandbox = %q
+[plugins."io.containerd.cri.v1.images".registry]
+  config_path = %q
+[plugins."io.containerd.cri.v1.runtime"]
+  restrict_oom_score_adj = true
+  netns_mounts_under_state_dir = true
+  tolerate_missing_hugetlb_controller = true
+[plugins."io.containerd.cri.v1.runtime".cni]
+  conf_dir = %q
+  bin_dirs = [%q]
+  use_internal_loopback = true
+[plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc]
+  runtime_type = "io.containerd.runc.v2"
+  runtime_path = %q
+`, b.file("containerd-root"), b.file("state"), b.socket(), b.file("opt"), b.machine.Run, b.machine.ShimEnv, SandboxImage, b.file("registries"), b.file(cniConfDir), b.file(cniBinDir), b.machine.Shim)
+}
+
+// kubeletConfig leaves a machine's disk to its owner: what is short is told in bytes, for
+// a worker's file system is that of the region as well, of any size and with anything on it.
+func (b *bench) kubeletConfig() []byte {
+	return fmt.Appendf(nil, `apiVersion: kubelet.config.k8s.io/v1beta1
+kind: KubeletConfiguration
+address: %q
+authentication:
+  anonymous: {enabled: false}
+  webhook: {enabled: true}
+  x509: {clientCAFile: %q}
+authorization: {mode: Webhook}
+tlsCertFile: %q
+tlsPrivateKeyFile: %q
+cgroupDriver: cgroupfs
+cgroupRoot: %q
+failCgroupV1: false
+failSwapOn: false
+containerRuntimeEndpoint: %q
+podLogsDir: %q
+volumePluginDir: %q
+evictionHard: {memory.available: 100Mi, nodefs.available: 1Gi, imagefs.available: 1Gi, nodefs.inodesFree: 1%%}
+imageGCHighThresholdPercent: 100
+clusterDNS: [%q]
+clusterDomain: %q
+healthzPort: 0
+`, b.Address, b.pki("ca.crt"), b.pki("kubelet-serving.crt"), b.pki("kubelet-serving.key"), b.machine.groups(b.ID).Path(), "unix://"+b.socket(), b.file(podLogs), b.file("volume-plugins"), b.DNS, Domain)
+}
+
+func (b *bench) proxyConfig() []byte {
+	return fmt.Appendf(nil, `apiVersion: kubeproxy.config.k8s.io/v1alpha1
+kind: KubeProxyConfiguration
+mode: nftables
+clusterCIDR: %q
+clientConnection: {kubeconfig: %q}
+hostnameOverride: %q
+healthzBindAddress: ""
+metricsBindAddress: ""
+conntrack: {maxPerCore: 0, min: 0}
+`, list(b.Pods), b.config(proxyProgram+".conf"), b.Node)
+}

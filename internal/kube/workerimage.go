@@ -1,0 +1,69 @@
+package kube
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"time"
+)
+
+const (
+	// workerProgram is strata-kube's own, for a worker's containerd.
+	workerProgram = "worker"
+	// workerTimeout bounds what it does.
+	workerTimeout = 2 * time.Minute
+)
+
+// Linked is where add-ons' pods find strata-kube on every worker, wherever it is installed.
+const Linked = "/run/strata/strata-kube"
+
+// link has the program found at one place.
+func (m *Machine) link() error {
+	if to, err := os.Readlink(Linked); err == nil && to == m.Program {
+		return nil
+	}
+	if err := os.MkdirAll(filepath.Dir(Linked), 0o755); err != nil {
+		return err
+	}
+	next := Linked + "." + filepath.Base(m.Run)
+	if err := os.Remove(next); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := os.Symlink(m.Program, next); err != nil {
+		return err
+	}
+	return os.Rename(next, Linked)
+}
+
+// load gives the image of sandboxes to containerd, unless that has been done.
+func (b *bench) load(ctx context.Context) error {
+	i, err := os.Stat(b.machine.Pause)
+	if err != nil {
+		return fmt.Errorf("pods cannot be made: %w; make kube builds it", err)
+	}
+	done := b.file("containerd-root/loaded")
+	now := fmt.Appendf(nil, "%s %s %d %s\n", SandboxImage, b.machine.Pause, i.Size(), i.ModTime().UTC().Format(time.RFC3339Nano))
+	if before, err := os.ReadFile(done); err == nil && bytes.Equal(before, now) {
+		return nil
+	}
+	if err := b.machine.tool(ctx, b.socket(), "load", "--image", SandboxImage, "--program", b.machine.Pause); err != nil {
+		return err
+	}
+	return writeFile(done, now)
+}
+
+// tool does something to a worker's containerd.
+func (m *Machine) tool(ctx context.Context, socket, verb string, flags ...string) error {
+	ctx, cancel := context.WithTimeout(ctx, workerTimeout)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, m.Program, append([]string{workerProgram, verb, "--socket", socket}, flags...)...).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("strata-kube %s %s: %w: %s", workerProgram, verb, err, bytes.TrimSpace(out[max(0, len(out)-500):]))
+	}
+	return nil
+}
