@@ -74,7 +74,7 @@ func (p *plane) leaves() map[string]issued {
 		"etcd":           {&a.Etcd, authority.Leaf{Name: "etcd", Hosts: []string{"127.0.0.1", "localhost"}, Server: true, Client: true}},
 		"etcd-client":    {&a.Etcd, authority.Leaf{Name: apiserverProgram, Client: true}},
 		"apiserver":      {&a.Cluster, authority.Leaf{Name: apiserverProgram, Hosts: api, Server: true}},
-		"kubelet-client": {&a.Cluster, authority.Leaf{Name: "kube-apiserver-kubelet-client", Groups: []string{"strata:kubelet-clients"}, Client: true}},
+		"kubelet-client": {&a.Cluster, authority.Leaf{Name: "kube-apiserver-kubelet-client", Groups: []string{kubeletClients}, Client: true}},
 		"front-proxy":    {&a.FrontProxy, authority.Leaf{Name: "front-proxy-client", Client: true}},
 		managerProgram:   {&a.Cluster, authority.Leaf{Name: "system:kube-controller-manager", Client: true}},
 		schedulerProgram: {&a.Cluster, authority.Leaf{Name: "system:kube-scheduler", Client: true}},

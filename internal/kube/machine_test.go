@@ -172,7 +172,7 @@ func TestObserve(t *testing.T) {
 	if err := p.write(); err != nil {
 		t.Fatal(err)
 	}
-	ready, deleted := false, []string{}
+	ready, deleted, applied := false, []string{}, []string{}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
 		if names := r.TLS.PeerCertificates; len(names) == 0 || names[0].Subject.CommonName != "strata-admin" {
@@ -180,6 +180,14 @@ func TestObserve(t *testing.T) {
 		} else if !ready {
 			http.Error(w, "etcd failed", http.StatusInternalServerError)
 		}
+	})
+	mux.HandleFunc("PATCH /", func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Query().Get("fieldManager") == "" || r.Header.Get("Content-Type") != "application/apply-patch+yaml" {
+			w.WriteHeader(http.StatusUnsupportedMediaType)
+			return
+		}
+		applied = append(applied, r.URL.Path)
+		w.WriteHeader(http.StatusCreated)
 	})
 	mux.HandleFunc("GET /version", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"gitVersion":"v1.37.0"}`) })
 	mux.HandleFunc("DELETE /api/v1/nodes/{name}", func(w http.ResponseWriter, r *http.Request) {
@@ -213,6 +221,19 @@ func TestObserve(t *testing.T) {
 	want := &State{Version: "v1.37.0", Nodes: []Node{{Name: "a", Ready: true}, {Name: "b", Why: "KubeletNotReady no network"}, {Name: "c", Why: "it has not said that it is ready"}}}
 	if !reflect.DeepEqual(s, want) || !reflect.DeepEqual(deleted, []string{"gone"}) {
 		t.Errorf("it is %+v; deleted: %v", s, deleted)
+	}
+	first := slices.Clone(applied)
+	for _, path := range []string{"/apis/apps/v1/namespaces/kube-system/deployments/coredns", "/api/v1/namespaces/kube-system/services/kube-dns", "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/strata:kubelet-clients"} {
+		if !slices.Contains(first, path) {
+			t.Errorf("the cluster was given %v, not %s", first, path)
+		}
+	}
+	if _, err := m.Observe(ctx, c, nil); err != nil || len(applied) != len(first) {
+		t.Errorf("it was given again: %v, %v", applied[len(first):], err)
+	}
+	c.Services = []netip.Prefix{netip.MustParsePrefix("10.96.0.0/16")}
+	if _, err := m.Observe(ctx, c, nil); err != nil || len(applied) != 2*len(first) {
+		t.Errorf("what has changed was not given: %v, %v", applied[len(first):], err)
 	}
 	other, _ := parts(t, c.Address)
 	c.Authorities = other.Authorities

@@ -34,8 +34,8 @@ const (
 	maxAnswer      = 64 << 20
 )
 
-// Observe asks a control plane of this machine how the cluster is. Nodes that are gone are
-// removed from it.
+// Observe asks a control plane of this machine how the cluster is. A new one is given what
+// every cluster has; nodes that are gone are removed from it.
 func (m *Machine) Observe(ctx context.Context, c *Control, gone []string) (*State, error) {
 	a, err := m.admin(c)
 	if err != nil {
@@ -43,6 +43,9 @@ func (m *Machine) Observe(ctx context.Context, c *Control, gone []string) (*Stat
 	}
 	defer a.client.CloseIdleConnections()
 	if _, err := a.do(ctx, http.MethodGet, "/readyz"); err != nil {
+		return nil, err
+	}
+	if err := m.equip(ctx, a, c); err != nil {
 		return nil, err
 	}
 	for _, name := range gone {
@@ -87,6 +90,11 @@ func (a *admin) do(ctx context.Context, method, path string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	return a.answer(req)
+}
+
+func (a *admin) answer(req *http.Request) ([]byte, error) {
+	method, path := req.Method, req.URL.Path
 	resp, err := a.client.Do(req)
 	if err != nil {
 		return nil, err
@@ -98,7 +106,7 @@ func (a *admin) do(ctx context.Context, method, path string) ([]byte, error) {
 		return nil, fmt.Errorf("%s %s: %w", method, path, err)
 	case resp.StatusCode == http.StatusNotFound:
 		return nil, fmt.Errorf("%s %s: %w", method, path, errAbsent)
-	case resp.StatusCode != http.StatusOK:
+	case resp.StatusCode != http.StatusOK && resp.StatusCode != http.StatusCreated:
 		return nil, fmt.Errorf("%s %s: %s: %s", method, path, resp.Status, strings.TrimSpace(string(raw[:min(len(raw), 500)])))
 	}
 	return raw, nil
