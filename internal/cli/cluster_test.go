@@ -68,3 +68,25 @@ func TestKubeconfig(t *testing.T) {
 		t.Errorf("the context is %+v, the current %s", c, f.Current)
 	}
 }
+
+// TestLeading takes our flags from kubectl's.
+func TestLeading(t *testing.T) {
+	for _, c := range []struct {
+		args, rest []string
+		a, b       string
+		bad        bool
+	}{
+		{[]string{"get", "--a", "1"}, []string{"get", "--a", "1"}, "", "", false},
+		{[]string{"--a", "1", "--b=2", "-n", "x", "get"}, []string{"-n", "x", "get"}, "1", "2", false},
+		{[]string{"--b=", "--c", "--a", "1"}, []string{"--c", "--a", "1"}, "", "", false},
+		{[]string{"--a", "1"}, nil, "1", "", false},
+		{[]string{"--a"}, nil, "", "", true},
+		{nil, nil, "", "", false},
+	} {
+		a, b := "", ""
+		rest, err := leading(c.args, map[string]*string{"--a": &a, "--b": &b})
+		if !slices.Equal(rest, c.rest) || a != c.a || b != c.b || (err != nil) != c.bad {
+			t.Errorf("%v: %v, a %q, b %q, %v", c.args, rest, a, b, err)
+		}
+	}
+}

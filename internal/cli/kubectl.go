@@ -14,19 +14,45 @@ import (
 )
 
 func (a *app) kubectl() *cobra.Command {
-	var cloud, cluster string
-	c := &cobra.Command{Use: "kubectl [--cluster CLUSTER] COMMAND ...", Short: "Run kubectl with a cluster of the project",
+	return &cobra.Command{Use: "kubectl [--cloud CLOUD] [--cluster CLUSTER] ...", Short: "Run kubectl with a cluster of the project",
 		Example: "  strata kubectl get nodes\n  strata kubectl --cluster one apply -f shop.yaml",
-		Long: "Run the kubectl that Strata brings, as an administrator of a cluster of the project: the only one, or --cluster. " +
-			"What follows kubectl's command is kubectl's. For a kubectl of your own there is strata cluster kubeconfig.",
-		Args: cobra.ArbitraryArgs,
+		Long: "Run the kubectl that Strata brings, as an administrator of a cluster of the project (of the entry strata-demo of clouds.yaml, or --cloud): the only one, or --cluster. " +
+			"All that follows is kubectl's. For a kubectl of your own there is strata cluster kubeconfig.",
+		Args: cobra.ArbitraryArgs, DisableFlagParsing: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.explain(a.runKubectl(cmd.Context(), cloud, cluster, args))
+			cloud, cluster := "strata-demo", ""
+			rest, err := leading(args, map[string]*string{"--data-dir": &a.dataDir, "--cloud": &cloud, "--cluster": &cluster})
+			if err != nil {
+				return usageError{err}
+			}
+			if err := a.check(); err != nil { // the directory as an absolute path
+				return err
+			}
+			if len(rest) == 0 {
+				return cmd.Help()
+			}
+			return a.explain(a.runKubectl(cmd.Context(), cloud, cluster, rest))
 		}}
-	c.Flags().StringVar(&cloud, "cloud", "strata-demo", "entry of clouds.yaml whose project to use")
-	c.Flags().StringVar(&cluster, "cluster", "", "name or id of the cluster")
-	c.Flags().SetInterspersed(false)
-	return c
+}
+
+// leading takes flags from the beginning of arguments, until there is one that is not
+// among these.
+func leading(args []string, flags map[string]*string) (rest []string, err error) {
+	for len(args) > 0 {
+		name, value, ok := strings.Cut(args[0], "=")
+		to := flags[name]
+		if to == nil {
+			return args, nil
+		}
+		if args = args[1:]; !ok {
+			if len(args) == 0 {
+				return nil, fmt.Errorf("the flag %s has no value", name)
+			}
+			value, args = args[0], args[1:]
+		}
+		*to = value
+	}
+	return nil, nil
 }
 
 // runKubectl becomes kubectl. Its configuration is in memory alone, for it has a key.

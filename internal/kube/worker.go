@@ -46,6 +46,14 @@ func ServingLeaf(node string, addr netip.Addr) authority.Leaf {
 
 func ProxyLeaf() authority.Leaf { return authority.Leaf{Name: "system:kube-proxy", Client: true} }
 
+// shimName is where containerd finds what runs containers, by the name of the runtime. A
+// path in its configuration is not enough: it forgets that of a pod's second container when
+// it starts anew (core/runtime/v2/shim_load.go).
+const (
+	binDir   = "bin"
+	shimName = binDir + "/containerd-shim-runc-v2"
+)
+
 // bench is the files of a worker.
 type bench struct {
 	*Worker
@@ -90,7 +98,7 @@ func (b *bench) programs() []process.Program {
 	var out []process.Program
 	for _, name := range []string{containerdProgram, kubeletProgram, proxyProgram} {
 		out = append(out, process.Program{Name: name, Args: append([]string{b.machine.Program, name}, flags[name]...),
-			Env: []string{"HOME=/", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}})
+			Env: []string{"HOME=/", "PATH=" + b.file(binDir) + ":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}})
 	}
 	return out
 }
@@ -105,7 +113,10 @@ func (m *Machine) ensureWorker(ctx context.Context, w *Worker) error {
 	if err := m.groups(w.ID).Ensure(); err != nil {
 		return err
 	}
-	if err := m.link(); err != nil {
+	if err := link(m.Program, Linked); err != nil {
+		return err
+	}
+	if err := link(m.Shim, b.file(shimName)); err != nil {
 		return err
 	}
 	programs := b.programs()

@@ -1,6 +1,9 @@
 package kube
 
-import "fmt"
+import (
+	"fmt"
+	"path/filepath"
+)
 
 // SandboxImage is what pods' sandboxes are made from. Add-ons whose program is in
 // strata-kube run in it as well, for it has nothing else.
@@ -36,8 +39,9 @@ disabled_plugins = ["io.containerd.nri.v1.nri", "io.containerd.image-verifier.v1
   use_internal_loopback = true
 [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc]
   runtime_type = "io.containerd.runc.v2"
-  runtime_path = %q
-`, b.file("containerd-root"), b.file("state"), b.socket(), b.file("opt"), b.machine.Run, b.machine.ShimEnv, SandboxImage, b.file("registries"), b.file(cniConfDir), b.file(cniBinDir), b.machine.Shim)
+[plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc.options]
+  Root = %q
+`, b.file("containerd-root"), b.file("state"), b.socket(), b.file("opt"), b.machine.Run, b.machine.ShimEnv, SandboxImage, b.file("registries"), b.file(cniConfDir), b.file(cniBinDir), filepath.Join(b.machine.Run, "runc"))
 }
 
 // kubeletConfig leaves a machine's disk to its owner: what is short is told in bytes, for

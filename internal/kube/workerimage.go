@@ -22,22 +22,18 @@ const (
 // Linked is where add-ons' pods find strata-kube on every worker, wherever it is installed.
 const Linked = "/run/strata/strata-kube"
 
-// link has the program found at one place.
-func (m *Machine) link() error {
-	if to, err := os.Readlink(Linked); err == nil && to == m.Program {
+// link has a program found at another path.
+func link(program, at string) error {
+	if to, err := os.Readlink(at); err == nil && to == program {
 		return nil
 	}
-	if err := os.MkdirAll(filepath.Dir(Linked), 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Dir(at), 0o755); err != nil {
 		return err
 	}
-	next := Linked + "." + filepath.Base(m.Run)
-	if err := os.Remove(next); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := os.Remove(at); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if err := os.Symlink(m.Program, next); err != nil {
-		return err
-	}
-	return os.Rename(next, Linked)
+	return os.Symlink(program, at)
 }
 
 // load gives the image of sandboxes to containerd, unless that has been done.
