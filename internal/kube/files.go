@@ -22,10 +22,7 @@ const (
 	configDir  = "config"
 	dataDir    = "data"
 
-	kubeletRoot = "kubelet-root"
-	podLogs     = "pod-logs"
-
-	containerdSocket = "containerd.sock"
+	podLogs = "pod-logs"
 )
 
 // issued is a certificate that an authority of the cluster issues.

@@ -12,7 +12,8 @@ import (
 // Machine is what this machine does for clusters.
 type Machine struct {
 	Dir     string // of clusters' files
-	Run     string // of sockets: short, and empty after a restart of the machine
+	Kubelet string // of kubelets' files, pods' volumes among them: short, for there are sockets in it
+	Run     string // of sockets: shorter still, and empty after a restart of the machine
 	Program string // the path of strata-kube
 	Pause   string // of the program in pods' sandboxes
 	Shim    string // of what runs containers
@@ -47,6 +48,17 @@ func (m *Machine) Ensure(ctx context.Context, c *Control, w *Worker) error {
 	return nil
 }
 
+// short tells a cluster's directories apart where names have to be short.
+func short(cluster string) string { return cluster[:min(8, len(cluster))] }
+
+// kubelet and run are a cluster's own of the machine's directories.
+func (m *Machine) kubelet(cluster string) string { return filepath.Join(m.Kubelet, short(cluster)) }
+func (m *Machine) run(cluster string) string     { return filepath.Join(m.Run, short(cluster)) }
+
+func (m *Machine) socket(cluster string) string {
+	return filepath.Join(m.run(cluster), "containerd.sock")
+}
+
 // keep has the programs of one directory run, with the files that are there now.
 func (m *Machine) keep(ctx context.Context, cluster, dir string, programs []process.Program) error {
 	now, err := revision(filepath.Join(dir, configDir), filepath.Join(dir, pkiDir))
@@ -57,11 +69,14 @@ func (m *Machine) keep(ctx context.Context, cluster, dir string, programs []proc
 	for _, p := range programs {
 		p.Env = slices.Clone(p.Env)
 		p.Env = append(p.Env, "STRATA_REVISION="+now)
+		ran, words := k.Running(p.Name), k.LastWords(p.Name)
 		started, err := k.Ensure(ctx, p)
-		if err != nil {
+		switch {
+		case err != nil:
 			return err
-		}
-		if started {
+		case started && !ran && words != "":
+			m.Log.Warn("a program of a cluster has ended, and starts again", "cluster", cluster, "program", p.Name, "last", words)
+		case started:
 			m.Log.Info("a program of a cluster starts", "cluster", cluster, "program", p.Name)
 		}
 	}

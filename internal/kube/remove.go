@@ -80,7 +80,7 @@ func (m *Machine) removeWorker(ctx context.Context, id string) error {
 		}
 	}
 	if k.Running(containerdProgram) { // what is left is ended without it
-		if err := m.tool(ctx, filepath.Join(dir, containerdSocket), "empty"); err != nil {
+		if err := m.tool(ctx, m.socket(id), "empty"); err != nil {
 			m.Log.Warn("the pods of a cluster", "cluster", id, "err", err)
 		}
 	}
@@ -92,16 +92,18 @@ func (m *Machine) removeWorker(ctx context.Context, id string) error {
 			m.Log.Warn("the rules of a cluster's services", "cluster", id, "err", err)
 		}
 	}
-	if err := endContainers(filepath.Join(dir, containerdSocket)); err != nil {
+	if err := endContainers(m.socket(id)); err != nil {
 		return err
 	}
 	if err := m.groups(id).Remove(ctx); err != nil {
 		return err
 	}
-	if err := unmount(dir); err != nil {
-		return err
+	for _, at := range []string{m.kubelet(id), m.run(id), dir} {
+		if err := unmount(at); err != nil {
+			return err
+		}
 	}
-	if err := m.tidy(dir); err != nil {
+	if err := m.tidy(id, dir); err != nil {
 		return err
 	}
 	return os.RemoveAll(dir)
@@ -180,7 +182,7 @@ func parentOf(dir string) int {
 	return n
 }
 
-// unmount takes away what is mounted below a directory, the innermost first.
+// unmount takes away what is mounted at a directory and below it, the innermost first.
 func unmount(dir string) error {
 	raw, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
@@ -188,7 +190,7 @@ func unmount(dir string) error {
 	}
 	var points []string
 	for line := range strings.Lines(string(raw)) {
-		if f := strings.Fields(line); len(f) > 4 && strings.HasPrefix(f[4], dir+"/") {
+		if f := strings.Fields(line); len(f) > 4 && (f[4] == dir || strings.HasPrefix(f[4], dir+"/")) {
 			points = append(points, f[4])
 		}
 	}

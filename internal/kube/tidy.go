@@ -18,7 +18,7 @@ const (
 )
 
 // tidy removes what a worker leaves outside of its directory.
-func (m *Machine) tidy(dir string) error {
+func (m *Machine) tidy(id, dir string) error {
 	links, err := os.ReadDir(logLinks)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -31,7 +31,7 @@ func (m *Machine) tidy(dir string) error {
 			}
 		}
 	}
-	gone := []string{m.Run}
+	gone := []string{m.run(id), m.kubelet(id)}
 	if to, err := os.Readlink(Linked); err == nil && to == m.Program {
 		gone = append(gone, Linked)
 	}
@@ -45,7 +45,7 @@ func (m *Machine) tidy(dir string) error {
 			return err
 		}
 	}
-	for _, path := range []string{logLinks, filepath.Dir(plugged), filepath.Dir(m.Run), filepath.Dir(Linked)} {
+	for _, path := range []string{logLinks, filepath.Dir(plugged), m.Kubelet, m.Run, filepath.Dir(m.Run), filepath.Dir(Linked)} {
 		os.Remove(path) // unless somebody else has something there
 	}
 	return nil

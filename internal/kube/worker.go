@@ -64,7 +64,7 @@ type bench struct {
 func (b *bench) pki(name string) string    { return filepath.Join(b.dir, pkiDir, name) }
 func (b *bench) file(name string) string   { return filepath.Join(b.dir, name) }
 func (b *bench) config(name string) string { return filepath.Join(b.dir, configDir, name) }
-func (b *bench) socket() string            { return b.file(containerdSocket) }
+func (b *bench) socket() string            { return b.machine.socket(b.ID) }
 
 func (b *bench) write() error {
 	files := map[string][]byte{b.pki("ca.crt"): b.CA, b.config("containerd.toml"): b.containerdConfig(), b.config("kubelet.yaml"): b.kubeletConfig(), b.config("kube-proxy.yaml"): b.proxyConfig()}
@@ -92,7 +92,7 @@ func (b *bench) programs() []process.Program {
 	flags := map[string][]string{
 		containerdProgram: {"--config", b.config("containerd.toml")},
 		kubeletProgram: {"--config", b.config("kubelet.yaml"), "--kubeconfig", b.config(kubeletProgram + ".conf"), "--hostname-override", b.Node,
-			"--node-ip", b.Address.String(), "--root-dir", b.file(kubeletRoot), "--cert-dir", b.file(pkiDir)},
+			"--node-ip", b.Address.String(), "--root-dir", b.machine.kubelet(b.ID), "--cert-dir", b.file(pkiDir)},
 		proxyProgram: {"--config", b.config("kube-proxy.yaml")},
 	}
 	var out []process.Program

@@ -80,8 +80,11 @@ func (p poolForCluster) Address(node string) netip.Addr {
 
 func (p poolForCluster) Takes(node string) bool { return p.r.Compute.Takes(node) }
 
-// kubeDir has the parts of clusters that run on this machine.
-const kubeDir = "kube"
+// kubeDir has the parts of clusters that run on this machine, kubeletDir what pods have.
+const (
+	kubeDir    = "kube"
+	kubeletDir = "kubelet"
+)
 
 // The programs of clusters stand beside ours when they were built.
 const (
@@ -99,7 +102,7 @@ func newKubeMachine(cfg *Config, shim string) (kubeMachine, error) {
 		return kubeMachine{}, err
 	}
 	name, programs := Name(cfg.DataDir), filepath.Dir(shim)
-	return kubeMachine{&kube.Machine{Dir: filepath.Join(dir, kubeDir), Run: filepath.Join("/run/strata", name+"-kube"), Program: filepath.Join(programs, kubeProgram), Pause: filepath.Join(programs, pauseProgram),
+	return kubeMachine{&kube.Machine{Dir: filepath.Join(dir, kubeDir), Kubelet: filepath.Join(dir, kubeletDir), Run: filepath.Join("/run/strata", name+"-kube"), Program: filepath.Join(programs, kubeProgram), Pause: filepath.Join(programs, pauseProgram),
 		Shim: shim, ShimEnv: shims.Plain + "=1", Groups: name + "-kube", Log: cfg.Log}}, nil
 }
 

@@ -21,7 +21,7 @@ import (
 
 // owned are the entries of the data directory that Strata makes. Anything else
 // there is the operator's and survives a reset.
-var owned = [...]string{"store", "images", "instances", "bases", "templates", leasesDir, volumesDir, poolsDir, cephDir, attachedDir, exportsDir, mountsDir, volumeBackupsDir, registryDir, "guest", "keys", snapshotsDir, replacedDir, AdminSocket, CloudsFile, CloudsFile + ".new", caCertFile, caKeyFile, memberFile, nodeCertFile, controlCertFile, fetchedDir, policyFile + ".new", "strata.log", hypervisor.ProbeFile, containersDir, DockerSocket, kubeDir}
+var owned = [...]string{"store", "images", "instances", "bases", "templates", leasesDir, volumesDir, poolsDir, cephDir, attachedDir, exportsDir, mountsDir, volumeBackupsDir, registryDir, "guest", "keys", snapshotsDir, replacedDir, AdminSocket, CloudsFile, CloudsFile + ".new", caCertFile, caKeyFile, memberFile, nodeCertFile, controlCertFile, fetchedDir, policyFile + ".new", "strata.log", hypervisor.ProbeFile, containersDir, DockerSocket, kubeDir, kubeletDir}
 
 // Reset removes every trace of a region that is not running from this machine:
 // its servers, namespaces, links, tables, control groups and files.

@@ -29,7 +29,7 @@ func TestClusterMetal(t *testing.T) {
 	p := newPool(t, 3)
 	k := &kube{pool: p, conf: filepath.Join(t.TempDir(), "kubeconfig")}
 	began := time.Now()
-	p.strata(p.All[0], "cluster", "create", "one", "--nodes", "2")
+	p.strata(p.All[0], "cluster", "create", "one", "--nodes", "2", "--timeout", "5")
 	t.Logf("a cluster of two workers: %v", time.Since(began).Round(100*time.Millisecond))
 	p.strata(p.All[0], "cluster", "kubeconfig", "one", "--file", k.conf)
 	first := k.nodes(2)
@@ -226,7 +226,7 @@ func (k *kube) gone(h *hosts.Host) {
 		}
 	}
 	name := region.Name(h.DataDir) + "-kube"
-	for _, glob := range []string{"/sys/fs/cgroup/" + name, "/sys/fs/cgroup/*/" + name, "/run/strata/" + name} {
+	for _, glob := range []string{filepath.Join(h.DataDir, "kubelet"), "/sys/fs/cgroup/" + name, "/sys/fs/cgroup/*/" + name, "/run/strata/" + name} {
 		if left := must[[]string](k.T)(filepath.Glob(glob)); len(left) > 0 {
 			k.Errorf("on %s there is %v", h.Name, left)
 		}
