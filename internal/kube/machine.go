@@ -66,9 +66,18 @@ func (m *Machine) keep(ctx context.Context, cluster, dir string, programs []proc
 		return err
 	}
 	k := &process.Keeper{Dir: dir}
+	for i := range programs {
+		programs[i].Env = append(slices.Clone(programs[i].Env), "STRATA_REVISION="+now)
+	}
+	// What is replaced ends in the other order: what needs another one waits for it in vain.
+	for _, p := range slices.Backward(programs) {
+		if k.Running(p.Name) && !k.Current(p) {
+			if err := k.Stop(ctx, p.Name); err != nil {
+				return err
+			}
+		}
+	}
 	for _, p := range programs {
-		p.Env = slices.Clone(p.Env)
-		p.Env = append(p.Env, "STRATA_REVISION="+now)
 		ran, words := k.Running(p.Name), k.LastWords(p.Name)
 		started, err := k.Ensure(ctx, p)
 		switch {

@@ -47,15 +47,18 @@ const (
 // Ensure has the program run with its arguments and environment, and tells whether it had
 // to be started. One that runs with others is replaced.
 func (k *Keeper) Ensure(ctx context.Context, p Program) (started bool, err error) {
-	for _, id := range k.find(p.Name) {
-		if id.has("cmdline", p.Args) && id.has("environ", p.Env) {
-			return false, nil
-		}
+	if k.Current(p) {
+		return false, nil
 	}
 	if err := k.Stop(ctx, p.Name); err != nil {
 		return false, err
 	}
 	return true, k.start(p)
+}
+
+// Current tells whether the program runs, and with its arguments and environment.
+func (k *Keeper) Current(p Program) bool {
+	return slices.ContainsFunc(k.find(p.Name), func(id ID) bool { return id.has("cmdline", p.Args) && id.has("environ", p.Env) })
 }
 
 // Running tells whether a program of the name runs, with whatever arguments.

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -49,14 +50,14 @@ func TestClusterMetal(t *testing.T) {
 	stays := k.nodes(1)
 	for _, h := range p.All {
 		if !slices.Contains(stays, h.Name) {
-			k.gone(h)
+			k.gone(h, "worker")
 		}
 	}
 	began = time.Now()
 	p.strata(p.All[0], "cluster", "delete", "one")
 	t.Logf("the end of it: %v", time.Since(began).Round(100*time.Millisecond))
 	for _, h := range p.All {
-		k.gone(h)
+		k.gone(h, "")
 	}
 	for _, path := range []string{"/var/lib/kubelet", "/var/log/containers", "/run/strata/strata-kube"} {
 		if _, err := os.Lstat(path); !errors.Is(err, os.ErrNotExist) {
@@ -211,16 +212,17 @@ func (k *kube) undisturbed() {
 	}
 }
 
-// gone holds that nothing of a cluster is left on a host.
-func (k *kube) gone(h *hosts.Host) {
+// gone holds that nothing of a cluster is left on a host; or of its part, if it has a name.
+func (k *kube) gone(h *hosts.Host, part string) {
 	k.Helper()
 	dir := filepath.Join(h.DataDir, "kube")
-	if left, err := os.ReadDir(dir); err == nil && len(left) > 0 {
+	if left := must[[]string](k.T)(filepath.Glob(filepath.Join(dir, "*", part))); len(left) > 0 {
 		k.Errorf("in %s there is %v", dir, left)
 	}
+	own := regexp.MustCompile(regexp.QuoteMeta(dir) + "/[^/]*/" + part)
 	for _, glob := range []string{"/proc/[0-9]*/cmdline", "/proc/self/mountinfo"} {
 		for _, file := range must[[]string](k.T)(filepath.Glob(glob)) {
-			if raw, err := os.ReadFile(file); err == nil && bytes.Contains(raw, []byte(dir+"/")) {
+			if raw, err := os.ReadFile(file); err == nil && own.Match(raw) {
 				k.Errorf("on %s there is %s: %.300q", h.Name, file, raw)
 			}
 		}
