@@ -116,7 +116,7 @@ func (p *Plane) ensureRules(ctx context.Context) error {
 func (p *Plane) publish(ctx context.Context) {
 	ports := map[string]nodeapi.Port{}
 	for _, port := range p.state.Ports {
-		if _, ok := p.bridges[port.NetworkID]; ok && port.Local {
+		if _, ok := p.bridges[port.NetworkID]; ok && port.Local && port.Behind == "" {
 			ports[port.ID] = port
 		}
 	}

@@ -150,7 +150,7 @@ func (p *Plane) removeLinks() error {
 		}
 	}
 	for _, port := range p.state.Ports {
-		if port.Local {
+		if port.Local && port.Behind == "" {
 			want[ifname.Tap(port.ID)] = true
 			delete(p.ahead, port.ID)
 		}

@@ -86,6 +86,9 @@ func checkPort(p nodeapi.Port) error {
 			return fmt.Errorf("allowed MAC %q is invalid", a.MAC)
 		}
 	}
+	if p.Behind != "" && checkID(p.Behind) != nil {
+		return fmt.Errorf("the port that it is behind: %w", checkID(p.Behind))
+	}
 	return errors.Join(checkID(p.ID), checkID(p.NetworkID), checkMAC(p.MAC))
 }
 

@@ -190,7 +190,7 @@ func (p *Plane) ensureTaps() error {
 	var failed []error
 	local := map[string]bool{}
 	for _, port := range p.state.Ports {
-		if !port.Local {
+		if !port.Local || port.Behind != "" {
 			continue
 		}
 		local[port.ID] = true

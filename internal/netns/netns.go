@@ -49,8 +49,12 @@ func ensure(name string, pin func(path string) error) (ns *NS, made bool, err er
 
 // Open opens an existing namespace; the error wraps os.ErrNotExist when there
 // is none. A file that is left of a namespace whose mount is gone counts as none.
-func Open(name string) (*NS, error) {
-	f, err := os.Open(filepath.Join(Dir, name))
+func Open(name string) (*NS, error) { return OpenFile(name, filepath.Join(Dir, name)) }
+
+// OpenFile opens the namespace that someone else has pinned to a file, and gives it a name
+// for messages. Its errors are Open's.
+func OpenFile(name, path string) (*NS, error) {
+	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}

@@ -185,6 +185,11 @@ func (c *call) nodePort(p *Port, node string) nodeapi.Port {
 	if p.Host != "" && !x.Local {
 		x.Tunnel = c.members.tunnel(p.Host)
 	}
+	if p.Behind != "" {
+		if gate, err := c.ports.Get(p.Behind); err == nil {
+			x.Behind, x.MAC = gate.ID, gate.MAC
+		}
+	}
 	return x
 }
 

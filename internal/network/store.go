@@ -91,6 +91,7 @@ type Port struct {
 	Host         string                `json:"host,omitempty"`
 	VNICType     string                `json:"vnic_type"`
 	Profile      map[string]any        `json:"profile,omitempty"`
+	Behind       string                `json:"behind,omitempty"` // the port of the machine that routes to it
 }
 
 // Router joins subnets; its legs are ports whose device it is.

@@ -96,6 +96,9 @@ type Port struct {
 	DNSName        string        `json:"dns_name"`
 	Aliases        []string      `json:"aliases,omitempty"` // further names that it is found by
 	DHCPOptions    []DHCPOption  `json:"dhcp_options"`
+	// Behind is the port whose device leads to this one, which has none of its own: the MAC
+	// is that port's, whose machine routes. "": there is none.
+	Behind string `json:"behind,omitempty"`
 }
 
 // AddressPair is a further source address that a port may use; an empty MAC means the port's own.

@@ -65,7 +65,7 @@ func (c *Compiler) Compile(st *nodeapi.NetState, zones map[string]uint16, edges 
 	live := make(map[string]bool, len(st.Ports))
 	for i := range st.Ports {
 		p := &st.Ports[i]
-		if !p.Local {
+		if !p.Local || p.Behind != "" { // what has no device is filtered by who routes to it
 			continue
 		}
 		live[p.ID] = true

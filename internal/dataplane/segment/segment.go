@@ -42,7 +42,7 @@ func New(n nodeapi.Network, ports []*nodeapi.Port) *Segment {
 		if p.Local && p.DeviceID != "" {
 			s.owners[p.DeviceID] = true
 		}
-		if mac, err := net.ParseMAC(p.MAC); err == nil {
+		if mac, err := net.ParseMAC(p.MAC); err == nil && p.Behind == "" {
 			s.byMAC[mac.String()] = p
 			s.byAddr[LinkLocal(mac)] = p
 		}

@@ -1,0 +1,129 @@
+package network
+
+import (
+	"context"
+	"slices"
+
+	"github.com/strata-cloud/strata/internal/errs"
+	"github.com/strata-cloud/strata/internal/network/attr"
+	"github.com/strata-cloud/strata/internal/nodeapi"
+)
+
+// Device owners of the ports of clusters of Kubernetes, whose device is the cluster.
+const (
+	ownerClusterNode = "container-infra:node"
+	ownerClusterPod  = "container-infra:pod"
+)
+
+// ClusterPort is a port that a cluster of Kubernetes wants on one of its nodes: that of the
+// node itself or, with Behind, of a pod that the node routes to.
+type ClusterPort struct {
+	ID, NetworkID, SubnetID, ProjectID string
+	Name, Cluster, Node                string
+	Behind                             string // the node's port
+}
+
+func (v *ClusterPort) owner() string {
+	if v.Behind == "" {
+		return ownerClusterNode
+	}
+	return ownerClusterPod
+}
+
+// EnsureClusterPort makes a port for a cluster. Repeating it changes nothing.
+//
+// Such ports have no security groups, and a node sends for all its pods: what pods send and
+// get is the node's to filter, which knows the cluster's own policies.
+func (s *Service) EnsureClusterPort(ctx context.Context, v ClusterPort) (*nodeapi.ContainerPort, error) {
+	err := s.do(ctx, nil, func(c *call) error {
+		p, err := get(c, c.ports, v.ID)
+		switch {
+		case errs.Is(err, errs.NotFound):
+			return c.newClusterPort(v)
+		case err != nil:
+			return err
+		case p.DeviceID != v.Cluster || p.DeviceOwner != v.owner() || p.Host != v.Node || p.Behind != v.Behind:
+			return conflict("PortInUse", "Port %s is still in use.", p.ID)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	out, ok := s.Plug(v.ID)
+	if !ok {
+		return nil, s.port.notFound(v.ID)
+	}
+	return &out, nil
+}
+
+// newClusterPort makes it, against the project's quota.
+func (c *call) newClusterPort(v ClusterPort) error {
+	n, err := get(c, c.networks, v.NetworkID)
+	if err != nil {
+		return c.network.notFound(v.NetworkID)
+	}
+	if limit := c.limits(v.ProjectID)["port"]; limit >= 0 && c.ports.TxCount(c.tx, "project", v.ProjectID) >= limit {
+		return errs.Coded(errs.QuotaExceeded, "OverQuota", "Quota exceeded for resources: ['port'].")
+	}
+	p := &Port{Base: Base{ID: v.ID, ProjectID: v.ProjectID, Name: v.Name, Created: c.now, Updated: c.now, Revision: 1}, NetworkID: n.ID, AdminUp: true,
+		Status: statusDown, DeviceID: v.Cluster, DeviceOwner: v.owner(), Host: v.Node, Behind: v.Behind, VNICType: "normal"}
+	if v.Behind != "" {
+		gate, err := get(c, c.ports, v.Behind)
+		if err != nil || gate.DeviceID != v.Cluster || gate.Host != v.Node || gate.NetworkID != n.ID {
+			return errs.Conflictf("Port %s is no port of node %s in cluster %s.", v.Behind, v.Node, v.Cluster)
+		}
+		p.Status = statusActive // no data plane has a device of it
+	}
+	if err := c.takeMAC(p, false); err != nil {
+		return err
+	}
+	given := attr.Values{}
+	if v.SubnetID != "" {
+		given["fixed_ips"] = []any{map[string]any{"subnet_id": v.SubnetID}}
+	}
+	if err := c.allocate(p, given); err != nil {
+		return err
+	}
+	if err := c.ports.TxCreate(c.tx, p); err != nil {
+		return err
+	}
+	return c.serveDHCP(n)
+}
+
+// DropClusterPorts deletes those of a cluster's ports on a node that match: of its pods,
+// and of the node itself. "" is every node. There may be none.
+func (s *Service) DropClusterPorts(ctx context.Context, cluster, node string, match func(id string, pod bool) bool) error {
+	return s.do(ctx, nil, func(c *call) error {
+		var gates []string
+		for _, p := range by(c, c.ports, "device", cluster) {
+			pod := p.DeviceOwner == ownerClusterPod
+			if !pod && p.DeviceOwner != ownerClusterNode || node != "" && p.Host != node || !match(p.ID, pod) {
+				continue
+			}
+			if !pod {
+				gates = append(gates, p.ID) // after what is behind them
+			} else if err := c.port.drop(c, p.ID); err != nil {
+				return err
+			}
+		}
+		for _, id := range gates {
+			if err := c.port.drop(c, id); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// PodPorts are the ids of the ports of a cluster's pods on a node, in order.
+func (s *Service) PodPorts(cluster, node string) []string {
+	var out []string
+	for _, p := range s.ports.By("device", cluster) {
+		if p.DeviceOwner == ownerClusterPod && p.Host == node {
+			out = append(out, p.ID)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
