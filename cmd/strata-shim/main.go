@@ -1,5 +1,5 @@
 // Command strata-shim stands behind each container, so that it outlives strata, is the
-// first process in those with --init, and shows them volumes. Strata starts it; it is of no use by hand.
+// first process in those with --init, shows them volumes, and connects pods. Strata starts it; it is of no use by hand.
 package main
 
 import (
@@ -10,11 +10,15 @@ import (
 	"github.com/strata-cloud/strata/internal/blockdev/fsmount/fusefile"
 	"github.com/strata-cloud/strata/internal/container/reaper"
 	"github.com/strata-cloud/strata/internal/container/shim"
+	"github.com/strata-cloud/strata/internal/kube/cni"
 )
 
 func main() {
 	if path.Base(os.Args[0]) == path.Base(reaper.Path) {
 		os.Exit(reaper.Main(os.Args[1:], os.Stderr))
+	}
+	if path.Base(os.Args[0]) == cni.Program {
+		os.Exit(cni.Main(os.Getenv, os.Stdin, os.Stdout))
 	}
 	if len(os.Args) > 1 && os.Args[1] == fusefile.Verb {
 		os.Exit(fusefile.Main(context.Background(), os.Args[2:], os.Stderr))

@@ -175,8 +175,12 @@ func hostAddr(i int) netip.Addr { return netip.AddrFrom4([4]byte{172, 24, 4, byt
 // apply tells every host what is wanted now.
 func (c *cluster) apply() {
 	c.Helper()
+	c.must(c.tryApply())
+}
+
+func (c *cluster) tryApply() error {
 	c.state.Gen++
-	c.each(func(i int, w *world) error {
+	return c.all(func(i int, w *world) error {
 		if c.away[i] {
 			return nil
 		}
@@ -189,13 +193,17 @@ func (c *cluster) apply() {
 // for once.
 func (c *cluster) each(f func(i int, w *world) error) {
 	c.Helper()
+	c.must(c.all(f))
+}
+
+func (c *cluster) all(f func(i int, w *world) error) error {
 	errs := make([]error, len(c.hosts))
 	var group sync.WaitGroup
 	for i, w := range c.hosts {
 		group.Go(func() { errs[i] = f(i, w) })
 	}
 	group.Wait()
-	c.must(errors.Join(errs...))
+	return errors.Join(errs...)
 }
 
 // place adds a port on a host.

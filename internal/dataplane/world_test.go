@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -19,6 +20,7 @@ import (
 	"github.com/insomniacslk/dhcp/dhcpv4/nclient4"
 	"github.com/vishvananda/netlink"
 
+	"github.com/strata-cloud/strata/internal/kube/cni"
 	"github.com/strata-cloud/strata/internal/needs"
 	"github.com/strata-cloud/strata/internal/netns"
 	"github.com/strata-cloud/strata/internal/nodeapi"
@@ -28,6 +30,9 @@ import (
 // TestMain runs the tests in a network namespace of their own, which plays the
 // host: forwarding and masquerading touch no real one.
 func TestMain(m *testing.M) {
+	if filepath.Base(os.Args[0]) == cni.Program { // as a runtime calls it
+		os.Exit(cni.Main(os.Getenv, os.Stdin, os.Stdout))
+	}
 	const inside = "STRATA_TEST_INSIDE"
 	if os.Getenv(inside) != "" || os.Geteuid() != 0 {
 		os.Exit(m.Run())
@@ -278,9 +283,15 @@ func (g *guest) get(url string, header ...string) (string, error) {
 // serve answers TCP connections in the guest by echoing what comes.
 func (g *guest) serve(port int) {
 	g.Helper()
+	g.serveIn(g.ns, port)
+}
+
+// serveIn does so in any namespace.
+func (w *world) serveIn(ns *netns.NS, port int) {
+	w.Helper()
 	var l net.Listener
-	g.must(g.ns.Do(func() (err error) { l, err = net.Listen("tcp", fmt.Sprintf(":%d", port)); return err }))
-	g.Cleanup(func() { l.Close() })
+	w.must(ns.Do(func() (err error) { l, err = net.Listen("tcp", fmt.Sprintf(":%d", port)); return err }))
+	w.Cleanup(func() { l.Close() })
 	go func() {
 		for {
 			c, err := l.Accept()

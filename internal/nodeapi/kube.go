@@ -55,6 +55,18 @@ type KubeWorker struct {
 	Proxy      KubePair       `json:"proxy"`
 	Pods       []netip.Prefix `json:"pods"`
 	DNS        netip.Addr     `json:"dns"`
+	// Port is the node's own place in the network of pods; nil: it has none yet.
+	Port *ContainerPort `json:"port,omitempty"`
+}
+
+// KubePod is a pod that wants a place in the network of its cluster: it is found again by
+// its sandbox and device, as the runtime calls them.
+type KubePod struct {
+	Sandbox   string `json:"sandbox"`
+	Device    string `json:"device"`
+	Namespace string `json:"namespace"`
+	Name      string `json:"name"`
+	UID       string `json:"uid,omitempty"`
 }
 
 // KubeStatus is what a node says of its part of a cluster.

@@ -1,0 +1,73 @@
+package podnet
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/strata-cloud/strata/internal/dataplane/nft"
+)
+
+func (n *Network) tableName() string { return "strata-pods-" + n.cfg.Name }
+
+// apply brings the kernel's rules to what is wanted now, in one transaction. Who waits for
+// another's finds that it has done both.
+func (l *live) apply(ctx context.Context) error {
+	l.rules.Lock()
+	defer l.rules.Unlock()
+	want := l.compile()
+	script := want.Replace()
+	if l.table != nil {
+		script = want.Diff(*l.table)
+	}
+	if script == "" {
+		return nil
+	}
+	l.table = nil // not known, until it has worked
+	if err := nft.Run(ctx, l.cfg.Host, script); err != nil {
+		return fmt.Errorf("rules of the pods' network: %w", err)
+	}
+	l.table = &want
+	return nil
+}
+
+// unrule removes the rules.
+func (l *live) unrule(ctx context.Context) error {
+	tables, err := nft.Tables(ctx, l.cfg.Host)
+	if err != nil || !slices.Contains(tables, "inet "+l.tableName()) {
+		return err
+	}
+	return nft.Run(ctx, l.cfg.Host, "delete table inet "+l.tableName()+"\n")
+}
+
+// compile is the table for what is wanted and the pods that there are.
+func (l *live) compile() nft.Table {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	t := nft.NewTable("inet", l.tableName())
+	device := nodeDevice(l.want.Worker.Port.ID)
+	pods := fmt.Sprintf("iifname %q ", podPrefix+"*")
+	t.Declare("pods", "type ifname . ipv4_addr")
+	for _, p := range l.pods {
+		if a, err := address(&p.Port); err == nil && !p.Gone {
+			t.AddElement("pods", fmt.Sprintf("%q . %s", hostDevice(p.Port.ID), a), "")
+		}
+	}
+	t.Chains["sources"] = nft.Chain{Hook: "type filter hook prerouting priority -310; policy accept", Rules: []string{
+		pods + "iifname . ip saddr != @pods drop",
+		pods + "meta nfproto ipv6 drop",
+	}}
+	t.Chains["ways"] = nft.Chain{Hook: "type filter hook forward priority -10; policy accept", Rules: []string{
+		"ct state established,related accept",
+		fmt.Sprintf("%sudp dport %d drop", pods, l.cfg.TunnelPort), // nobody would know it from this machine's own
+		fmt.Sprintf("iifname != %q accept", device),
+		"ct status dnat accept", // by a service
+		fmt.Sprintf("oifname %q accept", podPrefix+"*"),
+		"drop",
+	}}
+	cluster := l.want.PodCIDR.Masked()
+	t.Chains["leave"] = nft.Chain{Hook: "type nat hook postrouting priority 100; policy accept", Rules: []string{
+		fmt.Sprintf("ip saddr %s ip daddr != %s oifname != { %q, \"lo\" } masquerade", cluster, cluster, device),
+	}}
+	return t
+}

@@ -1,0 +1,307 @@
+package podnet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"strings"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/strata-cloud/strata/internal/netns"
+	"github.com/strata-cloud/strata/internal/nodeapi"
+)
+
+// gateway is the next hop of every pod, and hostMAC who has it: nobody asks or answers,
+// since both ends of a pod's device are told of each other for good.
+var (
+	gateway = netip.MustParseAddr("169.254.1.1")
+	hostMAC = net.HardwareAddr{0xee, 0xee, 0xee, 0xee, 0xee, 0xee}
+)
+
+// protocol marks the routes that are ours.
+const protocol netlink.RouteProtocol = 85
+
+// podPrefix begins the names of pods' devices.
+const (
+	podPrefix  = "kp-"
+	nodePrefix = "kn-"
+)
+
+func hostDevice(port string) string { return podPrefix + port[:min(len(port), 11)] }
+func nodeDevice(port string) string { return nodePrefix + port[:min(len(port), 11)] }
+
+func single(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }
+
+func ipNet(p netip.Prefix) *net.IPNet {
+	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
+}
+
+// address is a port's IPv4 address.
+func address(p *nodeapi.ContainerPort) (netip.Addr, error) {
+	for _, a := range p.Addrs {
+		if a.Addr().Is4() {
+			return a.Addr(), nil
+		}
+	}
+	return netip.Addr{}, fmt.Errorf("port %s has no IPv4 address", p.ID)
+}
+
+// ensureNode has the node's own device in the host's namespace.
+func (l *live) ensureNode(ctx context.Context) error {
+	want := l.part()
+	port := *want.Worker.Port
+	addr, err := address(&port)
+	if err != nil {
+		return err
+	}
+	device, host := nodeDevice(port.ID), l.cfg.Host
+	h, err := host.Link()
+	if err != nil {
+		return err
+	}
+	if !l.plugged(h, device, &port) {
+		port.Gateways, port.Routes = nil, nil // the machine has its own ways
+		if err := l.cfg.Plug(ctx, host, device, port); err != nil {
+			return err
+		}
+	}
+	link, err := h.LinkByName(device)
+	if err != nil {
+		return err
+	}
+	for _, s := range []string{"proxy_arp=1", "send_redirects=0", "rp_filter=2"} {
+		key, value, _ := strings.Cut(s, "=")
+		if err := host.Sysctl("net/ipv4/conf/"+device+"/"+key, value); err != nil {
+			return err
+		}
+	}
+	// Otherwise the kernel lets others wait for up to a second.
+	if err := host.Sysctl("net/ipv4/neigh/"+device+"/proxy_delay", "0"); err != nil {
+		return err
+	}
+	if err := l.cfg.Forward(true); err != nil {
+		return err
+	}
+	// The machine speaks to services from within the cluster's network, also if it has no other way out.
+	return h.RouteReplace(&netlink.Route{LinkIndex: link.Attrs().Index, Dst: ipNet(want.ServiceCIDR), Src: addr.AsSlice(), Scope: netlink.SCOPE_LINK, Protocol: protocol})
+}
+
+// plugged tells whether the node's device is there as it should be.
+func (l *live) plugged(h *netlink.Handle, device string, port *nodeapi.ContainerPort) bool {
+	link, err := h.LinkByName(device)
+	if err != nil || link.Attrs().HardwareAddr.String() != port.MAC || link.Attrs().Flags&net.FlagUp == 0 {
+		return false
+	}
+	list, err := h.AddrList(link, netlink.FAMILY_V4)
+	if err != nil || len(list) == 0 {
+		return false
+	}
+	for _, a := range list {
+		if addr, err := address(port); err != nil || !a.IP.Equal(addr.AsSlice()) {
+			return false
+		}
+	}
+	return true
+}
+
+// wire gives a pod its device.
+func (l *live) wire(ns *netns.NS, p *Pod) error {
+	h, err := l.cfg.Host.Link()
+	if err != nil {
+		return err
+	}
+	in, err := ns.Link()
+	if err != nil {
+		return err
+	}
+	addr, err := address(&p.Port)
+	if err != nil {
+		return err
+	}
+	mac, err := net.ParseMAC(p.Port.MAC)
+	if err != nil {
+		return err
+	}
+	name := hostDevice(p.Port.ID)
+	if err := removeLink(h, name); err != nil {
+		return err
+	}
+	if err := removeLink(in, p.Device); err != nil {
+		return err
+	}
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name, attrs.HardwareAddr = name, hostMAC
+	if p.Port.MTU > 0 {
+		attrs.MTU = p.Port.MTU
+	}
+	err = h.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: p.Device, PeerHardwareAddr: mac, PeerMTU: uint32(p.Port.MTU), PeerNamespace: netlink.NsFd(ns.FD())})
+	if err != nil {
+		return fmt.Errorf("adding %s: %w", name, err)
+	}
+	if err := l.wireInside(ns, in, p.Device, addr); err != nil {
+		return fmt.Errorf("in the pod: %w", err)
+	}
+	return l.wireOutside(h, name, mac, addr)
+}
+
+// wireInside configures the pod's end.
+func (l *live) wireInside(ns *netns.NS, in *netlink.Handle, device string, addr netip.Addr) error {
+	eth, err := in.LinkByName(device)
+	if err != nil {
+		return err
+	}
+	if err := in.AddrReplace(eth, &netlink.Addr{IPNet: ipNet(single(addr))}); err != nil {
+		return err
+	}
+	if lo, err := in.LinkByName("lo"); err == nil {
+		if err := in.LinkSetUp(lo); err != nil {
+			return err
+		}
+	}
+	if err := in.LinkSetUp(eth); err != nil {
+		return err
+	}
+	index := eth.Attrs().Index
+	return errors.Join(
+		in.NeighSet(&netlink.Neigh{LinkIndex: index, Family: unix.AF_INET, State: unix.NUD_PERMANENT, IP: gateway.AsSlice(), HardwareAddr: hostMAC}),
+		in.RouteReplace(&netlink.Route{LinkIndex: index, Dst: ipNet(single(gateway)), Scope: netlink.SCOPE_LINK}),
+		in.RouteReplace(&netlink.Route{LinkIndex: index, Gw: gateway.AsSlice(), Flags: int(netlink.FLAG_ONLINK)}))
+}
+
+// wireOutside configures the host's end, and the way to the pod.
+func (l *live) wireOutside(h *netlink.Handle, name string, mac net.HardwareAddr, addr netip.Addr) error {
+	link, err := h.LinkByName(name)
+	if err != nil {
+		return err
+	}
+	if err := l.cfg.Host.Sysctl("net/ipv6/conf/"+name+"/disable_ipv6", "1"); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	if err := h.LinkSetUp(link); err != nil {
+		return err
+	}
+	index := link.Attrs().Index
+	if err := h.NeighSet(&netlink.Neigh{LinkIndex: index, Family: unix.AF_INET, State: unix.NUD_PERMANENT, IP: addr.AsSlice(), HardwareAddr: mac}); err != nil {
+		return err
+	}
+	own, err := address(l.part().Worker.Port)
+	if err != nil {
+		return err
+	}
+	return h.RouteReplace(&netlink.Route{LinkIndex: index, Dst: ipNet(single(addr)), Src: own.AsSlice(), Scope: netlink.SCOPE_LINK, Protocol: protocol})
+}
+
+// unwire takes a pod's device, and with it the way to it, and what is known of its
+// connections: the next pod with its address has nothing to do with them.
+func (l *live) unwire(p *Pod) error {
+	if p.Port.ID == "" {
+		return nil
+	}
+	h, err := l.cfg.Host.Link()
+	if err != nil {
+		return err
+	}
+	if err := removeLink(h, hostDevice(p.Port.ID)); err != nil {
+		return err
+	}
+	addr, err := address(&p.Port)
+	if err != nil {
+		return nil // it had none
+	}
+	return l.cfg.Host.Do(func() error {
+		nl, err := netlink.NewHandle(unix.NETLINK_NETFILTER)
+		if err != nil {
+			return err
+		}
+		defer nl.Close()
+		_, err = nl.ConntrackDeleteFilters(netlink.ConntrackTable, unix.AF_INET, flowsOf(addr))
+		return err
+	})
+}
+
+// flowsOf are the connections of an address.
+type flowsOf netip.Addr
+
+// MatchConntrackFlow implements netlink.CustomConntrackFilter.
+func (f flowsOf) MatchConntrackFlow(c *netlink.ConntrackFlow) bool {
+	a := net.IP(netip.Addr(f).AsSlice())
+	return c.Forward.SrcIP.Equal(a) || c.Forward.DstIP.Equal(a) || c.Reverse.SrcIP.Equal(a) || c.Reverse.DstIP.Equal(a)
+}
+
+func removeLink(h *netlink.Handle, name string) error {
+	link, err := h.LinkByName(name)
+	var none netlink.LinkNotFoundError
+	if errors.As(err, &none) {
+		return nil
+	}
+	if err == nil {
+		err = h.LinkDel(link)
+	}
+	if err != nil && !errors.Is(err, unix.ENODEV) {
+		return fmt.Errorf("removing %s: %w", name, err)
+	}
+	return nil
+}
+
+// check tells what a pod's device lacks.
+func (l *live) check(p *Pod) error {
+	known, ok := l.get(p.key())
+	if !ok || known.Gone {
+		return fmt.Errorf("sandbox %s has no device %s", p.Sandbox, p.Device)
+	}
+	ns, err := netns.OpenFile(p.Sandbox, p.Netns)
+	if err != nil {
+		return err
+	}
+	defer ns.Close()
+	in, err := ns.Link()
+	if err != nil {
+		return err
+	}
+	addr, err := address(&known.Port)
+	if err != nil {
+		return err
+	}
+	eth, err := in.LinkByName(p.Device)
+	if err != nil {
+		return err
+	}
+	list, err := in.AddrList(eth, netlink.FAMILY_V4)
+	if err != nil {
+		return err
+	}
+	if len(list) == 0 || !list[0].IP.Equal(addr.AsSlice()) {
+		return fmt.Errorf("%s has not the address %s", p.Device, addr)
+	}
+	h, err := l.cfg.Host.Link()
+	if err != nil {
+		return err
+	}
+	_, err = h.LinkByName(hostDevice(known.Port.ID))
+	return err
+}
+
+// clear removes every device of pods, that of the node, and the rules.
+func (l *live) clear(ctx context.Context) error {
+	h, err := l.cfg.Host.Link()
+	if err != nil {
+		return err
+	}
+	links, err := h.LinkList()
+	if err != nil {
+		return err
+	}
+	var all []error
+	for _, x := range links {
+		name := x.Attrs().Name
+		if strings.HasPrefix(name, podPrefix) || strings.HasPrefix(name, nodePrefix) {
+			all = append(all, removeLink(h, name))
+		}
+	}
+	return errors.Join(append(all, l.unrule(ctx), l.cfg.Forward(false))...)
+}
