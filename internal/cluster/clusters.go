@@ -26,7 +26,8 @@ type wanted struct {
 	FloatingIP  *bool   `json:"floating_ip_enabled"`
 	MasterLB    *bool   `json:"master_lb_enabled"`
 
-	size Size // of a worker
+	size    Size        // of a worker
+	network *PodNetwork // that there is already
 }
 
 // defaultTimeout is how many minutes a create may take.
@@ -53,7 +54,7 @@ func (s *Service) createCluster(ctx context.Context, r *rest.Request) (*rest.Res
 		return nil, errs.Invalidf("Clusters with %d masters are not supported: a control plane is one set of programs on a control member.", w.MasterCount)
 	}
 	w.inherit(&t.TemplateFields)
-	if _, err := networksOf(w.Labels); err != nil {
+	if err := s.fitNetwork(r.Creds, &w); err != nil {
 		return nil, err
 	}
 	if err := s.fitFlavors(ctx, r.Creds, w.MasterFlavorID); err != nil {
@@ -117,7 +118,7 @@ func (w *wanted) inherit(t *TemplateFields) {
 
 // create writes a cluster and begins to make it.
 func (s *Service) create(ctx context.Context, who *policy.Credentials, request string, t *Template, w *wanted) (string, error) {
-	c := &Cluster{ID: uuid.NewString(), ProjectID: who.ProjectID, UserID: who.UserID, TemplateID: t.ID, ClusterFields: w.ClusterFields, Status: CreateInProgress, Created: now()}
+	c := &Cluster{ID: uuid.NewString(), ProjectID: who.ProjectID, UserID: who.UserID, TemplateID: t.ID, ClusterFields: w.ClusterFields, Status: CreateInProgress, Created: now(), Network: w.network}
 	workers := s.newGroup(c, GroupFields{Name: workerGroup, Role: workerRole, NodeCount: w.NodeCount, FlavorID: c.FlavorID, ImageID: t.ImageID, Labels: c.Labels, DockerVolumeSize: c.DockerVolumeSize})
 	masters := s.newGroup(c, GroupFields{Name: masterGroup, Role: masterRole, NodeCount: w.MasterCount, MinNodeCount: 1, FlavorID: c.MasterFlavorID, ImageID: t.ImageID, Labels: c.Labels, DockerVolumeSize: c.DockerVolumeSize})
 	workers.Default, masters.Default, workers.Size = true, true, w.size

@@ -56,7 +56,7 @@ func (s *Service) inner(p *nodeapi.KubePart) {
 	if err != nil {
 		return // it has just gone, and so has the part
 	}
-	if n, err := networksOf(c.Labels); err == nil {
+	if n, err := c.inner(); err == nil {
 		p.PodCIDR, p.ServiceCIDR = n.pods[0], n.services[0]
 	}
 }
@@ -74,7 +74,7 @@ func revision(p *nodeapi.KubePart) string {
 // control is a cluster's control plane; nil: it is not to run.
 func (s *Service) control(c *Cluster) *nodeapi.KubeControl {
 	at, err := netip.ParseAddrPort(c.Address)
-	inner, badLabels := networksOf(c.Labels)
+	inner, badLabels := c.inner()
 	if err != nil || badLabels != nil || c.Authorities == nil || c.Status == DeleteInProgress {
 		return nil
 	}
@@ -97,11 +97,15 @@ func (s *Service) worker(w *Worker) *nodeapi.KubeWorker {
 		return nil
 	}
 	addr, err := netip.ParseAddr(w.Address)
-	inner, badLabels := networksOf(c.Labels)
+	inner, badLabels := c.inner()
 	if err != nil || badLabels != nil {
 		return nil
 	}
-	return &nodeapi.KubeWorker{Name: w.Node, Generation: w.Generation, Address: addr, URL: "https://" + c.Address, CA: c.Authorities.Cluster.Cert,
+	port, ok := s.Networks.Plug(w.Port)
+	if !ok {
+		return nil
+	}
+	return &nodeapi.KubeWorker{Name: w.Node, Port: &port, Generation: w.Generation, Address: addr, URL: "https://" + c.Address, CA: c.Authorities.Cluster.Cert,
 		Kubelet: nodeapi.KubePair(w.Kubelet), Serving: nodeapi.KubePair(w.Serving), Proxy: nodeapi.KubePair(w.Proxy),
 		Pods: inner.pods, DNS: (&kube.Control{Services: inner.services}).DNSIP()}
 }

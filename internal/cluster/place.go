@@ -126,7 +126,7 @@ func (s *Service) hire(ctx context.Context, c *Cluster, g *Group) error {
 		if _, taken := s.workers.Unique("node", node); taken {
 			continue
 		}
-		w := &Worker{ID: uuid.NewString(), ClusterID: c.ID, GroupID: g.ID, Node: node, Address: addr.String(), Created: now()}
+		w := &Worker{ID: uuid.NewString(), ClusterID: c.ID, GroupID: g.ID, Node: node, Address: addr.String(), Port: uuid.NewString(), Created: now()}
 		if _, err := certify(c, w); err != nil {
 			return err
 		}
@@ -145,9 +145,12 @@ func (s *Service) hire(ctx context.Context, c *Cluster, g *Group) error {
 	return errs.New(errs.NoCapacity, "No node has room for another worker of %d VCPUs and %d MiB: each works for one cluster alone.", size.VCPUs, size.MemoryMiB)
 }
 
-// claim has placement give the worker its node.
+// claim has placement give the worker its node, and the network its place.
 func (s *Service) claim(ctx context.Context, c *Cluster, w *Worker, size Size) error {
 	if err := s.Placement.Claim(ctx, w.ID, w.Node, c.ProjectID, c.UserID, size.VCPUs, size.MemoryMiB); err != nil {
+		return err
+	}
+	if err := s.plugNode(ctx, c, w); err != nil {
 		return err
 	}
 	_, err := s.workers.Update(ctx, w.ID, func(w *Worker) error { w.Claimed = true; return nil })

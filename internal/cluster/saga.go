@@ -41,12 +41,12 @@ func (s *Service) registerSagas() {
 	define := func(kind string, insist bool, failed func(context.Context, *job, error) error, steps ...step) {
 		saga.Register(s.Sagas, saga.Definition[job]{Kind: kind, Insist: insist, Failed: failed, Steps: steps})
 	}
-	define(sagaCreate, false, s.failed(CreateFailed), step{Name: "place", Do: s.place, Undo: s.unplace}, step{Name: "control", Do: s.awaitCreated},
+	define(sagaCreate, false, s.failed(CreateFailed), step{Name: "network", Do: s.makeNetwork, Undo: s.dropNetwork}, step{Name: "place", Do: s.place, Undo: s.unplace}, step{Name: "control", Do: s.awaitCreated},
 		step{Name: "workers", Do: s.hireAll, Undo: s.dismissAll}, step{Name: "ready", Do: s.settled(CreateComplete)})
 	define(sagaResize, false, s.failed(UpdateFailed), step{Name: "workers", Do: s.converge, Undo: s.dismissNew}, step{Name: "ready", Do: s.settled(UpdateComplete)})
 	define(sagaUpgrade, false, s.failed(UpdateFailed), step{Name: "control", Do: s.upgradeControl}, step{Name: "workers", Do: s.upgradeWorkers}, step{Name: "ready", Do: s.upgraded})
 	define(sagaDropGroup, true, nil, step{Name: "workers", Do: s.dismissAll}, step{Name: "forget", Do: s.forgetGroup})
-	define(sagaDelete, true, nil, step{Name: "remove", Do: s.removeParts}, step{Name: "forget", Do: s.forget})
+	define(sagaDelete, true, nil, step{Name: "remove", Do: s.removeParts}, step{Name: "network", Do: s.dropNetwork}, step{Name: "forget", Do: s.forget})
 }
 
 // look is how often what a saga waits for is looked at, when nothing tells of it.
@@ -239,8 +239,11 @@ func (s *Service) removeParts(ctx context.Context, j *job) error {
 	return s.await(ctx, "node "+c.Member+" to remove the control plane of cluster "+c.ID, func() (bool, error) { return s.absent(c.Member, c.ID), nil })
 }
 
-// release gives back a worker's claim and forgets it.
+// release gives back a worker's claim and ports, and forgets it.
 func (s *Service) release(ctx context.Context, w *Worker) error {
+	if err := s.Networks.DropPorts(ctx, w.ClusterID, w.Node, everyPort); err != nil {
+		return err
+	}
 	if err := s.Placement.Release(ctx, w.ID); err != nil {
 		return err
 	}

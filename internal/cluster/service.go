@@ -55,6 +55,7 @@ type Options struct {
 	Resources Resources
 	Placement Placement
 	Pool      Pool
+	Networks  Networks
 	Log       *slog.Logger
 }
 

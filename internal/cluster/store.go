@@ -59,6 +59,8 @@ type Cluster struct {
 	Address     string  `json:"address,omitempty"` // of it, IP:PORT
 	Authorities *Sealed `json:"authorities,omitempty"`
 	Generation  int     `json:"generation"` // of the control plane's programs
+
+	Network *PodNetwork `json:"network,omitempty"` // nil: none yet
 }
 
 // Group is a node group.
@@ -82,6 +84,7 @@ type Worker struct {
 	GroupID    string         `json:"group_id"`
 	Node       string         `json:"node"` // its name in the cluster as well
 	Address    string         `json:"address"`
+	Port       string         `json:"port"` // its own in the network of pods
 	Kubelet    authority.Pair `json:"kubelet"`
 	Serving    authority.Pair `json:"serving"`
 	Proxy      authority.Pair `json:"proxy"`

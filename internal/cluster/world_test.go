@@ -59,6 +59,7 @@ type world struct {
 	reg     *nodes.Registry
 	pool    *fakePool
 	claims  *fakePlacement
+	nets    *fakeNetworks
 	agents  map[string]*agent
 	handler http.Handler
 }
@@ -75,7 +76,8 @@ func newWorld(t testing.TB, opt saga.Options) *world {
 	}
 	t.Cleanup(func() { db.Close() })
 	w := &world{t: t, db: db, engine: saga.New(db, opt), reg: nodes.New(db), pool: &fakePool{}, claims: &fakePlacement{held: map[string]string{}, room: 4}, agents: map[string]*agent{}}
-	w.svc = New(Options{DB: db, Sagas: w.engine, Nodes: w.reg, Resources: fakeResources{}, Placement: w.claims, Pool: w.pool, Log: log})
+	w.nets = &fakeNetworks{db: db, made: map[string]netip.Prefix{}, ports: map[string]PortSpec{}}
+	w.svc = New(Options{DB: db, Sagas: w.engine, Nodes: w.reg, Resources: fakeResources{}, Placement: w.claims, Pool: w.pool, Networks: w.nets, Log: log})
 	if err := db.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -381,6 +383,15 @@ func (w *world) clean(t testing.TB) {
 		t.Errorf("placement holds %v, the records say %v", w.claims.held, want)
 	}
 	w.claims.mu.Unlock()
+	own := 0
+	for _, c := range w.svc.clusters.All() {
+		if c.Network != nil && c.Network.Own {
+			own++
+		}
+	}
+	if networks, ports := w.nets.count(); networks != own || ports != len(want) {
+		t.Errorf("there are %d networks and %d ports, of %d clusters and %d workers", networks, ports, own, len(want))
+	}
 	for _, name := range nodeNames {
 		parts := w.svc.Parts(name)
 		w.until("node "+name+" to have what is wanted", func() bool { return len(w.agents[name].has()) == len(parts) })

@@ -31,7 +31,7 @@ type Config struct {
 	// Tunnel is this node's address for the VXLAN of networks that span nodes;
 	// zero: networks end at this node.
 	Tunnel netip.Addr
-	// TunnelPort is the UDP port of VXLAN on all nodes of the cloud. Default 4789.
+	// TunnelPort is the UDP port of VXLAN on all nodes of the cloud; 0: TunnelPort.
 	TunnelPort int
 	// External lists the external networks that this node serves.
 	External []External
@@ -89,6 +89,9 @@ type Plane struct {
 	changed chan struct{}           // closed when ports changes
 }
 
+// TunnelPort is VXLAN's own (RFC 7348).
+const TunnelPort = 4789
+
 var nameRE = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,11}$`)
 
 // check finds what a Plane could not work with.
@@ -122,7 +125,7 @@ func New(cfg Config) (*Plane, error) {
 		return nil, err
 	}
 	if cfg.TunnelPort == 0 {
-		cfg.TunnelPort = 4789 // RFC 7348
+		cfg.TunnelPort = TunnelPort
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)

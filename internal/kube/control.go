@@ -149,7 +149,7 @@ func (p *plane) managerFlags() []string {
 	return []string{"--kubeconfig=" + conf, "--authentication-kubeconfig=" + conf, "--authorization-kubeconfig=" + conf, "--cluster-name=" + p.Name,
 		"--cluster-signing-cert-file=" + p.pki("ca.crt"), "--cluster-signing-key-file=" + p.pki("ca.key"), "--root-ca-file=" + p.pki("ca.crt"),
 		"--service-account-private-key-file=" + p.pki("service-account.key"), "--use-service-account-credentials",
-		"--allocate-node-cidrs", "--cluster-cidr=" + list(p.Pods), "--service-cluster-ip-range=" + list(p.Services),
+		"--allocate-node-cidrs=false", "--service-cluster-ip-range=" + list(p.Services),
 		"--secure-port=0", "--leader-elect=false", "--profiling=false"}
 }
 

@@ -7,6 +7,7 @@ import (
 	"github.com/strata-cloud/strata/internal/errs"
 	"github.com/strata-cloud/strata/internal/network/attr"
 	"github.com/strata-cloud/strata/internal/nodeapi"
+	"github.com/strata-cloud/strata/internal/policy"
 )
 
 // Device owners of the ports of clusters of Kubernetes, whose device is the cluster.
@@ -114,6 +115,32 @@ func (s *Service) DropClusterPorts(ctx context.Context, cluster, node string, ma
 		}
 		return nil
 	})
+}
+
+// ClusterSubnet finds a subnet for IPv4 that the caller's clusters can be on, by id or name of
+// network and subnet; either may be empty. The oldest of a network's is taken.
+func (s *Service) ClusterSubnet(who *policy.Credentials, network, subnet string) (*Subnet, error) {
+	var found *Subnet
+	for _, n := range s.networks.All() {
+		if n.External || who.ProjectID != n.ProjectID && !s.sharedWith(who.ProjectID, n.ID) || network != "" && network != n.ID && network != n.Name {
+			continue
+		}
+		for _, x := range s.subnets.By("network", n.ID) {
+			if x.version() != 4 || subnet != "" && subnet != x.ID && subnet != x.Name {
+				continue
+			}
+			switch {
+			case found != nil && found.NetworkID != n.ID:
+				return nil, errs.Invalidf("More than one network or subnet is called so: use an ID to be more specific.")
+			case found == nil || x.Created.Before(found.Created):
+				found = x
+			}
+		}
+	}
+	if found == nil {
+		return nil, errs.NotFoundf("There is no such subnet.")
+	}
+	return found, nil
 }
 
 // PodPorts are the ids of the ports of a cluster's pods on a node, in order.

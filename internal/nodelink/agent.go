@@ -44,6 +44,10 @@ type Upstream interface {
 	// Clusters and ReportClusters are node.ClusterControl's.
 	Clusters(ctx context.Context) <-chan []nodeapi.KubePart
 	ReportClusters(ctx context.Context, list []nodeapi.KubeStatus) error
+	// PodPort, DropPodPort and PodPorts are podnet.Control's.
+	PodPort(ctx context.Context, cluster string, p nodeapi.KubePod) (*nodeapi.ContainerPort, error)
+	DropPodPort(ctx context.Context, cluster, port string) error
+	PodPorts(ctx context.Context, cluster string) ([]string, error)
 	Report(ctx context.Context, s nodeapi.InstanceStatus) error
 	ReportPorts(ctx context.Context, ports []nodeapi.PortStatus) error
 	ReportNode(ctx context.Context, n nodeapi.NodeInfo) error
@@ -337,6 +341,21 @@ func (c *Client) ReportExports(ctx context.Context, list []nodeapi.ExportStatus)
 // ReportClusters implements node.ClusterControl.
 func (c *Client) ReportClusters(ctx context.Context, list []nodeapi.KubeStatus) error {
 	return c.stub.call(ctx, nil, "ReportClusters", list)
+}
+
+// PodPort implements podnet.Control.
+func (c *Client) PodPort(ctx context.Context, cluster string, p nodeapi.KubePod) (*nodeapi.ContainerPort, error) {
+	return ask[*nodeapi.ContainerPort](ctx, c.stub, "PodPort", cluster, p)
+}
+
+// DropPodPort implements podnet.Control.
+func (c *Client) DropPodPort(ctx context.Context, cluster, port string) error {
+	return c.stub.call(ctx, nil, "DropPodPort", cluster, port)
+}
+
+// PodPorts implements podnet.Control.
+func (c *Client) PodPorts(ctx context.Context, cluster string) ([]string, error) {
+	return ask[[]string](ctx, c.stub, "PodPorts", cluster)
 }
 
 // ReportPassword implements node.Control.

@@ -163,6 +163,21 @@ func (v view) Clusters(ctx context.Context) <-chan []nodeapi.KubePart {
 	return out
 }
 
+func (v view) PodPort(_ context.Context, cluster string, p nodeapi.KubePod) (*nodeapi.ContainerPort, error) {
+	if cluster != "c" {
+		return nil, errs.Forbiddenf("node %s does not work for cluster %s", v.node, cluster)
+	}
+	return &nodeapi.ContainerPort{ID: v.node + " " + p.Sandbox + " " + p.Device}, nil
+}
+
+func (v view) DropPodPort(_ context.Context, cluster, port string) error {
+	return errs.NotFoundf("%s %s %s", v.node, cluster, port)
+}
+
+func (v view) PodPorts(_ context.Context, cluster string) ([]string, error) {
+	return []string{v.node + " " + cluster}, nil
+}
+
 func (v view) ReportClusters(_ context.Context, list []nodeapi.KubeStatus) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -318,6 +333,18 @@ func TestAgentCalls(t *testing.T) {
 	}
 	if list := <-c.Clusters(ctx); len(list) != 1 || list[0].ID != "cluster of n1" || list[0].Control == nil || list[0].Control.Address.Port() != 6443 || list[0].Worker != nil {
 		t.Errorf("for clusters it is to do %+v", list)
+	}
+	if p, err := c.PodPort(ctx, "c", nodeapi.KubePod{Sandbox: "s", Device: "eth0"}); err != nil || p.ID != "n1 s eth0" {
+		t.Errorf("a pod's port: %v, %v", p, err)
+	}
+	if _, err := c.PodPort(ctx, "d", nodeapi.KubePod{}); !errs.Is(err, errs.Forbidden) {
+		t.Errorf("a pod's port of another cluster: %v", err)
+	}
+	if err := c.DropPodPort(ctx, "c", "p"); !errs.Is(err, errs.NotFound) || !strings.Contains(err.Error(), "n1 c p") {
+		t.Errorf("a pod's port is dropped: %v", err)
+	}
+	if list, err := c.PodPorts(ctx, "c"); err != nil || len(list) != 1 || list[0] != "n1 c" {
+		t.Errorf("pods' ports: %v, %v", list, err)
 	}
 	if err := c.ReportClusters(ctx, []nodeapi.KubeStatus{{ID: "c", Rev: "1"}}); err != nil || len(w.plane.clusters) != 1 || w.plane.clusters[0].Rev != "1" {
 		t.Errorf("%v, %v", w.plane.clusters, err)

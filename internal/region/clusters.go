@@ -9,12 +9,16 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"github.com/strata-cloud/strata/internal/cluster"
 	"github.com/strata-cloud/strata/internal/container/shims"
+	"github.com/strata-cloud/strata/internal/dataplane"
 	"github.com/strata-cloud/strata/internal/errs"
 	"github.com/strata-cloud/strata/internal/kube"
 	"github.com/strata-cloud/strata/internal/kube/authority"
+	"github.com/strata-cloud/strata/internal/kube/podnet"
+	"github.com/strata-cloud/strata/internal/netns"
 	"github.com/strata-cloud/strata/internal/nodeapi"
 	"github.com/strata-cloud/strata/internal/policy"
 )
@@ -92,26 +96,64 @@ const (
 	pauseProgram = "strata-pause"
 )
 
-// kubeMachine fits package kube to the agent.
-type kubeMachine struct{ *kube.Machine }
+// kubeMachine fits package kube, and the network of pods, to the agent.
+type kubeMachine struct {
+	*kube.Machine
+	pods *podnet.Network
+}
 
-func newKubeMachine(cfg *Config, shim string) (kubeMachine, error) {
+func newKubeMachine(cfg *Config, shim string, pods podnet.Config) (kubeMachine, error) {
 	// A program is found again by its directory, which the kernel tells without links.
 	dir, err := filepath.EvalSymlinks(cfg.DataDir)
 	if err != nil {
 		return kubeMachine{}, err
 	}
 	name, programs := Name(cfg.DataDir), filepath.Dir(shim)
-	return kubeMachine{&kube.Machine{Dir: filepath.Join(dir, kubeDir), Kubelet: filepath.Join(dir, kubeletDir), Run: filepath.Join("/run/strata", name+"-kube"), Program: filepath.Join(programs, kubeProgram), Pause: filepath.Join(programs, pauseProgram),
-		Shim: shim, ShimEnv: shims.Plain + "=1", Groups: name + "-kube", Log: cfg.Log}}, nil
+	m := &kube.Machine{Dir: filepath.Join(dir, kubeDir), Kubelet: filepath.Join(dir, kubeletDir), Run: filepath.Join("/run/strata", name+"-kube"), Program: filepath.Join(programs, kubeProgram), Pause: filepath.Join(programs, pauseProgram),
+		Shim: shim, ShimEnv: shims.Plain + "=1", Groups: name + "-kube", Log: cfg.Log}
+	if pods.Host, err = netns.Current(); err != nil {
+		return kubeMachine{}, err
+	}
+	pods.Name, pods.Plugin, pods.Dirs, pods.TunnelPort, pods.Log = name, shim, m.CNI, dataplane.TunnelPort, cfg.Log
+	pods.Forward = func(on bool) error {
+		if on {
+			return dataplane.TakeForward(pods.Host, name+"-pods")
+		}
+		return dataplane.GiveForward(pods.Host, name+"-pods")
+	}
+	return kubeMachine{m, podnet.New(pods)}, nil
 }
 
-// Ensure implements node.ClusterMachine.
+// plugLimit bounds how long one attempt waits for the data plane to know the node's port.
+const plugLimit = 5 * time.Second
+
+// Ensure implements node.ClusterMachine. A worker's programs wait for the network of pods.
 func (m kubeMachine) Ensure(ctx context.Context, p nodeapi.KubePart) error {
 	if _, err := os.Stat(m.Program); err != nil {
 		return fmt.Errorf("this machine cannot run Kubernetes: %w; make kube builds it", err)
 	}
-	return m.Keep(ctx, p.ID, controlOf(p), workerOf(p))
+	if p.Worker != nil {
+		limit, cancel := context.WithTimeout(ctx, plugLimit)
+		defer cancel()
+		if err := m.pods.Ensure(limit, p); err != nil {
+			return errors.Join(err, m.Machine.Ensure(ctx, controlOf(p), nil))
+		}
+	}
+	if err := m.Keep(ctx, p.ID, controlOf(p), workerOf(p)); err != nil || p.Worker != nil {
+		return err
+	}
+	return m.pods.Remove(ctx, p.ID)
+}
+
+// Remove implements node.ClusterMachine.
+func (m kubeMachine) Remove(ctx context.Context, id string) error {
+	if err := m.Keep(ctx, id, nil, nil); err != nil {
+		return err
+	}
+	if err := m.pods.Remove(ctx, id); err != nil {
+		return err
+	}
+	return m.Machine.Remove(ctx, id)
 }
 
 // API implements node.ClusterMachine.
@@ -158,7 +200,7 @@ func endClusters(ctx context.Context, cfg *Config) error {
 	if err != nil {
 		return err
 	}
-	m, err := newKubeMachine(cfg, program)
+	m, err := newKubeMachine(cfg, program, podnet.Config{})
 	if err != nil {
 		return err
 	}

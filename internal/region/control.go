@@ -93,6 +93,18 @@ func (c control) ReportClusters(ctx context.Context, list []nodeapi.KubeStatus) 
 	return c.r.Cluster.Report(store.Freeing(ctx), c.node, list)
 }
 
+func (c control) PodPort(ctx context.Context, cluster string, p nodeapi.KubePod) (*nodeapi.ContainerPort, error) {
+	return c.r.Cluster.PodPort(ctx, c.node, cluster, p)
+}
+
+func (c control) DropPodPort(ctx context.Context, cluster, port string) error {
+	return c.r.Cluster.DropPodPort(store.Freeing(ctx), c.node, cluster, port)
+}
+
+func (c control) PodPorts(_ context.Context, cluster string) ([]string, error) {
+	return c.r.Cluster.PodPorts(c.node, cluster), nil
+}
+
 func (c control) ReportPassword(ctx context.Context, id, password string) error {
 	return c.r.Compute.TakePassword(ctx, id, password)
 }

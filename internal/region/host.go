@@ -24,6 +24,7 @@ import (
 	"github.com/strata-cloud/strata/internal/dataplane"
 	"github.com/strata-cloud/strata/internal/dataplane/balancer"
 	"github.com/strata-cloud/strata/internal/hypervisor"
+	"github.com/strata-cloud/strata/internal/kube/podnet"
 	"github.com/strata-cloud/strata/internal/network"
 	"github.com/strata-cloud/strata/internal/node"
 	"github.com/strata-cloud/strata/internal/node/balance"
@@ -45,6 +46,7 @@ type host struct {
 
 	containers *containers // nil: there are none here
 	clusters   *node.Clusters
+	pods       *podnet.Network
 }
 
 // hostControl is the control plane as this machine sees it.
@@ -53,6 +55,7 @@ type hostControl interface {
 	node.ExportControl
 	balance.Control
 	node.ClusterControl
+	podnet.Control
 	// OpenBlob gives content of the registry, by its digest.
 	OpenBlob(ctx context.Context, digest string) (io.ReadCloser, error)
 	// Mirrors and DialMirror are nodelink.Upstream's.
@@ -133,10 +136,11 @@ func newHost(ctx context.Context, cfg *Config, control hostControl) (*host, erro
 		return nil, err
 	}
 	h.info.Containers = h.containers != nil
-	machine, err := newKubeMachine(cfg, program)
+	machine, err := newKubeMachine(cfg, program, podnet.Config{Control: control, Plug: h.plane.Veth})
 	if err != nil {
 		return nil, err
 	}
+	h.pods = machine.pods
 	h.clusters = node.NewClusters(control, machine, cfg.Log)
 	return h, nil
 }
@@ -189,6 +193,7 @@ func (h *host) run(ctx context.Context) {
 	h.agent.Run(ctx)
 	group.Wait()
 	h.machines.Close()
+	h.pods.Close()
 	if err := h.plane.Close(); err != nil {
 		h.cfg.Log.Warn("closing the data plane", "err", err)
 	}

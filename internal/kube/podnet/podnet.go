@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -49,8 +48,9 @@ type Config struct {
 type Network struct {
 	cfg Config
 
-	mu  sync.Mutex // held by Ensure, Remove and Close
-	now *live
+	mu      sync.Mutex // held by Ensure, Remove and Close
+	now     *live
+	cleared bool // there is nothing of any cluster
 
 	// sweeping is held alone by who compares ports with records, shared by who makes both.
 	sweeping sync.RWMutex
@@ -99,6 +99,7 @@ func (n *Network) Ensure(ctx context.Context, want nodeapi.KubePart) error {
 		return errs.Conflictf("this machine still has pods of cluster %s", n.now.cluster)
 	}
 	l := n.now
+	n.cleared = false
 	if l == nil {
 		var err error
 		if l, err = n.open(want); err != nil {
@@ -108,6 +109,11 @@ func (n *Network) Ensure(ctx context.Context, want nodeapi.KubePart) error {
 	l.mu.Lock()
 	l.want = want
 	l.mu.Unlock()
+	if n.now == nil {
+		if err := l.strays(); err != nil {
+			return err
+		}
+	}
 	if err := l.ensureNode(ctx); err != nil {
 		return fmt.Errorf("the node's place in the network of pods: %w", err)
 	}
@@ -221,21 +227,19 @@ func (n *Network) Remove(ctx context.Context, cluster string) error {
 	if l != nil && l.cluster != cluster {
 		l = nil
 	}
-	if l == nil {
-		if _, err := os.Stat(n.records(cluster)); errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
-		var err error
-		if l, err = n.open(nodeapi.KubePart{ID: cluster}); err != nil {
-			return err
-		}
-	} else {
+	switch {
+	case l == nil && (n.now != nil || n.cleared):
+		return nil // whatever there is belongs to another, or nothing is there
+	case l == nil:
+		l = &live{Network: n, cluster: cluster, dir: n.records(cluster)}
+	default:
 		l.close()
 		n.now = nil
 	}
 	if err := l.clear(ctx); err != nil {
 		return err
 	}
+	n.cleared = true
 	_, conf := n.cfg.Dirs(cluster)
 	return errors.Join(os.RemoveAll(conf), os.RemoveAll(filepath.Dir(l.dir)))
 }

@@ -74,6 +74,9 @@ func (l *live) ensureNode(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := l.mark(h, link); err != nil {
+		return err
+	}
 	for _, s := range []string{"proxy_arp=1", "send_redirects=0", "rp_filter=2"} {
 		key, value, _ := strings.Cut(s, "=")
 		if err := host.Sysctl("net/ipv4/conf/"+device+"/"+key, value); err != nil {
@@ -89,6 +92,16 @@ func (l *live) ensureNode(ctx context.Context) error {
 	}
 	// The machine speaks to services from within the cluster's network, also if it has no other way out.
 	return h.RouteReplace(&netlink.Route{LinkIndex: link.Attrs().Index, Dst: ipNet(want.ServiceCIDR), Src: addr.AsSlice(), Scope: netlink.SCOPE_LINK, Protocol: protocol})
+}
+
+// alias marks the devices of this cloud's pods.
+func (n *Network) alias() string { return "strata pods " + n.cfg.Name }
+
+func (l *live) mark(h *netlink.Handle, link netlink.Link) error {
+	if link.Attrs().Alias == l.alias() {
+		return nil
+	}
+	return h.LinkSetAlias(link, l.alias())
 }
 
 // plugged tells whether the node's device is there as it should be.
@@ -177,6 +190,9 @@ func (l *live) wireInside(ns *netns.NS, in *netlink.Handle, device string, addr 
 func (l *live) wireOutside(h *netlink.Handle, name string, mac net.HardwareAddr, addr netip.Addr) error {
 	link, err := h.LinkByName(name)
 	if err != nil {
+		return err
+	}
+	if err := l.mark(h, link); err != nil {
 		return err
 	}
 	if err := l.cfg.Host.Sysctl("net/ipv6/conf/"+name+"/disable_ipv6", "1"); err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -288,6 +304,19 @@ func (l *live) check(p *Pod) error {
 
 // clear removes every device of pods, that of the node, and the rules.
 func (l *live) clear(ctx context.Context) error {
+	return errors.Join(l.unrule(ctx), l.cfg.Forward(false), l.removeLinks(map[string]bool{}))
+}
+
+// strays removes what another cluster has left here.
+func (l *live) strays() error {
+	keep := map[string]bool{nodeDevice(l.part().Worker.Port.ID): true}
+	for _, p := range l.all() {
+		keep[hostDevice(p.Port.ID)] = true
+	}
+	return l.removeLinks(keep)
+}
+
+func (l *live) removeLinks(keep map[string]bool) error {
 	h, err := l.cfg.Host.Link()
 	if err != nil {
 		return err
@@ -296,12 +325,10 @@ func (l *live) clear(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var all []error
 	for _, x := range links {
-		name := x.Attrs().Name
-		if strings.HasPrefix(name, podPrefix) || strings.HasPrefix(name, nodePrefix) {
-			all = append(all, removeLink(h, name))
+		if name := x.Attrs().Name; x.Attrs().Alias == l.alias() && !keep[name] {
+			err = errors.Join(err, removeLink(h, name))
 		}
 	}
-	return errors.Join(append(all, l.unrule(ctx), l.cfg.Forward(false))...)
+	return err
 }

@@ -1,0 +1,169 @@
+package cluster
+
+import (
+	"context"
+	"net/netip"
+	"strings"
+
+	"github.com/google/uuid"
+
+	"github.com/strata-cloud/strata/internal/errs"
+	"github.com/strata-cloud/strata/internal/nodeapi"
+	"github.com/strata-cloud/strata/internal/policy"
+	"github.com/strata-cloud/strata/internal/store"
+)
+
+// Networks is the network service, on whose networks pods are.
+type Networks interface {
+	// Make makes a network of the project with a subnet, and if there is a way out, with a
+	// router. also is part of the transaction.
+	Make(ctx context.Context, project, name string, cidr netip.Prefix, also func(tx *store.Tx, network, router string) error) error
+	// Drop removes such a network. Absent is fine; Conflict: others use it.
+	Drop(ctx context.Context, network, router string, also func(tx *store.Tx) error) error
+	// Subnet finds a subnet for IPv4 that the caller may use, by ids or names; either may
+	// be empty. NotFound.
+	Subnet(c *policy.Credentials, network, subnet string) (*PodNetwork, error)
+	// EnsurePort makes a port and may be repeated; Plug is what it gives of one that there is.
+	EnsurePort(ctx context.Context, p PortSpec) (*nodeapi.ContainerPort, error)
+	Plug(port string) (nodeapi.ContainerPort, bool)
+	// DropPorts removes those of a cluster's ports on a node, or with "" anywhere, that match.
+	DropPorts(ctx context.Context, cluster, node string, match func(id string, pod bool) bool) error
+	// PodPorts are the ports of a cluster's pods on a node.
+	PodPorts(cluster, node string) []string
+}
+
+// PortSpec is a port that a cluster wants.
+type PortSpec struct {
+	ID, NetworkID, SubnetID, ProjectID string
+	Name, Cluster, Node                string
+	Behind                             string // of a pod: its node's port
+}
+
+// PodNetwork is the network of a cluster's nodes and pods.
+type PodNetwork struct {
+	ID       string       `json:"id"`
+	SubnetID string       `json:"subnet_id,omitempty"` // "": any, as there is one alone
+	Router   string       `json:"router,omitempty"`
+	CIDR     netip.Prefix `json:"cidr"`
+	Own      bool         `json:"own"` // made for the cluster, and going with it
+}
+
+// inner are the networks inside the cluster.
+func (c *Cluster) inner() (*innerNetworks, error) {
+	n, err := networksOf(c.Labels)
+	if err == nil && c.Network != nil {
+		n.pods = []netip.Prefix{c.Network.CIDR}
+	}
+	return n, err
+}
+
+// fitNetwork checks the networks that are asked for, and finds the one that is there.
+func (s *Service) fitNetwork(who *policy.Credentials, w *wanted) error {
+	n, err := networksOf(w.Labels)
+	if err != nil {
+		return err
+	}
+	network, subnet := deref(w.FixedNetwork), deref(w.FixedSubnet)
+	if network == "" && subnet == "" {
+		return nil
+	}
+	found, err := s.Networks.Subnet(who, network, subnet)
+	if err != nil {
+		return badReference(err, "Unable to find a subnet for IPv4 of the fixed network %s.", strings.TrimSpace(network+" "+subnet))
+	}
+	if found.CIDR.Overlaps(n.services[0]) {
+		return errs.Invalidf("The networks of pods (%s) and of services (%s) overlap.", found.CIDR, n.services[0])
+	}
+	w.network = found
+	return nil
+}
+
+func deref(s *string) string {
+	if s == nil {
+		return ""
+	}
+	return *s
+}
+
+// makeNetwork makes the cluster's own network, unless it has one.
+func (s *Service) makeNetwork(ctx context.Context, j *job) error {
+	c, err := s.clusters.Get(j.Cluster)
+	if err != nil || c.Network != nil {
+		return err
+	}
+	n, err := c.inner()
+	if err != nil {
+		return err
+	}
+	return s.Networks.Make(ctx, c.ProjectID, c.Name, n.pods[0], func(tx *store.Tx, network, router string) error {
+		_, err := s.clusters.TxUpdate(tx, c.ID, func(c *Cluster) error {
+			c.Network = &PodNetwork{ID: network, Router: router, CIDR: n.pods[0], Own: true}
+			return nil
+		})
+		return err
+	})
+}
+
+func everyPort(string, bool) bool { return true }
+
+// dropNetwork removes the cluster's ports, and its own network. One that others use by
+// now is left to them.
+func (s *Service) dropNetwork(ctx context.Context, j *job) error {
+	c, err := s.clusters.Get(j.Cluster)
+	if err != nil {
+		return ignoreAbsent(err)
+	}
+	if err := s.Networks.DropPorts(ctx, c.ID, "", everyPort); err != nil {
+		return err
+	}
+	if c.Network == nil || !c.Network.Own {
+		return nil
+	}
+	forget := func(tx *store.Tx) error {
+		_, err := s.clusters.TxUpdate(tx, c.ID, func(c *Cluster) error { c.Network = nil; return nil })
+		return ignoreAbsent(err)
+	}
+	err = s.Networks.Drop(ctx, c.Network.ID, c.Network.Router, forget)
+	if errs.Is(err, errs.Conflict) {
+		s.Log.Info("a cluster's network is left to those who use it", "cluster", c.ID, "network", c.Network.ID)
+		return s.DB.Txn(ctx, forget)
+	}
+	return err
+}
+
+// plugNode gives a worker its place in the network.
+func (s *Service) plugNode(ctx context.Context, c *Cluster, w *Worker) error {
+	if c.Network == nil {
+		return errs.New(errs.Internal, "cluster %s has no network", c.ID)
+	}
+	_, err := s.Networks.EnsurePort(ctx, PortSpec{ID: w.Port, NetworkID: c.Network.ID, SubnetID: c.Network.SubnetID, ProjectID: c.ProjectID,
+		Name: c.Name + " " + w.Node, Cluster: c.ID, Node: w.Node})
+	return err
+}
+
+// PodPort gives a pod of a worker its port, and may be repeated.
+func (s *Service) PodPort(ctx context.Context, node, cluster string, p nodeapi.KubePod) (*nodeapi.ContainerPort, error) {
+	c, err := s.clusters.Get(cluster)
+	w, works := s.workers.Unique("node", node)
+	if err != nil || !works || w.ClusterID != cluster || !w.Claimed || w.Leaving || c.Network == nil {
+		return nil, errs.Forbiddenf("node %s does not work for cluster %s", node, cluster)
+	}
+	// The id is a name for the pod's device, so that a repetition finds the port.
+	id := uuid.NewSHA1(uuid.NameSpaceOID, []byte(strings.Join([]string{cluster, node, p.Sandbox, p.Device}, "\x00"))).String()
+	return s.Networks.EnsurePort(ctx, PortSpec{ID: id, NetworkID: c.Network.ID, SubnetID: c.Network.SubnetID, ProjectID: c.ProjectID,
+		Name: cut(p.Namespace + "/" + p.Name), Cluster: cluster, Node: node, Behind: w.Port})
+}
+
+// cut holds a name to what a port's can be.
+func cut(name string) string { return name[:min(len(name), 255)] }
+
+// DropPodPort removes the port of a pod of the node. Absent is fine.
+func (s *Service) DropPodPort(ctx context.Context, node, cluster, port string) error {
+	if node == "" {
+		return errs.Invalidf("which node?")
+	}
+	return s.Networks.DropPorts(ctx, cluster, node, func(id string, pod bool) bool { return pod && id == port })
+}
+
+// PodPorts are the ports of a cluster's pods on a node.
+func (s *Service) PodPorts(node, cluster string) []string { return s.Networks.PodPorts(cluster, node) }
