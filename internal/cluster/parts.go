@@ -106,7 +106,7 @@ func (s *Service) worker(w *Worker) *nodeapi.KubeWorker {
 		return nil
 	}
 	return &nodeapi.KubeWorker{Name: w.Node, Port: &port, Generation: w.Generation, Address: addr, URL: "https://" + c.Address, CA: c.Authorities.Cluster.Cert,
-		Kubelet: nodeapi.KubePair(w.Kubelet), Serving: nodeapi.KubePair(w.Serving), Proxy: nodeapi.KubePair(w.Proxy),
+		Kubelet: nodeapi.KubePair(w.Kubelet), Serving: nodeapi.KubePair(w.Serving), Proxy: nodeapi.KubePair(w.Proxy), Policies: nodeapi.KubePair(w.Policies),
 		Pods: inner.pods, DNS: (&kube.Control{Services: inner.services}).DNSIP()}
 }
 

@@ -166,7 +166,7 @@ func certify(c *Cluster, w *Worker) (changed bool, err error) {
 	for _, x := range []struct {
 		pair *kubePair
 		leaf kubeLeaf
-	}{{&w.Kubelet, kube.KubeletLeaf(w.Node)}, {&w.Serving, kube.ServingLeaf(w.Node, addr)}, {&w.Proxy, kube.ProxyLeaf()}} {
+	}{{&w.Kubelet, kube.KubeletLeaf(w.Node)}, {&w.Serving, kube.ServingLeaf(w.Node, addr)}, {&w.Proxy, kube.ProxyLeaf()}, {&w.Policies, kube.PoliciesLeaf()}} {
 		if c.Authorities.Cluster.Vouches(x.pair.Cert, x.leaf, now()) {
 			continue
 		}
@@ -194,7 +194,7 @@ func (s *Service) recertify(ctx context.Context, id string) error {
 		return err
 	}
 	_, err = s.workers.Update(ctx, id, func(w *Worker) error {
-		w.Kubelet, w.Serving, w.Proxy = next.Kubelet, next.Serving, next.Proxy
+		w.Kubelet, w.Serving, w.Proxy, w.Policies = next.Kubelet, next.Serving, next.Proxy, next.Policies
 		return nil
 	})
 	return ignoreAbsent(err)

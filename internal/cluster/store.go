@@ -88,6 +88,7 @@ type Worker struct {
 	Kubelet    authority.Pair `json:"kubelet"`
 	Serving    authority.Pair `json:"serving"`
 	Proxy      authority.Pair `json:"proxy"`
+	Policies   authority.Pair `json:"policies"`
 	Generation int            `json:"generation"`
 	Claimed    bool           `json:"claimed"`           // placement has given it the node
 	Leaving    bool           `json:"leaving,omitempty"` // its node is not to have it any more

@@ -32,6 +32,8 @@ type workers struct {
 	nets []*podnet.Network
 	dirs []string
 
+	api *clusterAPI // nil: nobody reads policies
+
 	mu   sync.Mutex
 	next int
 	ids  map[string]string // of ports, by sandbox and device
@@ -46,8 +48,10 @@ func gate(host int) nodeapi.Port {
 	return p
 }
 
-func newWorkers(t *testing.T) *workers {
-	w := &workers{cluster: newCluster(t, 2), next: 50, ids: map[string]string{}}
+func newWorkers(t *testing.T) *workers { return newWorkersOf(t, nil) }
+
+func newWorkersOf(t *testing.T, api *clusterAPI) *workers {
+	w := &workers{cluster: newCluster(t, 2), api: api, next: 50, ids: map[string]string{}}
 	w.state = nodeapi.NetState{Networks: []nodeapi.Network{network(1, 1)}, SecurityGroups: []nodeapi.SecurityGroup{group("open", ingress(-1, -1, -1))}}
 	w.place(0, port(1, 1, 10, "open"))
 	w.place(1, port(1, 1, 11, "open"))
@@ -85,8 +89,12 @@ func (w *workers) open(i int) {
 
 func (w *workers) ensure(i int) error {
 	g := gate(i)
-	return w.nets[i].Ensure(w.Context(), nodeapi.KubePart{ID: "c1", PodCIDR: netip.MustParsePrefix("10.0.1.0/24"), ServiceCIDR: netip.MustParsePrefix("10.254.0.0/16"),
-		Worker: &nodeapi.KubeWorker{Port: &nodeapi.ContainerPort{ID: g.ID, MAC: g.MAC, MTU: 1400, Addrs: []netip.Prefix{netip.PrefixFrom(g.FixedIPs[0].Addr, 24)}, Gateways: []netip.Addr{netip.MustParseAddr("10.0.1.1")}}}})
+	part := nodeapi.KubePart{ID: "c1", PodCIDR: netip.MustParsePrefix("10.0.1.0/24"), ServiceCIDR: netip.MustParsePrefix("10.254.0.0/16"),
+		Worker: &nodeapi.KubeWorker{Port: &nodeapi.ContainerPort{ID: g.ID, MAC: g.MAC, MTU: 1400, Addrs: []netip.Prefix{netip.PrefixFrom(g.FixedIPs[0].Addr, 24)}, Gateways: []netip.Addr{netip.MustParseAddr("10.0.1.1")}}}}
+	if w.api != nil {
+		part.Worker.URL, part.Worker.CA, part.Worker.Policies = w.api.url, w.api.set.Cluster.Cert, nodeapi.KubePair(*w.api.reader)
+	}
+	return w.nets[i].Ensure(w.Context(), part)
 }
 
 // podControl is the control plane as one host sees it.

@@ -44,7 +44,7 @@ func (c *Control) addons() ([]object, error) {
 	if err != nil {
 		return nil, err
 	}
-	values := map[string]string{"Domain": Domain, "DNSIP": c.DNSIP().String(), "Image": SandboxImage, "Program": Linked, "KubeletClients": kubeletClients}
+	values := map[string]string{"Domain": Domain, "DNSIP": c.DNSIP().String(), "Image": SandboxImage, "Program": Linked, "KubeletClients": kubeletClients, "PolicyReader": policyReader}
 	var out []object
 	files, err := manifests.ReadDir("addons")
 	if err != nil {

@@ -223,7 +223,8 @@ func TestObserve(t *testing.T) {
 		t.Errorf("it is %+v; deleted: %v", s, deleted)
 	}
 	first := slices.Clone(applied)
-	for _, path := range []string{"/apis/apps/v1/namespaces/kube-system/deployments/coredns", "/api/v1/namespaces/kube-system/services/kube-dns", "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/strata:kubelet-clients"} {
+	for _, path := range []string{"/apis/apps/v1/namespaces/kube-system/deployments/coredns", "/api/v1/namespaces/kube-system/services/kube-dns", "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/strata:kubelet-clients",
+		"/apis/rbac.authorization.k8s.io/v1/clusterroles/strata:policies", "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/strata:policies"} {
 		if !slices.Contains(first, path) {
 			t.Errorf("the cluster was given %v, not %s", first, path)
 		}

@@ -44,6 +44,11 @@ func ServingLeaf(node string, addr netip.Addr) authority.Leaf {
 	return authority.Leaf{Name: "system:node:" + node, Groups: []string{"system:nodes"}, Hosts: []string{addr.String(), node}, Server: true}
 }
 
+// PoliciesLeaf is who reads a cluster's network policies for a worker.
+func PoliciesLeaf() authority.Leaf { return authority.Leaf{Name: policyReader, Client: true} }
+
+const policyReader = "strata:policies"
+
 func ProxyLeaf() authority.Leaf { return authority.Leaf{Name: "system:kube-proxy", Client: true} }
 
 // shimName is where containerd finds what runs containers, by the name of the runtime. A

@@ -53,6 +53,7 @@ type KubeWorker struct {
 	Kubelet    KubePair       `json:"kubelet"`
 	Serving    KubePair       `json:"serving"`
 	Proxy      KubePair       `json:"proxy"`
+	Policies   KubePair       `json:"policies"` // who reads the cluster's policies for the node
 	Pods       []netip.Prefix `json:"pods"`
 	DNS        netip.Addr     `json:"dns"`
 	// Port is the node's own place in the network of pods; nil: it has none yet.

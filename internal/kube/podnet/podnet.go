@@ -68,6 +68,7 @@ type live struct {
 	want  nodeapi.KubePart
 	pods  map[string]*Pod
 	swept time.Time
+	guard *guard // nil: nobody says who we are to the cluster's API
 
 	rules sync.Mutex
 	table *nft.Table // that the kernel has; nil: not known
@@ -121,6 +122,9 @@ func (n *Network) Ensure(ctx context.Context, want nodeapi.KubePart) error {
 		return err
 	}
 	n.now = l
+	if err := l.follow(ctx); err != nil {
+		return err
+	}
 	if l.server == nil {
 		if err := l.serve(context.WithoutCancel(ctx)); err != nil {
 			return err
@@ -255,6 +259,9 @@ func (n *Network) Close() {
 }
 
 func (l *live) close() {
+	if g := l.guarded(); g != nil {
+		defer g.close() // after the last call
+	}
 	if l.server != nil {
 		l.server.close()
 		l.server = nil

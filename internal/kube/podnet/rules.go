@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/strata-cloud/strata/internal/dataplane/nft"
+	"github.com/strata-cloud/strata/internal/netns"
 )
 
 func (n *Network) tableName() string { return "strata-pods-" + n.cfg.Name }
@@ -15,29 +16,42 @@ func (n *Network) tableName() string { return "strata-pods-" + n.cfg.Name }
 func (l *live) apply(ctx context.Context) error {
 	l.rules.Lock()
 	defer l.rules.Unlock()
-	want := l.compile()
+	if err := replace(ctx, l.cfg.Host, &l.table, l.compile()); err != nil {
+		return fmt.Errorf("rules of the pods' network: %w", err)
+	}
+	return nil
+}
+
+// replace turns the table that the kernel has into what is wanted.
+func replace(ctx context.Context, ns *netns.NS, have **nft.Table, want nft.Table) error {
 	script := want.Replace()
-	if l.table != nil {
-		script = want.Diff(*l.table)
+	if *have != nil {
+		script = want.Diff(**have)
 	}
 	if script == "" {
 		return nil
 	}
-	l.table = nil // not known, until it has worked
-	if err := nft.Run(ctx, l.cfg.Host, script); err != nil {
-		return fmt.Errorf("rules of the pods' network: %w", err)
+	*have = nil // not known, until it has worked
+	if err := nft.Run(ctx, ns, script); err != nil {
+		return err
 	}
-	l.table = &want
+	*have = &want
 	return nil
 }
 
 // unrule removes the rules.
 func (l *live) unrule(ctx context.Context) error {
 	tables, err := nft.Tables(ctx, l.cfg.Host)
-	if err != nil || !slices.Contains(tables, "inet "+l.tableName()) {
+	if err != nil {
 		return err
 	}
-	return nft.Run(ctx, l.cfg.Host, "delete table inet "+l.tableName()+"\n")
+	script := ""
+	for _, name := range []string{l.tableName(), l.policyTable()} {
+		if slices.Contains(tables, "inet "+name) {
+			script += "delete table inet " + name + "\n"
+		}
+	}
+	return nft.Run(ctx, l.cfg.Host, script)
 }
 
 // compile is the table for what is wanted and the pods that there are.

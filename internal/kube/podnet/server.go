@@ -221,6 +221,9 @@ func (l *live) make(ctx context.Context, ns *netns.NS, p *Pod) error {
 	if err := l.apply(ctx); err != nil {
 		return err
 	}
+	if err := l.admit(ctx, p); err != nil {
+		return err
+	}
 	return l.wire(ns, p)
 }
 
@@ -267,6 +270,11 @@ func (l *live) unmake(ctx context.Context, p *Pod) error {
 	l.put(&gone)
 	if err := l.apply(ctx); err != nil {
 		return err
+	}
+	if g := l.guarded(); g != nil {
+		if err := l.enforce(ctx, g); err != nil {
+			return err
+		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, dropLimit)
 	defer cancel()
