@@ -287,6 +287,40 @@ func TestPods(t *testing.T) {
 			t.Error("a server reaches the underlay through a node")
 		}
 	})
+	t.Run("ports of a node", func(t *testing.T) {
+		p := w.sandbox(0, "p")
+		out, err := p.cni("ADD", "runtimeConfig", `{"portMappings":[{"hostPort":8080,"containerPort":7000,"protocol":"tcp"},{"hostPort":8081,"containerPort":7000,"protocol":"TCP","hostIP":"192.0.2.1"},{"hostPort":0,"containerPort":9}]}`)
+		if err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		w.hosts[0].serveIn(p.ns, 7000)
+		for what, x := range map[string]struct {
+			from         *netns.NS
+			to, expected string
+		}{
+			"from another machine": {w.hosts[1].host, "192.0.2.1:8080", "192.0.2.2"},
+			"at one address":       {w.hosts[1].host, "192.0.2.1:8081", "192.0.2.2"},
+			"from a server":        {one.ns, nodes[0] + ":8080", "10.0.1.10"},
+			"from a pod elsewhere": {b.ns, "192.0.2.1:8080", "192.0.2.2"},
+			"from a pod beside it": {a.ns, "192.0.2.1:8080", a.addr},
+			"from the pod itself":  {p.ns, "192.0.2.1:8080", "192.0.2.1"},
+		} {
+			if got := w.sees(what, x.from, x.to); got != x.expected {
+				t.Errorf("%s: it is seen as %s, want %s", what, got, x.expected)
+			}
+		}
+		if c, err := w.hosts[1].dial(nodes[0] + ":8081"); err == nil {
+			c.Close()
+			t.Error("a port at one address is at another")
+		}
+		if _, err := p.cni("DEL"); err != nil {
+			t.Error(err)
+		}
+		if c, err := w.hosts[1].dial("192.0.2.1:8080"); err == nil {
+			c.Close()
+			t.Error("the port of a pod that is gone")
+		}
+	})
 	t.Run("services", func(t *testing.T) { w.services(t, a, b, nodes) })
 }
 

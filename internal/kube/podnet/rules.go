@@ -3,7 +3,10 @@ package podnet
 import (
 	"context"
 	"fmt"
+	"maps"
+	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/strata-cloud/strata/internal/dataplane/nft"
 	"github.com/strata-cloud/strata/internal/netns"
@@ -62,9 +65,12 @@ func (l *live) compile() nft.Table {
 	device := nodeDevice(l.want.Worker.Port.ID)
 	pods := fmt.Sprintf("iifname %q ", podPrefix+"*")
 	t.Declare("pods", "type ifname . ipv4_addr")
-	for _, p := range l.pods {
+	declarePublished(t)
+	for _, key := range slices.Sorted(maps.Keys(l.pods)) {
+		p := l.pods[key]
 		if a, err := address(&p.Port); err == nil && !p.Gone {
 			t.AddElement("pods", fmt.Sprintf("%q . %s", hostDevice(p.Port.ID), a), "")
+			publish(t, p, a)
 		}
 	}
 	t.Chains["sources"] = nft.Chain{Hook: "type filter hook prerouting priority -310; policy accept", Rules: []string{
@@ -81,7 +87,43 @@ func (l *live) compile() nft.Table {
 	}}
 	cluster := l.want.PodCIDR.Masked()
 	t.Chains["leave"] = nft.Chain{Hook: "type nat hook postrouting priority 100; policy accept", Rules: []string{
+		"ct status dnat ip saddr . ip daddr @loops masquerade", // a pod that reaches itself by the machine's port
 		fmt.Sprintf("ip saddr %s ip daddr != %s oifname != { %q, \"lo\" } masquerade", cluster, cluster, device),
 	}}
 	return t
+}
+
+// declarePublished has ports of this machine lead to pods: on all of its addresses, or on one.
+func declarePublished(t nft.Table) {
+	t.Declare("everywhere", "type inet_proto . inet_service : ipv4_addr . inet_service")
+	t.Declare("at", "type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service")
+	t.Declare("loops", "type ipv4_addr . ipv4_addr")
+	dnat := []string{"dnat ip to ip daddr . meta l4proto . th dport map @at",
+		"meta nfproto ipv4 fib daddr type local ip daddr != 127.0.0.0/8 dnat ip to meta l4proto . th dport map @everywhere"}
+	t.Chains["published"] = nft.Chain{Hook: "type nat hook prerouting priority -99; policy accept", Rules: dnat}
+	t.Chains["published-here"] = nft.Chain{Hook: "type nat hook output priority -99; policy accept", Rules: dnat}
+}
+
+// publish fills in the ports of one pod. What is no port of IPv4 is left out.
+func publish(t nft.Table, p *Pod, a netip.Addr) {
+	for _, m := range p.Ports {
+		proto := strings.ToLower(m.Protocol)
+		if proto == "" {
+			proto = "tcp"
+		}
+		if !slices.Contains([]string{"tcp", "udp", "sctp"}, proto) || m.HostPort < 1 || m.HostPort > 65535 || m.ContainerPort < 1 || m.ContainerPort > 65535 {
+			continue
+		}
+		at, to := fmt.Sprintf("%s . %d", proto, m.HostPort), fmt.Sprintf("%s . %d", a, m.ContainerPort)
+		host, err := netip.ParseAddr(m.HostIP)
+		switch {
+		case m.HostIP == "" || err == nil && host == netip.IPv4Unspecified():
+			t.AddElement("everywhere", at, to)
+		case err == nil && host.Is4():
+			t.AddElement("at", host.String()+" . "+at, to)
+		default:
+			continue
+		}
+		t.AddElement("loops", fmt.Sprintf("%s . %[1]s", a), "")
+	}
 }
