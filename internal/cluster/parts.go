@@ -101,11 +101,11 @@ func (s *Service) worker(w *Worker) *nodeapi.KubeWorker {
 	if err != nil || badLabels != nil {
 		return nil
 	}
-	port, ok := s.Networks.Plug(w.Port)
-	if !ok {
-		return nil
+	var port *nodeapi.ContainerPort // without it the node waits: what runs there goes on
+	if p, ok := s.Networks.Plug(w.Port); ok {
+		port = &p
 	}
-	return &nodeapi.KubeWorker{Name: w.Node, Port: &port, Generation: w.Generation, Address: addr, URL: "https://" + c.Address, CA: c.Authorities.Cluster.Cert,
+	return &nodeapi.KubeWorker{Name: w.Node, Port: port, Generation: w.Generation, Address: addr, URL: "https://" + c.Address, CA: c.Authorities.Cluster.Cert,
 		Kubelet: nodeapi.KubePair(w.Kubelet), Serving: nodeapi.KubePair(w.Serving), Proxy: nodeapi.KubePair(w.Proxy), Policies: nodeapi.KubePair(w.Policies),
 		Pods: inner.pods, DNS: (&kube.Control{Services: inner.services}).DNSIP()}
 }

@@ -56,6 +56,7 @@ func newWorkersOf(t *testing.T, api *clusterAPI) *workers {
 	w.place(0, port(1, 1, 10, "open"))
 	w.place(1, port(1, 1, 11, "open"))
 	for i := range w.hosts {
+		w.must(w.hosts[i].host.Sysctl("net/ipv4/conf/all/rp_filter", "1")) // as many distributions have it
 		w.place(i, gate(i))
 		w.dirs = append(w.dirs, t.TempDir())
 		w.nets = append(w.nets, nil)

@@ -73,6 +73,11 @@ func TestClusterPorts(t *testing.T) {
 	if got := w.s.PodPorts("c1", "n1"); !slices.Equal(got, []string{"p1"}) || len(w.s.PodPorts("c1", "n2"))+len(w.s.PodPorts("c2", "n1")) != 0 {
 		t.Errorf("pods' ports: %v", got)
 	}
+	for _, id := range []string{"p1", "g1"} {
+		if status, out := w.call("admin", "DELETE", "/ports/"+id, nil); status != 409 || refusal(out) != "ServicePortInUse" {
+			t.Errorf("a user deletes %s: %d %v", id, status, out)
+		}
+	}
 	drop := func(cluster, node string, match func(string, bool) bool) {
 		t.Helper()
 		if err := w.s.DropClusterPorts(ctx, cluster, node, match); err != nil {

@@ -286,6 +286,8 @@ func removePort(c *call, p *Port) error {
 	case ownerFloating:
 		_, err := get(c, c.floating, p.DeviceID)
 		inUse = err == nil
+	case ownerClusterNode, ownerClusterPod:
+		inUse = c.r != nil // the cluster's own service has no request
 	}
 	if inUse {
 		return conflict("ServicePortInUse", "Port %s cannot be deleted directly via the port API: has device owner %s.", p.ID, p.DeviceOwner)
