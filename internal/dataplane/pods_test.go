@@ -79,6 +79,7 @@ func (w *workers) open(i int) {
 		Dirs: func(c string) (string, string) {
 			return filepath.Join(w.dirs[i], c, "bin"), filepath.Join(w.dirs[i], c, "net.d")
 		},
+		Socket: func(c string) string { return filepath.Join(w.dirs[i], c, "sock") },
 		Forward: func(on bool) error {
 			if on {
 				return TakeForward(h.host, "pods")

@@ -35,6 +35,9 @@ func (m *Machine) CNI(cluster string) (bin, conf string) {
 	return filepath.Join(dir, cniBinDir), filepath.Join(dir, cniConfDir)
 }
 
+// CNISocket is where the plugin speaks to the agent.
+func (m *Machine) CNISocket(cluster string) string { return filepath.Join(m.run(cluster), "cni.sock") }
+
 // Ensure brings what this machine does for a cluster to run as it is wanted.
 func (m *Machine) Ensure(ctx context.Context, c *Control, w *Worker) error {
 	if c != nil {

@@ -114,7 +114,7 @@ func newKubeMachine(cfg *Config, shim string, pods podnet.Config) (kubeMachine, 
 	if pods.Host, err = netns.Current(); err != nil {
 		return kubeMachine{}, err
 	}
-	pods.Name, pods.Plugin, pods.Dirs, pods.TunnelPort, pods.Log = name, shim, m.CNI, dataplane.TunnelPort, cfg.Log
+	pods.Name, pods.Plugin, pods.Dirs, pods.Socket, pods.TunnelPort, pods.Log = name, shim, m.CNI, m.CNISocket, dataplane.TunnelPort, cfg.Log
 	pods.Forward = func(on bool) error {
 		if on {
 			return dataplane.TakeForward(pods.Host, name+"-pods")

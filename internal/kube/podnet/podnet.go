@@ -35,6 +35,7 @@ type Config struct {
 	Plugin  string                                  // the path of the program that is cni.Program by that name
 	Host    *netns.NS                               // the machine's namespace
 	Dirs    func(cluster string) (bin, conf string) // where a runtime looks for plugins and networks
+	Socket  func(cluster string) string             // for the plugin; its path is short
 	Control Control
 	// Plug puts a device for the node's port into the host's namespace (dataplane.Plane.Veth),
 	// Forward has the machine forward or not as far as this package is concerned.
@@ -139,7 +140,7 @@ func (n *Network) Ensure(ctx context.Context, want nodeapi.KubePart) error {
 
 // open reads the records.
 func (n *Network) open(want nodeapi.KubePart) (*live, error) {
-	l := &live{Network: n, cluster: want.ID, want: want, dir: n.records(want.ID), socket: n.socket(want.ID), pods: map[string]*Pod{}}
+	l := &live{Network: n, cluster: want.ID, want: want, dir: n.records(want.ID), socket: n.cfg.Socket(want.ID), pods: map[string]*Pod{}}
 	if err := os.MkdirAll(l.dir, 0o700); err != nil {
 		return nil, err
 	}
@@ -166,15 +167,10 @@ func (n *Network) open(want nodeapi.KubePart) (*live, error) {
 
 const recordExt = ".json"
 
-// The files are beside the directories of the runtime.
+// records are beside the directories of the runtime.
 func (n *Network) records(cluster string) string {
 	bin, _ := n.cfg.Dirs(cluster)
 	return filepath.Join(filepath.Dir(bin), "pods")
-}
-
-func (n *Network) socket(cluster string) string {
-	bin, _ := n.cfg.Dirs(cluster)
-	return filepath.Join(filepath.Dir(bin), "sock")
 }
 
 // write has the record of a pod on the disk.
@@ -245,7 +241,7 @@ func (n *Network) Remove(ctx context.Context, cluster string) error {
 	}
 	n.cleared = true
 	_, conf := n.cfg.Dirs(cluster)
-	return errors.Join(os.RemoveAll(conf), os.RemoveAll(filepath.Dir(l.dir)))
+	return errors.Join(os.RemoveAll(conf), os.RemoveAll(n.cfg.Socket(cluster)), os.RemoveAll(filepath.Dir(l.dir)))
 }
 
 // Close ends serving the runtime. Pods keep their network.

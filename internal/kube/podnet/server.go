@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"sync"
@@ -28,6 +29,9 @@ type server struct {
 
 // serve begins to answer the plugin.
 func (l *live) serve(ctx context.Context) error {
+	if err := os.MkdirAll(filepath.Dir(l.socket), 0o700); err != nil {
+		return err
+	}
 	if err := os.Remove(l.socket); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
