@@ -12,7 +12,7 @@
 //	network, compute, volume,
 //	registry, docker, loadbalancer,
 //	cluster                           services: never import each other
-//	netns, process, kube, hypervisor, dataplane, blockdev, cgroup, configdrive, guest
+//	netns, process, kube, kubeapi, hypervisor, dataplane, blockdev, cgroup, configdrive, guest
 //	                                  drivers of a node: know no service and no store
 //	container                         the container engine of a node: drivers only
 //	node                              the agent: drivers only, the control plane by interface

@@ -19,7 +19,7 @@ var (
 	base       = append([]string{"policy", "store"}, vocabulary...)
 	kit        = append([]string{"rest", "saga", "reconcile", "nodes"}, base...)
 	services   = []string{"identity", "image", "placement", "network", "compute", "volume", "registry", "docker", "loadbalancer", "cluster"}
-	drivers    = []string{"netns", "hypervisor", "dataplane", "blockdev", "cgroup", "configdrive", "guest", "process", "kube"}
+	drivers    = []string{"netns", "hypervisor", "dataplane", "blockdev", "cgroup", "configdrive", "guest", "process", "kube", "kubeapi"}
 )
 
 // mayImport lists, by the first element below internal/, what else below internal/ it may import.
@@ -38,7 +38,7 @@ func mayImport(pkg string) []string {
 	case pkg == "docker":
 		return append([]string{"dockerwire"}, kit...)
 	case pkg == "cluster": // the names that certificates are made out to are kube's
-		return append([]string{"kube"}, kit...)
+		return append([]string{"kube", "kubeapi"}, kit...)
 	case slices.Contains(services, pkg):
 		return kit
 	case slices.Contains(drivers, pkg):
