@@ -10,9 +10,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	"gopkg.in/yaml.v3"
 
@@ -110,8 +112,16 @@ func New(cfg Config) (*Client, error) {
 	if cfg.Manager == "" {
 		cfg.Manager = "strata"
 	}
-	return &Client{cfg: cfg, http: &http.Client{Transport: &http.Transport{TLSClientConfig: t, ForceAttemptHTTP2: true}}}, nil
+	tr := &http.Transport{TLSClientConfig: t, ForceAttemptHTTP2: true, TLSHandshakeTimeout: dialTimeout, ResponseHeaderTimeout: answerTimeout,
+		DialContext: (&net.Dialer{Timeout: dialTimeout}).DialContext}
+	return &Client{cfg: cfg, http: &http.Client{Transport: tr}}, nil
 }
+
+// How long the API may take to be reached, and to begin an answer.
+const (
+	dialTimeout   = 10 * time.Second
+	answerTimeout = 60 * time.Second
+)
 
 // Close ends connections that nobody uses.
 func (c *Client) Close() { c.http.CloseIdleConnections() }

@@ -95,7 +95,9 @@ func TestFollow(t *testing.T) {
 		}
 		if q.Get("watch") == "" {
 			if lists++; lists == 1 {
-				fmt.Fprintf(w, `{"metadata":{"resourceVersion":"5"},"items":[%s,%s]}`, item("one", 4, 1), item("two", 5, 2))
+				fmt.Fprintf(w, `{"metadata":{"resourceVersion":"4","continue":"more"},"items":[%s]}`, item("one", 4, 1))
+			} else if q.Get("continue") == "more" {
+				fmt.Fprintf(w, `{"metadata":{"resourceVersion":"5"},"items":[%s]}`, item("two", 5, 2))
 			} else {
 				fmt.Fprintf(w, `{"metadata":{"resourceVersion":"20"},"items":[%s]}`, item("new", 20, 9))
 			}

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -75,20 +76,8 @@ type follower[T any] struct {
 }
 
 func (f *follower[T]) run(ctx context.Context) error {
-	var list struct {
-		Metadata struct {
-			ResourceVersion string `json:"resourceVersion"`
-		} `json:"metadata"`
-		Items []json.RawMessage `json:"items"`
-	}
-	if err := f.c.List(ctx, f.kind, "", f.labels, &list); err != nil {
+	if err := f.list(ctx); err != nil {
 		return err
-	}
-	f.have, f.version = map[string]T{}, list.Metadata.ResourceVersion
-	for _, raw := range list.Items {
-		if _, err := f.take(raw, false); err != nil {
-			return err
-		}
 	}
 	f.began = true
 	f.tell()
@@ -102,6 +91,38 @@ func (f *follower[T]) run(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// page is how many objects an answer has at most.
+const page = "500"
+
+// list reads all that there are, page by page.
+func (f *follower[T]) list(ctx context.Context) error {
+	f.have = map[string]T{}
+	q := selecting(f.labels)
+	q.Set("limit", page)
+	for {
+		var l struct {
+			Metadata struct {
+				ResourceVersion string `json:"resourceVersion"`
+				Continue        string `json:"continue"`
+			} `json:"metadata"`
+			Items []json.RawMessage `json:"items"`
+		}
+		if err := f.c.do(ctx, http.MethodGet, f.kind.path("", ""), q, nil, "", &l); err != nil {
+			return err
+		}
+		for _, raw := range l.Items {
+			if _, err := f.take(raw, false); err != nil {
+				return err
+			}
+		}
+		f.version = l.Metadata.ResourceVersion
+		if l.Metadata.Continue == "" {
+			return nil
+		}
+		q.Set("continue", l.Metadata.Continue)
+	}
 }
 
 // take puts an object, or takes it away, and gives its version.
@@ -136,10 +157,19 @@ func (f *follower[T]) tell() {
 	f.out <- all
 }
 
-// watch reads changes until the server ends the stream, as it does every few minutes.
+// watchFor is how long one stream lasts. One whose end the server does not tell, since the
+// connection is dead, is given up a little later.
+const (
+	watchFor = 5 * time.Minute
+	leeway   = 30 * time.Second
+)
+
+// watch reads changes until the server ends the stream.
 func (f *follower[T]) watch(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, watchFor+leeway)
+	defer cancel()
 	q := selecting(f.labels)
-	maps.Copy(q, url.Values{"watch": {"true"}, "allowWatchBookmarks": {"true"}, "resourceVersion": {f.version}})
+	maps.Copy(q, url.Values{"watch": {"true"}, "allowWatchBookmarks": {"true"}, "resourceVersion": {f.version}, "timeoutSeconds": {fmt.Sprint(int(watchFor.Seconds()))}})
 	res, err := f.c.ask(ctx, http.MethodGet, f.kind.path("", ""), q, nil, "")
 	if err != nil {
 		return err
@@ -152,8 +182,8 @@ func (f *follower[T]) watch(ctx context.Context) error {
 			Object json.RawMessage
 		}
 		if err := d.Decode(&e); err != nil {
-			if err == io.EOF || ctx.Err() != nil {
-				return nil
+			if ctx.Err() != nil || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+				return nil // the next stream goes on where this one was
 			}
 			return fmt.Errorf("following %s: %w", f.kind.Plural, err)
 		}
