@@ -64,8 +64,8 @@ func (c *call) newClusterPort(v ClusterPort) error {
 	if err != nil {
 		return c.network.notFound(v.NetworkID)
 	}
-	if limit := c.limits(v.ProjectID)["port"]; limit >= 0 && c.ports.TxCount(c.tx, "project", v.ProjectID) >= limit {
-		return errs.Coded(errs.QuotaExceeded, "OverQuota", "Quota exceeded for resources: ['port'].")
+	if err := c.within("port", v.ProjectID, func() int { return c.ports.TxCount(c.tx, "project", v.ProjectID) }, 1); err != nil {
+		return err
 	}
 	p := &Port{Base: Base{ID: v.ID, ProjectID: v.ProjectID, Name: v.Name, Created: c.now, Updated: c.now, Revision: 1}, NetworkID: n.ID, AdminUp: true,
 		Status: statusDown, DeviceID: v.Cluster, DeviceOwner: v.owner(), Host: v.Node, Behind: v.Behind, VNICType: "normal"}

@@ -241,6 +241,7 @@ func updatePort(c *call, old, p *Port, given attr.Values) error {
 	if err := c.ownRouter(p); err != nil {
 		return err
 	}
+	p.VIP = p.VIP && p.DeviceID == old.DeviceID // somebody else's from now on
 	if legOfRouter(old.DeviceOwner) && (old.DeviceID != p.DeviceID || old.DeviceOwner != p.DeviceOwner) && c.routerAlive(old.DeviceID) {
 		return conflict("PortInUse", "Unable to complete operation on port %s for network %s. Port already has an attached device %s.", p.ID, p.NetworkID, old.DeviceID)
 	}

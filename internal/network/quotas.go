@@ -30,6 +30,11 @@ func (c *call) fits(kind, project string, used func() int, more int) error {
 	if c.r == nil || kind == "" {
 		return nil
 	}
+	return c.within(kind, project, used, more)
+}
+
+// within is fits for what another service makes in the project.
+func (c *call) within(kind, project string, used func() int, more int) error {
 	if limit := c.limits(project)[kind]; limit >= 0 && used()+more > limit {
 		return errs.Coded(errs.QuotaExceeded, "OverQuota", "Quota exceeded for resources: ['%s'].", kind)
 	}

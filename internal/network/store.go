@@ -79,6 +79,7 @@ type Port struct {
 	FixedIPs     []nodeapi.FixedIP     `json:"fixed_ips,omitempty"`
 	DeviceID     string                `json:"device_id,omitempty"`
 	DeviceOwner  string                `json:"device_owner,omitempty"`
+	VIP          bool                  `json:"vip,omitempty"` // a load balancer has it
 	AdminUp      bool                  `json:"admin_up"`
 	Status       string                `json:"status"`
 	Groups       []string              `json:"groups,omitempty"`

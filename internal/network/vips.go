@@ -25,8 +25,9 @@ type VIPSpec struct {
 func vipDevice(lb string) string { return "lb-" + lb }
 
 // open tells whether everything may reach a port: a load balancer's listeners say
-// themselves what they take, until somebody chooses security groups.
-func (p *Port) open() bool { return p.DeviceOwner == ownerVIP && len(p.Groups) == 0 }
+// themselves what they take, until somebody chooses security groups. Whose the port is
+// cannot be told from device_owner, which users may set.
+func (p *Port) open() bool { return p.VIP && len(p.Groups) == 0 }
 
 // TakeVIP makes a load balancer's port, or takes the user's. also gets its address on the
 // subnet and is part of the transaction.
@@ -41,7 +42,7 @@ func (s *Service) TakeVIP(ctx context.Context, v VIPSpec, also func(tx *store.Tx
 			err = conflict("PortInUse", "Port %s is still in use.", p.ID)
 		default:
 			now := *p
-			now.DeviceID, now.DeviceOwner, now.Host, now.Status = vipDevice(v.LoadBalancer), ownerVIP, v.Node, statusDown
+			now.DeviceID, now.DeviceOwner, now.VIP, now.Host, now.Status = vipDevice(v.LoadBalancer), ownerVIP, true, v.Node, statusDown
 			if len(v.Groups) > 0 {
 				now.Groups = v.Groups
 			}
@@ -65,11 +66,11 @@ func (c *call) newVIP(v VIPSpec) (*Port, error) {
 	if err != nil {
 		return nil, c.network.notFound(v.NetworkID)
 	}
-	if err := c.fits("port", v.ProjectID, func() int { return c.ports.TxCount(c.tx, "project", v.ProjectID) }, 1); err != nil {
+	if err := c.within("port", v.ProjectID, func() int { return c.ports.TxCount(c.tx, "project", v.ProjectID) }, 1); err != nil {
 		return nil, err
 	}
 	p := &Port{Base: Base{ID: v.PortID, ProjectID: v.ProjectID, Name: v.Name, Created: c.now, Updated: c.now, Revision: 1}, NetworkID: n.ID, AdminUp: true,
-		Status: statusDown, PortSecurity: true, DeviceID: vipDevice(v.LoadBalancer), DeviceOwner: ownerVIP, Host: v.Node, VNICType: "normal", Groups: v.Groups}
+		Status: statusDown, PortSecurity: true, DeviceID: vipDevice(v.LoadBalancer), DeviceOwner: ownerVIP, VIP: true, Host: v.Node, VNICType: "normal", Groups: v.Groups}
 	where := map[string]any{"subnet_id": v.SubnetID}
 	if a, err := netip.ParseAddr(v.Address); err == nil {
 		where["ip_address"] = a
@@ -114,7 +115,7 @@ func (s *Service) GiveVIP(ctx context.Context, port string, keep bool, also func
 		case err != nil:
 		case keep:
 			now := *p
-			now.DeviceID, now.DeviceOwner, now.Host, now.Status = "", "", "", statusDown
+			now.DeviceID, now.DeviceOwner, now.VIP, now.Host, now.Status = "", "", false, "", statusDown
 			err = c.port.put(c, p, &now)
 		default:
 			err = c.port.drop(c, port)
