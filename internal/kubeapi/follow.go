@@ -19,7 +19,7 @@ import (
 // Waits between attempts to follow: they double up to the last.
 const (
 	firstWait = 200 * time.Millisecond
-	lastWait  = 15 * time.Second
+	lastWait  = 5 * time.Second
 )
 
 // named is what is read of every object.
