@@ -8,15 +8,16 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
-	"net/http"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
 	"text/template"
 
 	"gopkg.in/yaml.v3"
+
+	"github.com/strata-cloud/strata/internal/kubeapi"
 )
 
 // manifests are what every cluster is given.
@@ -29,13 +30,10 @@ const kubeletClients = "strata:kubelet-clients"
 
 // object is one thing of a manifest.
 type object struct {
-	APIVersion string `yaml:"apiVersion"`
-	Kind       string `yaml:"kind"`
-	Metadata   struct {
-		Name      string `yaml:"name"`
-		Namespace string `yaml:"namespace"`
-	} `yaml:"metadata"`
-	text []byte
+	kind            kubeapi.Kind
+	namespace, name string
+	body            map[string]any
+	text            string
 }
 
 // addons are what a cluster is given, in the order of files.
@@ -67,10 +65,21 @@ func (c *Control) addons() ([]object, error) {
 // objects are those of one manifest.
 func objects(manifest []byte) (out []object, err error) {
 	for part := range strings.SplitSeq(string(manifest), "\n---\n") {
-		o := object{text: []byte(part)}
-		if err := yaml.Unmarshal(o.text, &o); err != nil {
+		o := object{text: part}
+		var head struct {
+			APIVersion string `yaml:"apiVersion"`
+			Kind       string
+			Metadata   struct{ Name, Namespace string }
+		}
+		if err := errors.Join(yaml.Unmarshal([]byte(part), &o.body), yaml.Unmarshal([]byte(part), &head)); err != nil {
 			return nil, err
 		}
+		plural, ok := resources[head.Kind]
+		if !ok || head.Metadata.Name == "" {
+			return nil, fmt.Errorf("a manifest has %s %q", head.Kind, head.Metadata.Name)
+		}
+		o.kind = kubeapi.Kind{APIVersion: head.APIVersion, Kind: head.Kind, Plural: plural, Clusterly: head.Metadata.Namespace == ""}
+		o.namespace, o.name = head.Metadata.Namespace, head.Metadata.Name
 		out = append(out, o)
 	}
 	return out, nil
@@ -82,34 +91,19 @@ var resources = map[string]string{
 	"Service": "services", "ServiceAccount": "serviceaccounts",
 }
 
-func (o *object) path() (string, error) {
-	kind, ok := resources[o.Kind]
-	if !ok || o.Metadata.Name == "" {
-		return "", fmt.Errorf("a manifest has %s %q", o.Kind, o.Metadata.Name)
-	}
-	path := "/api/" + o.APIVersion
-	if strings.Contains(o.APIVersion, "/") {
-		path = "/apis/" + o.APIVersion
-	}
-	if o.Metadata.Namespace != "" {
-		path += "/namespaces/" + url.PathEscape(o.Metadata.Namespace)
-	}
-	return path + "/" + kind + "/" + url.PathEscape(o.Metadata.Name), nil
-}
-
 // appliedFile tells which manifests a cluster has been given.
 const appliedFile = "addons"
 
 // equip gives a cluster what every cluster has, once: what its users change stays so
 // until there is something new to give.
-func (m *Machine) equip(ctx context.Context, a *admin, c *Control) error {
+func (m *Machine) equip(ctx context.Context, api *kubeapi.Client, c *Control) error {
 	list, err := c.addons()
 	if err != nil {
 		return err
 	}
 	sum := sha256.New()
 	for _, o := range list {
-		sum.Write(o.text)
+		io.WriteString(sum, o.text)
 	}
 	now := []byte(hex.EncodeToString(sum.Sum(nil)) + "\n")
 	done := filepath.Join(m.Dir, c.ID, controlDir, appliedFile)
@@ -119,24 +113,9 @@ func (m *Machine) equip(ctx context.Context, a *admin, c *Control) error {
 		return err
 	}
 	for _, o := range list {
-		path, err := o.path()
-		if err != nil {
-			return err
-		}
-		if err := a.apply(ctx, path, o.text); err != nil {
-			return err
+		if err := api.Apply(ctx, o.kind, o.namespace, o.name, o.body); err != nil {
+			return fmt.Errorf("%s %s: %w", o.kind.Kind, o.name, err)
 		}
 	}
 	return writeFile(done, now)
-}
-
-// apply has the API merge a manifest into what is there (server-side apply).
-func (a *admin) apply(ctx context.Context, path string, manifest []byte) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPatch, a.url+path+"?fieldManager=strata&force=true", bytes.NewReader(manifest))
-	if err != nil {
-		return err
-	}
-	req.Header.Set("Content-Type", "application/apply-patch+yaml")
-	_, err = a.answer(req)
-	return err
 }

@@ -2,17 +2,12 @@ package kube
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
-	"encoding/json"
-	"errors"
-	"fmt"
-	"io"
-	"net/http"
-	"net/url"
+	"os"
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/strata-cloud/strata/internal/kubeapi"
 )
 
 // State is what a cluster's API says.
@@ -28,100 +23,63 @@ type Node struct {
 	Why   string // it is not ready
 }
 
-// observeTimeout bounds one question, maxAnswer what is read of its answer.
+// readyTimeout bounds the question whether a cluster's API is there, and observeTimeout all
+// that is asked and done then.
 const (
-	observeTimeout = 5 * time.Second
-	maxAnswer      = 64 << 20
+	readyTimeout   = 5 * time.Second
+	observeTimeout = 30 * time.Second
 )
 
 // Observe asks a control plane of this machine how the cluster is. A new one is given what
 // every cluster has; nodes that are gone are removed from it.
 func (m *Machine) Observe(ctx context.Context, c *Control, gone []string) (*State, error) {
-	a, err := m.admin(c)
+	ctx, cancel := context.WithTimeout(ctx, observeTimeout)
+	defer cancel()
+	api, err := m.admin(c)
 	if err != nil {
 		return nil, err
 	}
-	defer a.client.CloseIdleConnections()
-	if _, err := a.do(ctx, http.MethodGet, "/readyz"); err != nil {
+	defer api.Close()
+	first, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	if err := api.Read(first, "/readyz", nil); err != nil {
 		return nil, err
 	}
-	if err := m.equip(ctx, a, c); err != nil {
+	if err := m.equip(ctx, api, c); err != nil {
 		return nil, err
 	}
 	for _, name := range gone {
-		if _, err := a.do(ctx, http.MethodDelete, "/api/v1/nodes/"+url.PathEscape(name)); err != nil && !errors.Is(err, errAbsent) {
+		if err := api.Delete(ctx, nodeKind, "", name); err != nil {
 			return nil, err
 		}
 	}
 	var version struct{ GitVersion string }
-	if err := a.read(ctx, "/version", &version); err != nil {
+	if err := api.Read(ctx, "/version", &version); err != nil {
 		return nil, err
 	}
 	s := &State{Version: version.GitVersion}
-	s.Nodes, err = a.nodes(ctx)
+	s.Nodes, err = nodes(ctx, api)
 	return s, err
 }
 
 // admin is an administrator of a cluster.
-type admin struct {
-	client *http.Client
-	url    string
-}
-
-func (m *Machine) admin(c *Control) (*admin, error) {
+func (m *Machine) admin(c *Control) (*kubeapi.Client, error) {
 	p := &plane{Control: c, dir: filepath.Join(m.Dir, c.ID, controlDir)}
-	pair, err := tls.LoadX509KeyPair(p.pki("admin.crt"), p.pki("admin.key"))
+	cert, err := os.ReadFile(p.pki("admin.crt"))
 	if err != nil {
 		return nil, err
 	}
-	roots := x509.NewCertPool()
-	if !roots.AppendCertsFromPEM(c.Authorities.Cluster.Cert) {
-		return nil, errors.New("the cluster has no authority")
-	}
-	conf := &tls.Config{Certificates: []tls.Certificate{pair}, RootCAs: roots, MinVersion: tls.VersionTLS12}
-	return &admin{url: c.URL(), client: &http.Client{Timeout: observeTimeout, Transport: &http.Transport{TLSClientConfig: conf}}}, nil
-}
-
-// errAbsent: what was asked for is not there.
-var errAbsent = errors.New("it is not there")
-
-func (a *admin) do(ctx context.Context, method, path string) ([]byte, error) {
-	req, err := http.NewRequestWithContext(ctx, method, a.url+path, nil)
+	key, err := os.ReadFile(p.pki("admin.key"))
 	if err != nil {
 		return nil, err
 	}
-	return a.answer(req)
+	return kubeapi.New(kubeapi.Config{Server: c.URL(), CA: c.Authorities.Cluster.Cert, Certificate: cert, Key: key})
 }
 
-func (a *admin) answer(req *http.Request) ([]byte, error) {
-	method, path := req.Method, req.URL.Path
-	resp, err := a.client.Do(req)
-	if err != nil {
-		return nil, err
-	}
-	defer resp.Body.Close()
-	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
-	switch {
-	case err != nil:
-		return nil, fmt.Errorf("%s %s: %w", method, path, err)
-	case resp.StatusCode == http.StatusNotFound:
-		return nil, fmt.Errorf("%s %s: %w", method, path, errAbsent)
-	case resp.StatusCode != http.StatusOK && resp.StatusCode != http.StatusCreated:
-		return nil, fmt.Errorf("%s %s: %s: %s", method, path, resp.Status, strings.TrimSpace(string(raw[:min(len(raw), 500)])))
-	}
-	return raw, nil
-}
-
-func (a *admin) read(ctx context.Context, path string, to any) error {
-	raw, err := a.do(ctx, http.MethodGet, path)
-	if err != nil {
-		return err
-	}
-	return json.Unmarshal(raw, to)
-}
+var nodeKind = kubeapi.Kind{APIVersion: "v1", Kind: "Node", Plural: "nodes", Clusterly: true}
 
 // nodes are the cluster's nodes with their condition Ready.
-func (a *admin) nodes(ctx context.Context) ([]Node, error) {
+func nodes(ctx context.Context, api *kubeapi.Client) ([]Node, error) {
 	var list struct {
 		Items []struct {
 			Metadata struct{ Name string }
@@ -130,7 +88,7 @@ func (a *admin) nodes(ctx context.Context) ([]Node, error) {
 			}
 		}
 	}
-	if err := a.read(ctx, "/api/v1/nodes", &list); err != nil {
+	if err := api.List(ctx, nodeKind, "", "", &list); err != nil {
 		return nil, err
 	}
 	var out []Node

@@ -150,6 +150,11 @@ func (k Kind) path(namespace, name string, more ...string) string {
 	return strings.Join(append(parts, more...), "/")
 }
 
+// Read reads what is at a path of the API, such as /version; into may be nil.
+func (c *Client) Read(ctx context.Context, path string, into any) error {
+	return c.do(ctx, http.MethodGet, path, nil, nil, "", into)
+}
+
 // Get reads an object.
 func (c *Client) Get(ctx context.Context, k Kind, namespace, name string, into any) error {
 	return c.do(ctx, http.MethodGet, k.path(namespace, name), nil, nil, "", into)
