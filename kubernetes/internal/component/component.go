@@ -42,7 +42,7 @@ func programs() map[string]func() int {
 		"kubectl":                 cobraMain(kubectl.NewDefaultKubectlCommand),
 		"containerd":              containerd,
 		"coredns":                 coredns,
-		worker.Name:               func() int { return worker.Main(os.Args) },
+		worker.Name:               func() int { return worker.Main(context.Background(), os.Args) },
 		"etcd":                    func() int { etcdmain.Main(os.Args); return 0 },
 	}
 }

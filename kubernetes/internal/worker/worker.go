@@ -29,8 +29,8 @@ Commands:
 `
 
 // Main is the program.
-func Main(args []string) int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+func Main(ctx context.Context, args []string) int {
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	switch err := run(ctx, args, os.Stderr); {
 	case errors.Is(err, flag.ErrHelp):
