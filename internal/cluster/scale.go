@@ -138,20 +138,29 @@ func (s *Service) left(c *Cluster, w *Worker) bool {
 		ok, err := s.reached(c.Member, c.ID)
 		stopped = ok && err == nil
 	}
-	return stopped && (!s.listed(c, w.Node) || s.absent(c.Member, c.ID))
+	_, listed := s.listed(c, w.Node)
+	return stopped && (!listed || s.absent(c.Member, c.ID))
 }
 
-// listed tells whether the cluster's API has a node of the name.
-func (s *Service) listed(c *Cluster, node string) bool {
+// listed gives what the cluster's API says of a node; false: it has none of the name.
+func (s *Service) listed(c *Cluster, node string) (nodeapi.KubeNode, bool) {
 	st := s.reported(c.Member, c.ID)
-	return st != nil && st.API != nil && slices.ContainsFunc(st.API.Nodes, func(n nodeapi.KubeNode) bool { return n.Name == node })
+	if st == nil || st.API == nil {
+		return nodeapi.KubeNode{}, false
+	}
+	i := slices.IndexFunc(st.API.Nodes, func(n nodeapi.KubeNode) bool { return n.Name == node })
+	if i < 0 {
+		return nodeapi.KubeNode{}, false
+	}
+	return st.API.Nodes[i], true
 }
 
-// awaitWorker waits until a worker is a node of its cluster.
+// awaitWorker waits until a worker is a node of its cluster, and ready.
 func (s *Service) awaitWorker(ctx context.Context, c *Cluster, w *Worker) error {
 	return s.await(ctx, "node "+w.Node+" to join cluster "+c.ID, func() (bool, error) {
 		ok, err := s.reached(w.Node, c.ID)
-		return ok && s.listed(c, w.Node), err
+		n, _ := s.listed(c, w.Node)
+		return ok && n.Ready, err
 	})
 }
 

@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	kubesys "github.com/strata-cloud/strata/internal/kube"
 	"github.com/strata-cloud/strata/internal/region"
 	"github.com/strata-cloud/strata/internal/wait"
 	"github.com/strata-cloud/strata/test/cloud"
@@ -38,6 +39,8 @@ func TestClusterMetal(t *testing.T) {
 		t.Errorf("strata kubectl says %q", got)
 	}
 	k.workload()
+	k.must("-n", "kube-system", "rollout", "status", "deployment/coredns", "--timeout=120s") // pods that have asked the API by its service
+	k.application()
 	k.agentDies(first)
 	p.strata(p.All[0], "cluster", "scale", "one", "3")
 	k.nodes(3)
@@ -161,6 +164,31 @@ func (k *kube) pods() (list []pod) {
 	var l struct{ Items []pod }
 	k.get(&l, "pods", "-l", "app=host")
 	return l.Items
+}
+
+// application has one deployed, updated, scaled, rolled back and deleted without a manifest.
+func (k *kube) application() {
+	k.Helper()
+	app := func(want string, args ...string) {
+		k.Helper()
+		if out := k.strata(k.All[0], append([]string{"app"}, args...)...); !regexp.MustCompile(want).MatchString(out) {
+			k.Errorf("strata app %s says %q, want %s", strings.Join(args, " "), out, want)
+		}
+	}
+	app(`web +web +2/2 +`+kubesys.SandboxImage+` +1 `, "deploy", "web", "--image", kubesys.SandboxImage, "--port", "80", "--replicas", "2")
+	app(`2/2 +\S+ +2 `, "deploy", "web", "--image", kubesys.SandboxImage, "--port", "80", "--replicas", "2", "--env", "A=1")
+	app(`3/3 `, "scale", "web", "3")
+	app(`3/3 +\S+ +3 `, "rollback", "web")
+	if got := k.must("-n", "web", "get", "deployment", "web", "-o", "jsonpath={.spec.template.spec.containers[0].env}"); strings.Contains(got, "A") {
+		k.Errorf("after the rollback the environment is %s", got)
+	}
+	if got := k.must("-n", "web", "get", "endpointslices", "-o", "jsonpath={.items[*].endpoints[*].conditions.ready}"); got != "true true true" {
+		k.Errorf("behind the service: %s", got)
+	}
+	app("", "delete", "web")
+	if _, err := k.kubectl("get", "namespace", "web"); err == nil {
+		k.Error("the application's namespace is left")
+	}
 }
 
 // workload runs a pod in each node's own network, reads its log, and has it ask the API by
