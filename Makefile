@@ -52,19 +52,19 @@ kube: ## compile bin/strata-kube, the programs of Kubernetes; the first time tak
 
 kube-check: ## formatting, vet and unit tests of the module kubernetes
 	@out=$$(gofmt -l kubernetes); [ -z "$$out" ] || { echo "gofmt these:"; echo "$$out"; exit 1; }
-	cd kubernetes && go vet ./... && go test ./...
-	go vet -tags kube ./test/system
+	cd kubernetes && go vet -trimpath ./... && go test -trimpath ./...
 
 kube-test: build kube ## real clusters of Kubernetes, on machines of the pool
-	$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" CGO_ENABLED=0 go test -tags kube -count=1 -timeout 30m -v -run TestCluster ./test/system
+	$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" CGO_ENABLED=0 go test -tags kube -count=1 -timeout 30m -v -run TestClusterMetal ./test/system
 
 check: ## formatting, vet and static analysis
 	@out=$$(gofmt -l cmd internal test); [ -z "$$out" ] || { echo "gofmt these:"; echo "$$out"; exit 1; }
 	go vet ./...
 	go vet -tags ceph ./internal/blockdev/rbd ./test/ceph ./test/system
+	go vet -tags kube ./test/system
 	go tool staticcheck ./...
 
-test: deps-test check unit system conformance ## everything that must pass
+test: deps-test check unit system conformance kube-check kube-test ## everything that must pass
 
 unit: ## tests beside the code; those of the node need root
 	$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" CGO_ENABLED=0 STRATA_NEEDS=all go test -timeout 15m ./cmd/... ./internal/...
