@@ -24,9 +24,10 @@ type dock struct {
 	t     *testing.T
 	cloud *cloud.Cloud
 	cli   string
-	host  string   // address of an engine, when it is not the cloud's
-	env   []string // over the usual
-	slow  bool     // commands may take minutes
+	host  string        // address of an engine, when it is not the cloud's
+	env   []string      // over the usual
+	slow  bool          // commands may take minutes
+	limit time.Duration // of a command; 0: the usual
 }
 
 // newDock starts a cloud with a container engine, and loads an image.
@@ -100,6 +101,9 @@ func (d *dock) command(args ...string) *exec.Cmd {
 	limit := patience
 	if d.slow {
 		limit = slowPatience
+	}
+	if d.limit > 0 {
+		limit = d.limit
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(d.t.Context()), limit) // clean-up runs docker, too
 	d.t.Cleanup(cancel)

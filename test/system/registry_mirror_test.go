@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/strata-cloud/strata/internal/needs"
 	"github.com/strata-cloud/strata/test/cloud"
@@ -186,6 +187,8 @@ func TestRegistryMirrorOfNodes(t *testing.T) {
 	cli := dockerCLI(t)
 	for _, h := range p.All {
 		d := p.dock(h, cli)
+		// A node that has not heard of mirrors yet asks the registry itself, which takes long.
+		d.limit = 6 * time.Second
 		d.eventually(h.Name+" to pull", func() bool {
 			r := d.run(nil, "pull", "box:1")
 			return r.code == 0 && strings.Contains(r.out, "Digest: "+digestOf(t, dir))
