@@ -121,11 +121,12 @@ func (p *plane) make(name string, flags []string) process.Program {
 }
 
 func (p *plane) etcdFlags() []string {
-	peer := "http://" + net.JoinHostPort("127.0.0.1", strconv.Itoa(p.EtcdPort+1))
+	peer := "https://" + net.JoinHostPort("127.0.0.1", strconv.Itoa(p.EtcdPort+1))
 	return []string{"--name=" + p.ID, "--data-dir=" + filepath.Join(p.dir, dataDir), "--logger=zap", "--log-level=warn",
 		"--listen-client-urls=" + p.etcdURL(), "--advertise-client-urls=" + p.etcdURL(),
 		"--listen-peer-urls=" + peer, "--initial-advertise-peer-urls=" + peer, "--initial-cluster=" + p.ID + "=" + peer,
 		"--client-cert-auth", "--trusted-ca-file=" + p.pki("etcd-ca.crt"), "--cert-file=" + p.pki("etcd.crt"), "--key-file=" + p.pki("etcd.key"),
+		"--peer-client-cert-auth", "--peer-trusted-ca-file=" + p.pki("etcd-ca.crt"), "--peer-cert-file=" + p.pki("etcd.crt"), "--peer-key-file=" + p.pki("etcd.key"),
 		"--auto-compaction-mode=periodic", "--auto-compaction-retention=5m"}
 }
 
