@@ -112,30 +112,7 @@ func (s *Service) worker(w *Worker) *nodeapi.KubeWorker {
 
 // Watch streams what a node is to do for clusters, as a whole, coalesced.
 func (s *Service) Watch(ctx context.Context, node string) <-chan []nodeapi.KubePart {
-	out := make(chan []nodeapi.KubePart, 1)
-	changed := s.DB.Notify(ctx, service+"/cluster", service+"/worker")
-	go func() {
-		defer close(out)
-		var last []nodeapi.KubePart
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-changed:
-			}
-			now := s.Parts(node)
-			if last != nil && reflect.DeepEqual(last, now) {
-				continue
-			}
-			last = now
-			select {
-			case <-out:
-			default:
-			}
-			out <- now
-		}
-	}()
-	return out
+	return store.Stream(ctx, s.DB, func() []nodeapi.KubePart { return s.Parts(node) }, service+"/cluster", service+"/worker")
 }
 
 // Report writes what a node says of clusters.

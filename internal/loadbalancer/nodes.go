@@ -109,30 +109,7 @@ func poolForNode(p *Pool) nodeapi.LBPool {
 
 // Watch streams what a node does, as a whole and coalesced.
 func (s *Service) Watch(ctx context.Context, node string) <-chan []nodeapi.LoadBalancer {
-	out := make(chan []nodeapi.LoadBalancer, 1)
-	changed := s.DB.Notify(ctx, "loadbalancer/loadbalancer", "network/subnet", "network/port")
-	go func() {
-		defer close(out)
-		var last []nodeapi.LoadBalancer
-		for first := true; ; first = false {
-			select {
-			case <-ctx.Done():
-				return
-			case <-changed:
-			}
-			now := s.On(node)
-			if !first && reflect.DeepEqual(last, now) {
-				continue
-			}
-			last = now
-			select {
-			case <-out:
-			default:
-			}
-			out <- now
-		}
-	}()
-	return out
+	return store.Stream(ctx, s.DB, func() []nodeapi.LoadBalancer { return s.On(node) }, "loadbalancer/loadbalancer", "network/subnet", "network/port")
 }
 
 // Report takes what a node says of its load balancers. Of one that has gone elsewhere it

@@ -39,6 +39,7 @@ func Run(t *testing.T, open Open) {
 		"Atomic":       testAtomic,
 		"Feed":         testFeed,
 		"Notify":       testNotify,
+		"Stream":       testStream,
 		"FeedBy":       testFeedBy,
 		"NotifyOf":     testNotifyOf,
 		"Reload":       testReload,

@@ -90,6 +90,46 @@ func testNotify(t *testing.T, open Open) {
 	}
 }
 
+func testStream(t *testing.T, open Open) {
+	w := started(t, open)
+	ctx, cancel := context.WithCancel(Context(t))
+	defer cancel()
+	looked := make(chan struct{}, 100)
+	look := func() int { // a state that not every change changes
+		defer func() { looked <- struct{}{} }()
+		return w.ports.Len() / 2
+	}
+	stream := store.Stream(ctx, w.db, look, "net/port")
+	if got := <-stream; got != 0 {
+		t.Errorf("at the start: %d", got)
+	}
+	<-looked
+	must(t, w.ports.Create(ctx, &port{ID: "0"}))
+	<-looked
+	must(t, w.ports.Delete(ctx, "0"))
+	<-looked // what came of the look before would be there by now
+	must(t, w.ports.Create(ctx, &port{ID: "0"}))
+	<-looked
+	select {
+	case got := <-stream:
+		t.Errorf("the same again: %d", got)
+	default:
+	}
+	for i := 1; i < 4; i++ { // nobody reads meanwhile
+		must(t, w.ports.Create(ctx, &port{ID: fmt.Sprint(i)}))
+		<-looked
+	}
+	must(t, w.ports.Create(ctx, &port{ID: "4"}))
+	<-looked // the state before has been put where it is read
+	if got := <-stream; got != 2 {
+		t.Errorf("of several states the reader gets %d", got)
+	}
+	cancel()
+	for range stream {
+		t.Error("something comes after the end")
+	}
+}
+
 // cutOff is a backend whose watch can be made to lose its place.
 type cutOff struct {
 	store.Backend

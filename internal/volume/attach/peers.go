@@ -205,30 +205,7 @@ func (s *Service) Exports(node string) []nodeapi.Export {
 
 // Watch streams what a node is to export, coalesced.
 func (s *Service) Watch(ctx context.Context, node string) <-chan []nodeapi.Export {
-	out := make(chan []nodeapi.Export, 1)
-	changed := s.DB.Notify(ctx, "volume/attachment")
-	go func() {
-		defer close(out)
-		var last []nodeapi.Export
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-changed:
-			}
-			now := s.Exports(node)
-			if last != nil && reflect.DeepEqual(last, now) {
-				continue
-			}
-			last = now
-			select {
-			case <-out:
-			default:
-			}
-			out <- now
-		}
-	}()
-	return out
+	return store.Stream(ctx, s.DB, func() []nodeapi.Export { return s.Exports(node) }, "volume/attachment")
 }
 
 // Report writes what a node exports.
