@@ -38,9 +38,7 @@ func (d *Daemon) adopt() error {
 	}
 	for _, c := range d.list() {
 		if r := c.record(); r.State.Running() {
-			if err := d.holdVolumes(r, true); err != nil {
-				return err
-			}
+			d.heldVolumes(r)
 		}
 	}
 	d.resumeAll()

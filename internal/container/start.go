@@ -84,7 +84,7 @@ func (d *Daemon) launch(c *live) error {
 	if err != nil {
 		return err
 	}
-	if err := d.holdVolumes(c.record(), false); err != nil {
+	if err := d.holdVolumes(c.record()); err != nil {
 		return err
 	}
 	if err := d.writeEtc(c); err != nil {

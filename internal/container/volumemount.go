@@ -3,6 +3,7 @@ package container
 import (
 	"errors"
 	"fmt"
+	"iter"
 	"maps"
 	"net"
 	"net/url"
@@ -76,34 +77,46 @@ func (d *Daemon) mountable(name string) (*Volume, *mounted) {
 	return v, d.volumesUp[name]
 }
 
-// holdVolumes has a container's volumes mounted until releaseVolumes, or only tells that
-// they are.
-func (d *Daemon) holdVolumes(r Record, are bool) error {
-	for _, p := range r.Mounts {
-		if p.Type != mountapi.TypeVolume || p.Driver == cloudDriver {
-			continue
+// optioned are a container's volumes that have to be mounted, each of them locked.
+func (d *Daemon) optioned(r Record) iter.Seq2[*Volume, *mounted] {
+	return func(yield func(*Volume, *mounted) bool) {
+		for _, p := range r.Mounts {
+			if p.Type != mountapi.TypeVolume || p.Driver == cloudDriver {
+				continue
+			}
+			v, m := d.mountable(p.Name)
+			if v == nil {
+				continue
+			}
+			m.mu.Lock()
+			more := yield(v, m)
+			m.mu.Unlock()
+			if !more {
+				return
+			}
 		}
-		v, m := d.mountable(p.Name)
-		if v == nil {
-			continue
-		}
-		m.mu.Lock()
-		err := d.mountVolume(v, are)
-		if err == nil {
-			m.by[r.ID] = true
-		}
-		m.mu.Unlock()
-		if err != nil {
+	}
+}
+
+// holdVolumes has a container's volumes mounted until releaseVolumes.
+func (d *Daemon) holdVolumes(r Record) error {
+	for v, m := range d.optioned(r) {
+		if err := d.mountVolume(v); err != nil {
 			return err
 		}
+		m.by[r.ID] = true
 	}
 	return nil
 }
 
-func (d *Daemon) mountVolume(v *Volume, is bool) error {
-	if is {
-		return nil
+// heldVolumes tells that a container that is found running has its volumes mounted.
+func (d *Daemon) heldVolumes(r Record) {
+	for _, m := range d.optioned(r) {
+		m.by[r.ID] = true
 	}
+}
+
+func (d *Daemon) mountVolume(v *Volume) error {
 	dir := d.volumeDir(v.Name)
 	is, err := mountinfo.Mounted(dir)
 	if err == nil && !is {
@@ -118,27 +131,18 @@ func (d *Daemon) mountVolume(v *Volume, is bool) error {
 // releaseVolumes unmounts those of a container's volumes that no other one has.
 func (d *Daemon) releaseVolumes(r Record) error {
 	var all []error
-	for _, p := range r.Mounts {
-		if p.Type != mountapi.TypeVolume || p.Driver == cloudDriver {
-			continue
-		}
-		v, m := d.mountable(p.Name)
-		if v == nil {
-			continue
-		}
-		m.mu.Lock()
+	for v, m := range d.optioned(r) {
 		delete(m.by, r.ID)
 		if len(m.by) == 0 {
 			all = append(all, mount.Unmount(d.volumeDir(v.Name)))
 		}
-		m.mu.Unlock()
 	}
 	return errors.Join(all...)
 }
 
 // withVolumes has the volumes of a container that does not run mounted for the time of f.
 func (d *Daemon) withVolumes(r Record, f func() error) error {
-	err := d.holdVolumes(r, false)
+	err := d.holdVolumes(r)
 	if err == nil {
 		err = f()
 	}
