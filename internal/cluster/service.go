@@ -5,6 +5,7 @@ import (
 	"iter"
 	"log/slog"
 	"net/netip"
+	"sync"
 	"time"
 
 	"github.com/strata-cloud/strata/internal/nodes"
@@ -56,7 +57,9 @@ type Options struct {
 	Placement Placement
 	Pool      Pool
 	Networks  Networks
-	Log       *slog.Logger
+	// Controllers work for each cluster.
+	Controllers []Controller
+	Log         *slog.Logger
 }
 
 // Service is the service of clusters.
@@ -84,8 +87,13 @@ func New(o Options) *Service {
 	return s
 }
 
-// Run works until ctx ends: certificates that are soon over are replaced.
-func (s *Service) Run(ctx context.Context) { s.renew.Run(ctx) }
+// Run works until ctx ends: certificates that are soon over are replaced, controllers work.
+func (s *Service) Run(ctx context.Context) {
+	var group sync.WaitGroup
+	defer group.Wait()
+	group.Go(func() { s.renew.Run(ctx) })
+	s.runControllers(ctx)
+}
 
 func now() time.Time { return time.Now().UTC().Truncate(time.Second) }
 
