@@ -35,10 +35,10 @@ func (m *Machine) tidy(id, dir string) error {
 	if to, err := os.Readlink(Linked); err == nil && to == m.Program {
 		gone = append(gone, Linked)
 	}
-	if c, err := net.Dial("unix", filepath.Join(plugged, "kubelet.sock")); errors.Is(err, unix.ECONNREFUSED) {
-		gone = append(gone, plugged)
-	} else if err == nil { // another kubelet's
+	if c, err := net.Dial("unix", filepath.Join(plugged, "kubelet.sock")); err == nil { // another kubelet's
 		c.Close()
+	} else if errors.Is(err, unix.ECONNREFUSED) || errors.Is(err, unix.ENOENT) {
+		gone = append(gone, plugged)
 	}
 	for _, path := range gone {
 		if err := os.RemoveAll(path); err != nil {

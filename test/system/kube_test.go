@@ -182,9 +182,10 @@ func (k *kube) application() {
 	if got := k.must("-n", "web", "get", "deployment", "web", "-o", "jsonpath={.spec.template.spec.containers[0].env}"); strings.Contains(got, "A") {
 		k.Errorf("after the rollback the environment is %s", got)
 	}
-	if got := k.must("-n", "web", "get", "endpointslices", "-o", "jsonpath={.items[*].endpoints[*].conditions.ready}"); got != "true true true" {
-		k.Errorf("behind the service: %s", got)
-	}
+	k.until("three pods behind the service", time.Minute, func() (bool, error) { // besides, for a while, those that end
+		got, err := k.kubectl("-n", "web", "get", "endpointslices", "-o", "jsonpath={.items[*].endpoints[*].conditions.ready}")
+		return got == "true true true", err
+	})
 	app("", "delete", "web")
 	if _, err := k.kubectl("get", "namespace", "web"); err == nil {
 		k.Error("the application's namespace is left")
