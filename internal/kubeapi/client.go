@@ -173,6 +173,16 @@ func selecting(labels string) url.Values {
 	return q
 }
 
+// Create makes an object, or what a subresource of an object is made by, such as eviction.
+// The name is that of the object with the subresource, and else in what is made.
+func (c *Client) Create(ctx context.Context, k Kind, namespace, name, subresource string, object any) error {
+	var more []string
+	if subresource != "" {
+		more = []string{subresource}
+	}
+	return c.do(ctx, http.MethodPost, k.path(namespace, name, more...), nil, object, "application/json", nil)
+}
+
 // Apply makes an object as it is said to be, and leaves alone what others have said.
 func (c *Client) Apply(ctx context.Context, k Kind, namespace, name string, object any) error {
 	q := url.Values{"fieldManager": {c.cfg.Manager}, "force": {"true"}}
