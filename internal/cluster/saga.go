@@ -45,7 +45,7 @@ func (s *Service) registerSagas() {
 		step{Name: "workers", Do: s.hireAll, Undo: s.dismissAll}, step{Name: "ready", Do: s.settled(CreateComplete)})
 	define(sagaResize, false, s.failed(UpdateFailed), step{Name: "workers", Do: s.converge, Undo: s.dismissNew}, step{Name: "ready", Do: s.settled(UpdateComplete)})
 	define(sagaUpgrade, false, s.failed(UpdateFailed), step{Name: "control", Do: s.upgradeControl}, step{Name: "workers", Do: s.upgradeWorkers}, step{Name: "ready", Do: s.upgraded})
-	define(sagaDropGroup, true, nil, step{Name: "workers", Do: s.dismissAll}, step{Name: "forget", Do: s.forgetGroup})
+	define(sagaDropGroup, true, nil, step{Name: "workers", Do: s.retire}, step{Name: "forget", Do: s.forgetGroup})
 	define(sagaDelete, true, nil, step{Name: "remove", Do: s.removeParts}, step{Name: "network", Do: s.dropNetwork}, step{Name: "forget", Do: s.forget})
 }
 

@@ -47,7 +47,9 @@ func (s *Service) converge(ctx context.Context, j *job) error {
 			return err
 		}
 	}
-	if err := s.dismiss(ctx, c, s.surplus(have, g.NodeCount, j.Remove)); err != nil {
+	surplus := s.surplus(have, g.NodeCount, j.Remove)
+	s.drain(ctx, c, surplus)
+	if err := s.dismiss(ctx, c, surplus); err != nil {
 		return err
 	}
 	for _, w := range s.present(g.ID) {
@@ -162,6 +164,16 @@ func (s *Service) awaitWorker(ctx context.Context, c *Cluster, w *Worker) error 
 		n, _ := s.listed(c, w.Node)
 		return ok && n.Ready, err
 	})
+}
+
+// retire takes all workers of a group whose cluster goes on.
+func (s *Service) retire(ctx context.Context, j *job) error {
+	c, err := s.clusters.Get(j.Cluster)
+	if err != nil {
+		return ignoreAbsent(err)
+	}
+	s.drain(ctx, c, s.present(j.Group))
+	return s.dismissAll(ctx, j)
 }
 
 // dismissAll takes all workers of the group, or dismissNew those that a resize added.

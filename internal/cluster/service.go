@@ -57,6 +57,7 @@ type Options struct {
 	Placement Placement
 	Pool      Pool
 	Networks  Networks
+	Drain     Drain
 	// Controllers work for each cluster.
 	Controllers []Controller
 	Log         *slog.Logger
