@@ -11,7 +11,8 @@ import (
 
 func (a *app) backup() *cobra.Command {
 	return &cobra.Command{Use: "backup FILE", Short: "Write the state of the cloud to a file",
-		Long: "Write the state of the cloud to a file, while it runs or when it is stopped: every record of the store, credentials, certificates and policy overrides.\n" +
+		Long: "Write the state of the cloud to a file, while it runs or when it is stopped: every record of the store, credentials, certificates and policy overrides, and the state of\n" +
+			"each Kubernetes cluster whose control plane is on this machine and runs.\n" +
 			"Images' data, servers' disks, volumes and their backups are not in it: copy the directories images, instances, volumes and backups of the data directory for these.\nThe file holds passwords and keys: keep it safe.",
 		Args: oneFile("strata backup FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -25,6 +26,9 @@ func (a *app) backup() *cobra.Command {
 				return err
 			}
 			a.progress("wrote %s (%s, %s)", args[0], bytesText(m.Size), took(start))
+			for id, why := range m.Without {
+				a.progress("the state of cluster %s is not in it: %s", id, why)
+			}
 			if len(m.Images) > 0 {
 				var sum int64
 				for _, n := range m.Images {

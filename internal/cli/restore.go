@@ -30,7 +30,7 @@ func (a *app) restore() *cobra.Command {
 			}
 			a.restored(done)
 			if a.output == "json" {
-				return a.show(map[string]any{"data_dir": a.dataDir, "replaced": done.Aside, "missing_images": done.Missing})
+				return a.show(map[string]any{"data_dir": a.dataDir, "replaced": done.Aside, "missing_images": done.Missing, "kept_clusters": done.Kept})
 			}
 			return nil
 		}}
@@ -41,6 +41,9 @@ func (a *app) restore() *cobra.Command {
 func (a *app) restored(done *region.Restored) {
 	if len(done.Missing) > 0 {
 		a.progress("%d files of images are not in %s: copy them there before servers are made from these images", len(done.Missing), a.path("images"))
+	}
+	for _, id := range done.Kept {
+		a.progress("the control plane of cluster %s is here with its state, which is newer: it stays", id)
 	}
 	if done.Manifest == nil {
 		a.progress("the file was a snapshot of the store alone: clouds.yaml, certificates and policy.yaml are as they were")

@@ -2,8 +2,8 @@ package kube
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"path/filepath"
 	"strconv"
@@ -98,6 +98,9 @@ func (p *plane) write() error {
 	if err := writeGeneration(p.config(generationFile), p.Generation); err != nil {
 		return err
 	}
+	if err := writeFile(p.config(etcdURLFile), []byte(p.etcdURL()+"\n")); err != nil {
+		return err
+	}
 	for _, name := range []string{managerProgram, schedulerProgram, "admin"} {
 		if err := writeKubeconfig(p.config(name+".conf"), p.URL(), p.pki("ca.crt"), p.pki(name+".crt"), p.pki(name+".key")); err != nil {
 			return err
@@ -120,8 +123,10 @@ func (p *plane) make(name string, flags []string) process.Program {
 	return process.Program{Name: name, Args: append([]string{p.program, name}, flags...), Env: []string{"HOME=/", "PATH=/usr/sbin:/usr/bin:/sbin:/bin"}}
 }
 
+func (p *plane) peerURL() string { return "https://127.0.0.1:" + strconv.Itoa(p.EtcdPort+1) }
+
 func (p *plane) etcdFlags() []string {
-	peer := "https://" + net.JoinHostPort("127.0.0.1", strconv.Itoa(p.EtcdPort+1))
+	peer := p.peerURL()
 	return []string{"--name=" + p.ID, "--data-dir=" + filepath.Join(p.dir, dataDir), "--logger=zap", "--log-level=warn",
 		"--listen-client-urls=" + p.etcdURL(), "--advertise-client-urls=" + p.etcdURL(),
 		"--listen-peer-urls=" + peer, "--initial-advertise-peer-urls=" + peer, "--initial-cluster=" + p.ID + "=" + peer,
@@ -172,7 +177,7 @@ func list(all []netip.Prefix) string {
 // ensureControl brings a control plane to run.
 func (m *Machine) ensureControl(ctx context.Context, c *Control) error {
 	p := &plane{Control: c, program: m.Program, dir: filepath.Join(m.Dir, c.ID, controlDir)}
-	if err := p.write(); err != nil {
+	if err := errors.Join(p.write(), p.restore()); err != nil {
 		return err
 	}
 	return m.keep(ctx, c.ID, p.dir, p.programs())

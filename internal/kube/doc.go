@@ -10,6 +10,7 @@
 //	DIR/CLUSTER/control/pki      certificates and kubeconfigs of the control plane
 //	DIR/CLUSTER/control/etcd     a directory for each program, with its log
 //	DIR/CLUSTER/control/data     etcd's data
+//	DIR/CLUSTER/control/snapshot a snapshot that etcd's data is made of, when there is none
 //
 // Source: Kubernetes' reference of command line tools; "PKI certificates and requirements".
 package kube

@@ -2,6 +2,7 @@ package region
 
 import (
 	"archive/zip"
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -14,19 +15,25 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/strata-cloud/strata/internal/errs"
+	"github.com/strata-cloud/strata/internal/kube"
 	"github.com/strata-cloud/strata/internal/store"
 )
 
 // A backup is a zip file: the store's snapshot, the files of the data directory
-// that cannot be made again, and a manifest that describes both. Image data, volumes and
-// servers' disks are not in it.
+// that cannot be made again, a snapshot of each Kubernetes cluster whose control plane is
+// on this machine, and a manifest that describes all. Image data, volumes and servers'
+// disks are not in it.
 const (
 	backupFormat   = 1
 	backupStore    = "store.snapshot"
 	backupManifest = "manifest.json"
+	backupClusters = "clusters/" // ID.snapshot
 )
 
 var backupFiles = [...]string{CloudsFile, caCertFile, caKeyFile, policyFile}
@@ -41,7 +48,9 @@ type Manifest struct {
 	Created time.Time         `json:"created"`
 	Files   map[string]string `json:"files"`  // name: sha256, hexadecimal
 	Images  map[string]int64  `json:"images"` // files in images/ that are not in the backup: name: bytes
-	Size    int64             `json:"-"`      // of the backup, bytes
+	// Without are clusters whose control plane is here and did not answer: id: why.
+	Without map[string]string `json:"without,omitempty"`
+	Size    int64             `json:"-"` // of the backup, bytes
 }
 
 // Snapshotter copies the store into w: a running region's Admin, or a Stopped one.
@@ -106,6 +115,9 @@ func (m *Manifest) write(ctx context.Context, f *os.File, dataDir string, from S
 			return err
 		}
 	}
+	if err := m.addClusters(ctx, z, filepath.Join(dataDir, kubeDir)); err != nil {
+		return err
+	}
 	if m.Images, err = imageFiles(dataDir); err != nil {
 		return err
 	}
@@ -127,6 +139,39 @@ func (m *Manifest) add(z *zip.Writer, name string, content func(io.Writer) error
 	}
 	m.Files[name] = hex.EncodeToString(sum.Sum(nil))
 	return nil
+}
+
+// addClusters adds what the control planes here hold. One that does not answer stops
+// nobody: the manifest says so.
+func (m *Manifest) addClusters(ctx context.Context, z *zip.Writer, dir string) error {
+	ids, err := kube.Controls(dir)
+	if err != nil {
+		return err
+	}
+	for _, id := range ids {
+		var part bytes.Buffer // nothing of one that fails is to be in the file
+		if err := kube.Snapshot(ctx, dir, id, &part); err != nil {
+			if ctx.Err() != nil {
+				return err
+			}
+			if m.Without == nil {
+				m.Without = map[string]string{}
+			}
+			m.Without[id] = err.Error()
+			continue
+		}
+		if err := m.add(z, backupClusters+id+snapshotSuffix, func(w io.Writer) error { _, err := part.WriteTo(w); return err }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// clusterOf gives the cluster that a file of a backup is of.
+func clusterOf(name string) (string, bool) {
+	id, ok := strings.CutPrefix(name, backupClusters)
+	id, whole := strings.CutSuffix(id, snapshotSuffix)
+	return id, ok && whole && uuid.Validate(id) == nil
 }
 
 func imageFiles(dataDir string) (map[string]int64, error) {

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/strata-cloud/strata/internal/errs"
+	"github.com/strata-cloud/strata/internal/kube"
 	"github.com/strata-cloud/strata/internal/store"
 )
 
@@ -35,6 +36,7 @@ type RestoreOptions struct {
 type Restored struct {
 	Manifest *Manifest // nil when the file was a bare snapshot
 	Aside    string    // where the earlier store is now, or ""
+	Kept     []string  // clusters whose control plane is here, which stays as it is
 	Missing  []string  // image files that the restored region expects and the directory lacks
 }
 
@@ -71,7 +73,15 @@ func Restore(ctx context.Context, o RestoreOptions) (_ *Restored, err error) {
 		if name == backupStore {
 			continue
 		}
-		if err := src.extract(name, o.DataDir); err != nil {
+		if id, ok := clusterOf(name); ok {
+			err = src.read(name, func(r io.Reader) error { return kube.Put(filepath.Join(o.DataDir, kubeDir), id, r) })
+			if errs.Is(err, errs.Conflict) {
+				out.Kept, err = append(out.Kept, id), nil
+			}
+		} else {
+			err = src.extract(name, o.DataDir)
+		}
+		if err != nil {
 			return nil, err
 		}
 	}
@@ -150,7 +160,7 @@ func (s *backupSource) inspect() error {
 		return errs.Invalidf("the backup has format %d and this program reads %d: use the version that made it (%s)", s.manifest.Format, backupFormat, s.manifest.Version)
 	}
 	for name := range s.manifest.Files {
-		if name != backupStore && !isBackupFile(name) {
+		if _, cluster := clusterOf(name); name != backupStore && !cluster && !isBackupFile(name) {
 			return errs.Invalidf("the backup holds %q, which is no file of a cloud", name)
 		}
 	}
