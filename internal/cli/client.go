@@ -68,6 +68,13 @@ func login(ctx context.Context, entry region.Cloud) (*gophercloud.ProviderClient
 func authOptions(entry region.Cloud) gophercloud.AuthOptions {
 	o := gophercloud.AuthOptions{IdentityEndpoint: entry.Auth["auth_url"], Username: entry.Auth["username"], Password: entry.Auth["password"],
 		DomainName: entry.Auth["user_domain_name"], AllowReauth: true}
+	if secret := entry.Auth["application_credential_secret"]; secret != "" { // which has its project
+		o.ApplicationCredentialID, o.ApplicationCredentialName, o.ApplicationCredentialSecret = entry.Auth["application_credential_id"], entry.Auth["application_credential_name"], secret
+		if o.ApplicationCredentialID != "" {
+			o.DomainName = ""
+		}
+		return o
+	}
 	if entry.Auth["system_scope"] != "" {
 		o.Scope = &gophercloud.AuthScope{System: true}
 	} else {

@@ -48,20 +48,20 @@ func TestKubeconfig(t *testing.T) {
 		}
 		Current string `yaml:"current-context"`
 	}
-	if err := yaml.Unmarshal([]byte(kubeconfig("one", "https://192.0.2.1:6443", "CA\n", "CERT\n", key)), &f); err != nil {
+	if err := yaml.Unmarshal([]byte((&access{name: "one", url: "https://192.0.2.1:6443", ca: "CA\n"}).kubeconfig("{client-certificate-data: "+data("CERT\n")+", client-key-data: "+data(key)+"}")), &f); err != nil {
 		t.Fatal(err)
 	}
-	data := func(s string) string {
+	plain := func(s string) string {
 		raw, err := base64.StdEncoding.DecodeString(s)
 		if err != nil {
 			t.Error(err)
 		}
 		return string(raw)
 	}
-	if c := f.Clusters[0]; c.Name != "one" || c.Cluster.Server != "https://192.0.2.1:6443" || data(c.Cluster.CA) != "CA\n" {
+	if c := f.Clusters[0]; c.Name != "one" || c.Cluster.Server != "https://192.0.2.1:6443" || plain(c.Cluster.CA) != "CA\n" {
 		t.Errorf("the cluster is %+v", c)
 	}
-	if u := f.Users[0]; u.Name != f.Contexts[0].Context.User || data(u.User.Cert) != "CERT\n" || data(u.User.Key) != key {
+	if u := f.Users[0]; u.Name != f.Contexts[0].Context.User || plain(u.User.Cert) != "CERT\n" || plain(u.User.Key) != key {
 		t.Errorf("the user is %s", u.Name)
 	}
 	if c := f.Contexts[0]; c.Name != f.Current || c.Context.Cluster != "one" {

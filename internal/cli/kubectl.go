@@ -16,7 +16,7 @@ import (
 func (a *app) kubectl() *cobra.Command {
 	return &cobra.Command{Use: "kubectl [--cloud CLOUD] [--cluster CLUSTER] ...", Short: "Run kubectl with a cluster of the project",
 		Example: "  strata kubectl get nodes\n  strata kubectl --cluster one apply -f shop.yaml",
-		Long: "Run the kubectl that Strata brings, as an administrator of a cluster of the project (of the entry strata-demo of clouds.yaml, or --cloud): the only one, or --cluster. " +
+		Long: "Run the kubectl that Strata brings, with a cluster of the project (of the entry strata-demo of clouds.yaml, or --cloud): the only one, or --cluster. What it may do there follows from the roles in the project. " +
 			"All that follows is kubectl's. For a kubectl of your own there is strata cluster kubeconfig.",
 		Args: cobra.ArbitraryArgs, DisableFlagParsing: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -55,7 +55,7 @@ func leading(args []string, flags map[string]*string) (rest []string, err error)
 	return nil, nil
 }
 
-// runKubectl becomes kubectl. Its configuration is in memory alone, for it has a key.
+// runKubectl becomes kubectl. Its configuration is in memory alone, for it has a secret.
 func (a *app) runKubectl(ctx context.Context, cloud, cluster string, args []string) error {
 	program, err := kubeProgram()
 	if err != nil {

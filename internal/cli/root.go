@@ -63,7 +63,7 @@ func (a *app) root() *cobra.Command {
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.PersistentFlags().StringVar(&a.dataDir, "data-dir", startDataDir(), "where everything is kept (or STRATA_DATA_DIR)")
 	root.PersistentFlags().StringVarP(&a.output, "output", "o", "table", "table or json")
-	root.AddCommand(a.up(), a.down(), a.join(), a.token(), a.node(), a.status(), a.doctor(), a.image(), a.containers(), a.cluster(), a.kubectl(), a.application(), a.launch(), a.ssh(), a.console(), a.env(), a.backup(), a.restore(), a.clusterReset(), a.reset(), a.simulate())
+	root.AddCommand(a.up(), a.down(), a.join(), a.token(), a.node(), a.status(), a.doctor(), a.image(), a.containers(), a.cluster(), a.kubectl(), a.kubeToken(), a.application(), a.launch(), a.ssh(), a.console(), a.env(), a.backup(), a.restore(), a.clusterReset(), a.reset(), a.simulate())
 	usageArgs(root)
 	return root
 }

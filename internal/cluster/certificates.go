@@ -5,6 +5,8 @@ import (
 	"slices"
 
 	"github.com/strata-cloud/strata/internal/errs"
+	"github.com/strata-cloud/strata/internal/kube/authority"
+	"github.com/strata-cloud/strata/internal/policy"
 	"github.com/strata-cloud/strata/internal/rest"
 )
 
@@ -72,6 +74,13 @@ func (s *Service) signCertificate(_ context.Context, r *rest.Request) (*rest.Res
 	if c.Authorities == nil {
 		return nil, errs.Conflictf("Cluster %s has no certificates yet.", c.ID)
 	}
+	name, groups, err := authority.Asks([]byte(b.CSR))
+	if err != nil {
+		return nil, errs.Invalidf("Received invalid csr: %v.", err)
+	}
+	if err := mayBe(r.Creds, c, name, groups); err != nil {
+		return nil, err
+	}
 	pem, err := c.Authorities.Cluster.SignRequest([]byte(b.CSR))
 	if err != nil {
 		return nil, errs.Invalidf("Received invalid csr: %v.", err)
@@ -82,4 +91,21 @@ func (s *Service) signCertificate(_ context.Context, r *rest.Request) (*rest.Res
 		v["ca_cert_type"] = b.Kind
 	}
 	return rest.JSON(201, v), nil
+}
+
+// mastersOf are the roles whose holders rule a cluster, so that a certificate gives them no
+// more than their token does.
+var mastersOf = []string{"admin", "manager", "member"}
+
+// mayBe refuses a certificate for more than what the caller's own token is in the cluster,
+// if a policy of the operator's lets others than members ask for one.
+func mayBe(who *policy.Credentials, c *Cluster, name string, groups []string) error {
+	if who.Admin() || who.ProjectID == c.ProjectID && slices.ContainsFunc(mastersOf, func(r string) bool { return slices.Contains(who.Roles, r) }) {
+		return nil
+	}
+	own := groupsOf(who)
+	if who.ProjectID == c.ProjectID && name == who.UserName && !reserved(name) && !slices.ContainsFunc(groups, func(g string) bool { return !slices.Contains(own, g) }) {
+		return nil
+	}
+	return errs.Forbiddenf("A certificate for user %q of the groups %q is for members of the project alone.", name, groups)
 }

@@ -14,11 +14,14 @@ import (
 	"github.com/strata-cloud/strata/internal/store"
 )
 
-// The ports of control planes: a slot has one of the API and two of etcd.
+// The ports of control planes: a slot has one of the API, two of etcd, and one
+// where tokens are judged.
 const (
 	firstAPIPort  = 6443
 	firstEtcdPort = 12379
 	slots         = 500
+
+	firstReviewPort = firstEtcdPort + 2*slots
 )
 
 // takeSlot gives a new cluster the first slot that is free.

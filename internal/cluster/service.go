@@ -58,6 +58,7 @@ type Options struct {
 	Pool      Pool
 	Networks  Networks
 	Drain     Drain
+	Identity  Identity
 	// Controllers work for each cluster.
 	Controllers []Controller
 	Log         *slog.Logger

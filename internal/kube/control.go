@@ -22,6 +22,7 @@ type Control struct {
 	Pods        []netip.Prefix
 	Services    []netip.Prefix
 	EtcdPort    int // of etcd for its clients, on loopback; the next is for its peers
+	ReviewPort  int // where users' tokens are judged, on loopback
 	Authorities authority.Set
 	Generation  int // another one has the programs started anew
 }
@@ -79,6 +80,8 @@ func (p *plane) leaves() map[string]issued {
 		managerProgram:   {&a.Cluster, authority.Leaf{Name: "system:kube-controller-manager", Client: true}},
 		schedulerProgram: {&a.Cluster, authority.Leaf{Name: "system:kube-scheduler", Client: true}},
 		"admin":          {&a.Cluster, authority.Leaf{Name: "strata-admin", Groups: []string{"system:masters"}, Client: true}},
+		reviewServer:     {&a.Cluster, authority.Leaf{Name: reviewServer, Hosts: []string{"127.0.0.1"}, Server: true}},
+		reviewClient:     {&a.Cluster, authority.Leaf{Name: reviewClient, Client: true}},
 	}
 }
 
@@ -106,7 +109,7 @@ func (p *plane) write() error {
 			return err
 		}
 	}
-	return nil
+	return writeKubeconfig(p.config(reviewConfig), p.reviewURL(), p.pki("ca.crt"), p.pki(reviewClient+".crt"), p.pki(reviewClient+".key"))
 }
 
 // programs are the control plane's, in the order in which they start.
@@ -148,6 +151,7 @@ func (p *plane) apiserverFlags() []string {
 		"--requestheader-group-headers=X-Remote-Group", "--requestheader-username-headers=X-Remote-User",
 		"--proxy-client-cert-file=" + p.pki("front-proxy.crt"), "--proxy-client-key-file=" + p.pki("front-proxy.key"),
 		"--shutdown-watch-termination-grace-period=1s", // else it waits a minute for those who watch
+		"--authentication-token-webhook-config-file=" + p.config(reviewConfig), "--authentication-token-webhook-version=v1", "--authentication-token-webhook-cache-ttl=" + reviewTTL,
 		"--profiling=false"}
 }
 

@@ -38,6 +38,7 @@ type KubeControl struct {
 	Pods        []netip.Prefix  `json:"pods"`
 	Services    []netip.Prefix  `json:"services"`
 	EtcdPort    int             `json:"etcd_port"`
+	ReviewPort  int             `json:"review_port"` // where the API server has users' tokens judged, on loopback
 	Authorities KubeAuthorities `json:"authorities"`
 	// Gone are workers that are to be nodes of the cluster no more.
 	Gone []string `json:"gone,omitempty"`
@@ -58,6 +59,14 @@ type KubeWorker struct {
 	DNS        netip.Addr     `json:"dns"`
 	// Port is the node's own place in the network of pods; nil: it has none yet.
 	Port *ContainerPort `json:"port,omitempty"`
+}
+
+// KubeUser is whom a cluster's API takes the holder of a token for.
+type KubeUser struct {
+	Name   string              `json:"name"`
+	UID    string              `json:"uid"`
+	Groups []string            `json:"groups"`
+	Extra  map[string][]string `json:"extra"`
 }
 
 // KubePod is a pod that wants a place in the network of its cluster: it is found again by

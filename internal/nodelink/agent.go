@@ -48,6 +48,8 @@ type Upstream interface {
 	PodPort(ctx context.Context, cluster string, p nodeapi.KubePod) (*nodeapi.ContainerPort, error)
 	DropPodPort(ctx context.Context, cluster, port string) error
 	PodPorts(ctx context.Context, cluster string) ([]string, error)
+	// ReviewToken is tokenreview.Reviewer's.
+	ReviewToken(ctx context.Context, cluster, token string) (*nodeapi.KubeUser, error)
 	Report(ctx context.Context, s nodeapi.InstanceStatus) error
 	ReportPorts(ctx context.Context, ports []nodeapi.PortStatus) error
 	ReportNode(ctx context.Context, n nodeapi.NodeInfo) error
@@ -351,6 +353,11 @@ func (c *Client) PodPort(ctx context.Context, cluster string, p nodeapi.KubePod)
 // DropPodPort implements podnet.Control.
 func (c *Client) DropPodPort(ctx context.Context, cluster, port string) error {
 	return c.stub.call(ctx, nil, "DropPodPort", cluster, port)
+}
+
+// ReviewToken implements tokenreview.Reviewer.
+func (c *Client) ReviewToken(ctx context.Context, cluster, token string) (*nodeapi.KubeUser, error) {
+	return ask[*nodeapi.KubeUser](ctx, c.stub, "ReviewToken", cluster, token)
 }
 
 // PodPorts implements podnet.Control.

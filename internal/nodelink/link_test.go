@@ -174,6 +174,13 @@ func (v view) DropPodPort(_ context.Context, cluster, port string) error {
 	return errs.NotFoundf("%s %s %s", v.node, cluster, port)
 }
 
+func (v view) ReviewToken(_ context.Context, cluster, token string) (*nodeapi.KubeUser, error) {
+	if token != "good" {
+		return nil, errs.New(errs.Unauthenticated, "no")
+	}
+	return &nodeapi.KubeUser{Name: v.node + " " + cluster}, nil
+}
+
 func (v view) PodPorts(_ context.Context, cluster string) ([]string, error) {
 	return []string{v.node + " " + cluster}, nil
 }
@@ -342,6 +349,12 @@ func TestAgentCalls(t *testing.T) {
 	}
 	if err := c.DropPodPort(ctx, "c", "p"); !errs.Is(err, errs.NotFound) || !strings.Contains(err.Error(), "n1 c p") {
 		t.Errorf("a pod's port is dropped: %v", err)
+	}
+	if u, err := c.ReviewToken(ctx, "c", "good"); err != nil || u.Name != "n1 c" {
+		t.Errorf("a token: %+v, %v", u, err)
+	}
+	if _, err := c.ReviewToken(ctx, "c", "bad"); !errs.Is(err, errs.Unauthenticated) {
+		t.Errorf("a bad token: %v", err)
 	}
 	if list, err := c.PodPorts(ctx, "c"); err != nil || len(list) != 1 || list[0] != "n1 c" {
 		t.Errorf("pods' ports: %v, %v", list, err)

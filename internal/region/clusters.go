@@ -15,9 +15,11 @@ import (
 	"github.com/strata-cloud/strata/internal/container/shims"
 	"github.com/strata-cloud/strata/internal/dataplane"
 	"github.com/strata-cloud/strata/internal/errs"
+	"github.com/strata-cloud/strata/internal/identity"
 	"github.com/strata-cloud/strata/internal/kube"
 	"github.com/strata-cloud/strata/internal/kube/authority"
 	"github.com/strata-cloud/strata/internal/kube/podnet"
+	"github.com/strata-cloud/strata/internal/kube/tokenreview"
 	"github.com/strata-cloud/strata/internal/netns"
 	"github.com/strata-cloud/strata/internal/nodeapi"
 	"github.com/strata-cloud/strata/internal/policy"
@@ -41,6 +43,17 @@ func (s resourcesForCluster) Image(ctx context.Context, c *policy.Credentials, r
 
 func (s resourcesForCluster) HasProject(ctx context.Context, id string) bool {
 	return s.r.hasProject(ctx, id)
+}
+
+// identityForCluster shows it whose tokens are whose.
+type identityForCluster struct{ *identity.Service }
+
+func (s identityForCluster) DomainName(ctx context.Context, id string) string {
+	d, err := s.Project(ctx, id)
+	if err != nil {
+		return ""
+	}
+	return d.Name
 }
 
 // poolForCluster shows it the machines.
@@ -99,10 +112,11 @@ const (
 // kubeMachine fits package kube, and the network of pods, to the agent.
 type kubeMachine struct {
 	*kube.Machine
-	pods *podnet.Network
+	pods    *podnet.Network
+	reviews *tokenreview.Server
 }
 
-func newKubeMachine(cfg *Config, shim string, pods podnet.Config) (kubeMachine, error) {
+func newKubeMachine(cfg *Config, shim string, pods podnet.Config, reviewer tokenreview.Reviewer) (kubeMachine, error) {
 	// A program is found again by its directory, which the kernel tells without links.
 	dir, err := filepath.EvalSymlinks(cfg.DataDir)
 	if err != nil {
@@ -121,7 +135,7 @@ func newKubeMachine(cfg *Config, shim string, pods podnet.Config) (kubeMachine, 
 		}
 		return dataplane.GiveForward(pods.Host, name+"-pods")
 	}
-	return kubeMachine{m, podnet.New(pods)}, nil
+	return kubeMachine{m, podnet.New(pods), tokenreview.New(reviewer, cfg.Log)}, nil
 }
 
 // plugLimit bounds how long one attempt waits for the data plane to know the node's port.
@@ -131,6 +145,9 @@ const plugLimit = 5 * time.Second
 func (m kubeMachine) Ensure(ctx context.Context, p nodeapi.KubePart) error {
 	if _, err := os.Stat(m.Program); err != nil {
 		return fmt.Errorf("this machine cannot run Kubernetes: %w; make kube builds it", err)
+	}
+	if err := m.review(p); err != nil {
+		return err
 	}
 	if p.Worker != nil {
 		limit, cancel := context.WithTimeout(ctx, plugLimit)
@@ -145,8 +162,22 @@ func (m kubeMachine) Ensure(ctx context.Context, p nodeapi.KubePart) error {
 	return m.pods.Remove(ctx, p.ID)
 }
 
+// review has tokens judged for a control plane here, and for no other.
+func (m kubeMachine) review(p nodeapi.KubePart) error {
+	if p.Control == nil {
+		m.reviews.Remove(p.ID)
+		return nil
+	}
+	e, err := m.Reviews(controlOf(p))
+	if err != nil {
+		return err
+	}
+	return m.reviews.Ensure(p.ID, e)
+}
+
 // Remove implements node.ClusterMachine.
 func (m kubeMachine) Remove(ctx context.Context, id string) error {
+	m.reviews.Remove(id)
 	if err := m.Keep(ctx, id, nil, nil); err != nil {
 		return err
 	}
@@ -178,7 +209,7 @@ func controlOf(p nodeapi.KubePart) *kube.Control {
 		return nil
 	}
 	a := c.Authorities
-	return &kube.Control{ID: p.ID, Name: c.Name, Address: c.Address, Pods: c.Pods, Services: c.Services, EtcdPort: c.EtcdPort, Generation: c.Generation,
+	return &kube.Control{ID: p.ID, Name: c.Name, Address: c.Address, Pods: c.Pods, Services: c.Services, EtcdPort: c.EtcdPort, ReviewPort: c.ReviewPort, Generation: c.Generation,
 		Authorities: authority.Set{Cluster: authority.Pair(a.Cluster), FrontProxy: authority.Pair(a.FrontProxy), Etcd: authority.Pair(a.Etcd), ServiceAccount: a.ServiceAccount}}
 }
 
@@ -200,7 +231,7 @@ func endClusters(ctx context.Context, cfg *Config) error {
 	if err != nil {
 		return err
 	}
-	m, err := newKubeMachine(cfg, program, podnet.Config{})
+	m, err := newKubeMachine(cfg, program, podnet.Config{}, nil)
 	if err != nil {
 		return err
 	}

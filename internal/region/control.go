@@ -101,6 +101,10 @@ func (c control) DropPodPort(ctx context.Context, cluster, port string) error {
 	return c.r.Cluster.DropPodPort(store.Freeing(ctx), c.node, cluster, port)
 }
 
+func (c control) ReviewToken(ctx context.Context, cluster, token string) (*nodeapi.KubeUser, error) {
+	return c.r.Cluster.ReviewToken(ctx, c.node, cluster, token)
+}
+
 func (c control) PodPorts(_ context.Context, cluster string) ([]string, error) {
 	return c.r.Cluster.PodPorts(c.node, cluster), nil
 }

@@ -25,6 +25,7 @@ import (
 	"github.com/strata-cloud/strata/internal/dataplane/balancer"
 	"github.com/strata-cloud/strata/internal/hypervisor"
 	"github.com/strata-cloud/strata/internal/kube/podnet"
+	"github.com/strata-cloud/strata/internal/kube/tokenreview"
 	"github.com/strata-cloud/strata/internal/network"
 	"github.com/strata-cloud/strata/internal/node"
 	"github.com/strata-cloud/strata/internal/node/balance"
@@ -47,6 +48,7 @@ type host struct {
 	containers *containers // nil: there are none here
 	clusters   *node.Clusters
 	pods       *podnet.Network
+	reviews    *tokenreview.Server
 }
 
 // hostControl is the control plane as this machine sees it.
@@ -56,6 +58,7 @@ type hostControl interface {
 	balance.Control
 	node.ClusterControl
 	podnet.Control
+	tokenreview.Reviewer
 	// OpenBlob gives content of the registry, by its digest.
 	OpenBlob(ctx context.Context, digest string) (io.ReadCloser, error)
 	// Mirrors and DialMirror are nodelink.Upstream's.
@@ -136,11 +139,11 @@ func newHost(ctx context.Context, cfg *Config, control hostControl) (*host, erro
 		return nil, err
 	}
 	h.info.Containers = h.containers != nil
-	machine, err := newKubeMachine(cfg, program, podnet.Config{Control: control, Plug: h.plane.Veth})
+	machine, err := newKubeMachine(cfg, program, podnet.Config{Control: control, Plug: h.plane.Veth}, control)
 	if err != nil {
 		return nil, err
 	}
-	h.pods = machine.pods
+	h.pods, h.reviews = machine.pods, machine.reviews
 	h.clusters = node.NewClusters(control, machine, cfg.Log)
 	return h, nil
 }
@@ -194,6 +197,7 @@ func (h *host) run(ctx context.Context) {
 	group.Wait()
 	h.machines.Close()
 	h.pods.Close()
+	h.reviews.Close()
 	if err := h.plane.Close(); err != nil {
 		h.cfg.Log.Warn("closing the data plane", "err", err)
 	}

@@ -86,6 +86,23 @@ func (p *Pair) Issue(l Leaf) (*Pair, error) {
 // SignRequest signs a certificate request (PEM) of a client for the user and groups
 // that it asks for.
 func (p *Pair) SignRequest(request []byte) ([]byte, error) {
+	r, err := parseRequest(request)
+	if err != nil {
+		return nil, err
+	}
+	return p.sign(Leaf{Name: r.Subject.CommonName, Groups: r.Subject.Organization, Client: true}.template(), r.PublicKey)
+}
+
+// Asks tells for which user and groups a certificate request (PEM) is.
+func Asks(request []byte) (name string, groups []string, err error) {
+	r, err := parseRequest(request)
+	if err != nil {
+		return "", nil, err
+	}
+	return r.Subject.CommonName, r.Subject.Organization, nil
+}
+
+func parseRequest(request []byte) (*x509.CertificateRequest, error) {
 	block, _ := pem.Decode(request)
 	if block == nil || block.Type != "CERTIFICATE REQUEST" {
 		return nil, errors.New("that is no certificate request in PEM")
@@ -97,7 +114,7 @@ func (p *Pair) SignRequest(request []byte) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("that is no certificate request: %w", err)
 	}
-	return p.sign(Leaf{Name: r.Subject.CommonName, Groups: r.Subject.Organization, Client: true}.template(), r.PublicKey)
+	return r, nil
 }
 
 // Vouches tells whether a certificate (PEM) is one that Issue would make, and not to be
