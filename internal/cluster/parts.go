@@ -79,7 +79,7 @@ func (s *Service) control(c *Cluster) *nodeapi.KubeControl {
 		return nil
 	}
 	a := c.Authorities
-	p := &nodeapi.KubeControl{Name: c.Name, Generation: c.Generation, Address: at, Pods: inner.pods, Services: inner.services, EtcdPort: firstEtcdPort + 2*c.Slot, ReviewPort: firstReviewPort + c.Slot,
+	p := &nodeapi.KubeControl{Name: c.Name, Generation: c.Generation, Address: at, Pods: inner.pods, Services: inner.services, EtcdPort: firstEtcdPort + 2*c.Slot, ReviewPort: firstReviewPort + c.Slot, MetricsPort: firstMetricsPort + c.Slot,
 		Authorities: nodeapi.KubeAuthorities{Cluster: nodeapi.KubePair(a.Cluster), FrontProxy: nodeapi.KubePair(a.FrontProxy), Etcd: nodeapi.KubePair(a.Etcd), ServiceAccount: a.ServiceAccount}}
 	for _, w := range s.workers.By("cluster", c.ID) {
 		if w.Leaving {

@@ -14,14 +14,15 @@ import (
 	"github.com/strata-cloud/strata/internal/store"
 )
 
-// The ports of control planes: a slot has one of the API, two of etcd, and one
-// where tokens are judged.
+// The ports of control planes: a slot has one of the API, two of etcd, one
+// where tokens are judged, and one of the server of metrics.
 const (
 	firstAPIPort  = 6443
 	firstEtcdPort = 12379
 	slots         = 500
 
-	firstReviewPort = firstEtcdPort + 2*slots
+	firstReviewPort  = firstEtcdPort + 2*slots
+	firstMetricsPort = firstReviewPort + slots
 )
 
 // takeSlot gives a new cluster the first slot that is free.

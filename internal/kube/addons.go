@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"embed"
+	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"text/template"
 
@@ -42,7 +44,8 @@ func (c *Control) addons() ([]object, error) {
 	if err != nil {
 		return nil, err
 	}
-	values := map[string]string{"Domain": Domain, "DNSIP": c.DNSIP().String(), "Image": SandboxImage, "Program": Linked, "KubeletClients": kubeletClients, "PolicyReader": policyReader}
+	values := map[string]string{"Domain": Domain, "DNSIP": c.DNSIP().String(), "Image": SandboxImage, "Program": Linked, "KubeletClients": kubeletClients, "PolicyReader": policyReader,
+		"MetricsUser": metricsUser, "MetricsPort": strconv.Itoa(c.MetricsPort), "CA": base64.StdEncoding.EncodeToString(c.Authorities.Cluster.Cert)}
 	var out []object
 	files, err := manifests.ReadDir("addons")
 	if err != nil {
@@ -87,7 +90,7 @@ func objects(manifest []byte) (out []object, err error) {
 
 // resources are the kinds that manifests have, as paths name them.
 var resources = map[string]string{
-	"ClusterRole": "clusterroles", "ClusterRoleBinding": "clusterrolebindings", "ConfigMap": "configmaps", "Deployment": "deployments",
+	"APIService": "apiservices", "ClusterRole": "clusterroles", "ClusterRoleBinding": "clusterrolebindings", "ConfigMap": "configmaps", "Deployment": "deployments",
 	"Service": "services", "ServiceAccount": "serviceaccounts",
 }
 

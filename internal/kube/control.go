@@ -23,6 +23,7 @@ type Control struct {
 	Services    []netip.Prefix
 	EtcdPort    int // of etcd for its clients, on loopback; the next is for its peers
 	ReviewPort  int // where users' tokens are judged, on loopback
+	MetricsPort int // of the server of metrics, on loopback
 	Authorities authority.Set
 	Generation  int // another one has the programs started anew
 }
@@ -33,6 +34,7 @@ const (
 	apiserverProgram = "kube-apiserver"
 	managerProgram   = "kube-controller-manager"
 	schedulerProgram = "kube-scheduler"
+	metricsProgram   = "metrics-server"
 )
 
 // Domain is the domain of a cluster's names.
@@ -80,6 +82,8 @@ func (p *plane) leaves() map[string]issued {
 		managerProgram:   {&a.Cluster, authority.Leaf{Name: "system:kube-controller-manager", Client: true}},
 		schedulerProgram: {&a.Cluster, authority.Leaf{Name: "system:kube-scheduler", Client: true}},
 		"admin":          {&a.Cluster, authority.Leaf{Name: "strata-admin", Groups: []string{"system:masters"}, Client: true}},
+		metricsProgram:   {&a.Cluster, authority.Leaf{Name: metricsProgram, Hosts: []string{metricsProgram + "." + metricsNamespace + ".svc", "127.0.0.1"}, Server: true}},
+		metricsUser:      {&a.Cluster, authority.Leaf{Name: metricsUser, Client: true}},
 		reviewServer:     {&a.Cluster, authority.Leaf{Name: reviewServer, Hosts: []string{"127.0.0.1"}, Server: true}},
 		reviewClient:     {&a.Cluster, authority.Leaf{Name: reviewClient, Client: true}},
 	}
@@ -109,6 +113,9 @@ func (p *plane) write() error {
 			return err
 		}
 	}
+	if err := writeKubeconfig(p.config(metricsProgram+".conf"), p.URL(), p.pki("ca.crt"), p.pki(metricsUser+".crt"), p.pki(metricsUser+".key")); err != nil {
+		return err
+	}
 	return writeKubeconfig(p.config(reviewConfig), p.reviewURL(), p.pki("ca.crt"), p.pki(reviewClient+".crt"), p.pki(reviewClient+".key"))
 }
 
@@ -119,6 +126,7 @@ func (p *plane) programs() []process.Program {
 		p.make(apiserverProgram, p.apiserverFlags()),
 		p.make(managerProgram, p.managerFlags()),
 		p.make(schedulerProgram, p.schedulerFlags()),
+		p.make(metricsProgram, p.metricsFlags()),
 	}
 }
 

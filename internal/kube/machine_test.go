@@ -92,7 +92,7 @@ func running(m *Machine, part string, names ...string) (out []string) {
 }
 
 var (
-	controlPrograms = []string{etcdProgram, apiserverProgram, managerProgram, schedulerProgram}
+	controlPrograms = []string{etcdProgram, apiserverProgram, managerProgram, schedulerProgram, metricsProgram}
 	workerPrograms  = []string{containerdProgram, kubeletProgram, proxyProgram}
 )
 
@@ -143,7 +143,7 @@ func TestKeepAndRemove(t *testing.T) {
 	if err := m.Keep(ctx, "c1", c, nil); err != nil {
 		t.Fatal(err)
 	}
-	if got := running(m, workerDir, workerPrograms...); len(got) > 0 || len(running(m, controlDir, controlPrograms...)) != 4 {
+	if got := running(m, workerDir, workerPrograms...); len(got) > 0 || len(running(m, controlDir, controlPrograms...)) != len(controlPrograms) {
 		t.Errorf("after the worker's end there run %v", got)
 	}
 	if raw, err := os.ReadFile(cleanup); err != nil || string(raw) != "kube-proxy --cleanup" {
@@ -224,7 +224,8 @@ func TestObserve(t *testing.T) {
 	}
 	first := slices.Clone(applied)
 	for _, path := range []string{"/apis/apps/v1/namespaces/kube-system/deployments/coredns", "/api/v1/namespaces/kube-system/services/kube-dns", "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/strata:kubelet-clients",
-		"/apis/rbac.authorization.k8s.io/v1/clusterroles/strata:policies", "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/strata:policies"} {
+		"/apis/rbac.authorization.k8s.io/v1/clusterroles/strata:policies", "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/strata:policies",
+		"/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/strata:admin", "/apis/apiregistration.k8s.io/v1/apiservices/v1beta1.metrics.k8s.io"} {
 		if !slices.Contains(first, path) {
 			t.Errorf("the cluster was given %v, not %s", first, path)
 		}

@@ -58,7 +58,7 @@ func (m *Machine) Clusters() (ids []string, err error) {
 func (m *Machine) removeControl(ctx context.Context, id string) error {
 	dir := filepath.Join(m.Dir, id, controlDir)
 	k := &process.Keeper{Dir: dir}
-	for _, name := range []string{schedulerProgram, managerProgram, apiserverProgram, etcdProgram} {
+	for _, name := range []string{metricsProgram, schedulerProgram, managerProgram, apiserverProgram, etcdProgram} {
 		if err := k.Stop(ctx, name); err != nil {
 			return err
 		}

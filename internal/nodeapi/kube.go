@@ -38,7 +38,8 @@ type KubeControl struct {
 	Pods        []netip.Prefix  `json:"pods"`
 	Services    []netip.Prefix  `json:"services"`
 	EtcdPort    int             `json:"etcd_port"`
-	ReviewPort  int             `json:"review_port"` // where the API server has users' tokens judged, on loopback
+	ReviewPort  int             `json:"review_port"`  // where the API server has users' tokens judged, on loopback
+	MetricsPort int             `json:"metrics_port"` // of the server of metrics, on loopback
 	Authorities KubeAuthorities `json:"authorities"`
 	// Gone are workers that are to be nodes of the cluster no more.
 	Gone []string `json:"gone,omitempty"`

@@ -209,7 +209,7 @@ func controlOf(p nodeapi.KubePart) *kube.Control {
 		return nil
 	}
 	a := c.Authorities
-	return &kube.Control{ID: p.ID, Name: c.Name, Address: c.Address, Pods: c.Pods, Services: c.Services, EtcdPort: c.EtcdPort, ReviewPort: c.ReviewPort, Generation: c.Generation,
+	return &kube.Control{ID: p.ID, Name: c.Name, Address: c.Address, Pods: c.Pods, Services: c.Services, EtcdPort: c.EtcdPort, ReviewPort: c.ReviewPort, MetricsPort: c.MetricsPort, Generation: c.Generation,
 		Authorities: authority.Set{Cluster: authority.Pair(a.Cluster), FrontProxy: authority.Pair(a.FrontProxy), Etcd: authority.Pair(a.Etcd), ServiceAccount: a.ServiceAccount}}
 }
 

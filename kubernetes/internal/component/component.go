@@ -40,6 +40,7 @@ func programs() map[string]func() int {
 		"kube-proxy":              cobraMain(proxy.NewProxyCommand),
 		"kubelet":                 cobraMain(func() *cobra.Command { return kubelet.NewKubeletCommand(context.Background()) }),
 		"kubectl":                 cobraMain(kubectl.NewDefaultKubectlCommand),
+		"metrics-server":          cobraMain(metricsServer),
 		"containerd":              containerd,
 		"coredns":                 coredns,
 		worker.Name:               func() int { return worker.Main(context.Background(), os.Args) },
