@@ -55,7 +55,7 @@ kube-check: ## formatting, vet and unit tests of the module kubernetes
 	cd kubernetes && go vet -trimpath ./... && go test -trimpath ./...
 
 kube-test: build kube ## real clusters of Kubernetes, on machines of the pool
-	$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" CGO_ENABLED=0 go test -tags kube -count=1 -timeout 30m -v -run TestClusterMetal ./test/system
+	$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" CGO_ENABLED=0 go test -tags kube -count=1 -timeout 30m -v -run 'TestClusterMetal|TestClusterDay2' ./test/system
 
 check: ## formatting, vet and static analysis
 	@out=$$(gofmt -l cmd internal test); [ -z "$$out" ] || { echo "gofmt these:"; echo "$$out"; exit 1; }

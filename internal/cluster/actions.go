@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/strata-cloud/strata/internal/errs"
+	"github.com/strata-cloud/strata/internal/policy"
 	"github.com/strata-cloud/strata/internal/rest"
 	"github.com/strata-cloud/strata/internal/store"
 )
@@ -39,7 +40,7 @@ func (s *Service) resizeCluster(ctx context.Context, r *rest.Request) (*rest.Res
 	if strange := s.strangers(g.ID, b.Remove); len(strange) > 0 {
 		return nil, errs.Invalidf("The nodes %s are not of nodegroup %s.", strings.Join(strange, ", "), g.Name)
 	}
-	if err := s.resize(ctx, r, c, g, b.NodeCount, b.Remove); err != nil {
+	if err := s.resize(ctx, r.Creds, r.ID, c, g, b.NodeCount, b.Remove); err != nil {
 		return nil, err
 	}
 	return accepted(r, c.ID), nil
@@ -76,7 +77,7 @@ func (s *Service) strangers(group string, names []string) (out []string) {
 
 // resize begins to change how many nodes a group has. It may wait for another one
 // (magnum/conductor/handlers/cluster_conductor.py, cluster_resize).
-func (s *Service) resize(ctx context.Context, r *rest.Request, c *Cluster, g *Group, count int, remove []string) error {
+func (s *Service) resize(ctx context.Context, who *policy.Credentials, request string, c *Cluster, g *Group, count int, remove []string) error {
 	return s.ledger.Do(ctx, func(tx *store.Tx) error {
 		if err := s.update(tx, c.ID, "Resizing", CreateComplete, UpdateComplete, UpdateFailed, UpdateInProgress); err != nil {
 			return err
@@ -96,7 +97,7 @@ func (s *Service) resize(ctx context.Context, r *rest.Request, c *Cluster, g *Gr
 		if err != nil {
 			return err
 		}
-		return s.begin(tx, r.Creds, r.ID, sagaResize, "resize", job{Cluster: c.ID, Group: g.ID, Before: before, Remove: remove})
+		return s.begin(tx, who, request, sagaResize, "resize", job{Cluster: c.ID, Group: g.ID, Before: before, Remove: remove})
 	})
 }
 

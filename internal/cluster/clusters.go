@@ -220,7 +220,7 @@ func (s *Service) updateCluster(ctx context.Context, r *rest.Request) (*rest.Res
 		return nil, busy("Updating", c.Status)
 	}
 	if count != g.NodeCount {
-		if err := s.resize(ctx, r, c, g, count, nil); err != nil {
+		if err := s.resize(ctx, r.Creds, r.ID, c, g, count, nil); err != nil {
 			return nil, err
 		}
 	}

@@ -123,14 +123,10 @@ func (s *Service) hire(ctx context.Context, c *Cluster, g *Group) error {
 		return err
 	}
 	for node := range list {
-		addr := s.Pool.Address(node)
-		if _, err := s.Nodes.Conn(node); err != nil || !addr.IsValid() || !s.Pool.Takes(node) {
+		if !s.hireable(node) {
 			continue
 		}
-		if _, taken := s.workers.Unique("node", node); taken {
-			continue
-		}
-		w := &Worker{ID: uuid.NewString(), ClusterID: c.ID, GroupID: g.ID, Node: node, Address: addr.String(), Port: uuid.NewString(), Created: now()}
+		w := &Worker{ID: uuid.NewString(), ClusterID: c.ID, GroupID: g.ID, Node: node, Address: s.Pool.Address(node).String(), Port: uuid.NewString(), Created: now()}
 		if _, err := certify(c, w); err != nil {
 			return err
 		}

@@ -5,6 +5,7 @@ import (
 	"iter"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -86,6 +87,7 @@ func New(o Options) *Service {
 		return ids
 	}
 	s.registerSagas()
+	s.Controllers = append(slices.Clone(o.Controllers), Controller{Name: "autoscaler", Run: s.autoscale})
 	return s
 }
 

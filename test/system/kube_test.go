@@ -33,7 +33,7 @@ func TestClusterMetal(t *testing.T) {
 	began := time.Now()
 	p.strata(p.All[0], "cluster", "create", "one", "--nodes", "2", "--timeout", "5")
 	t.Logf("a cluster of two workers: %v", time.Since(began).Round(100*time.Millisecond))
-	p.strata(p.All[0], "cluster", "kubeconfig", "one", "--file", k.conf)
+	p.strata(p.All[0], "cluster", "kubeconfig", "one", "--admin", "--file", k.conf)
 	first := k.nodes(2)
 	if got := p.strata(p.All[0], "kubectl", "--cluster", "one", "get", "nodes", "-o", "name"); len(strings.Fields(got)) != 2 {
 		t.Errorf("strata kubectl says %q", got)
