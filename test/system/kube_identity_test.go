@@ -24,13 +24,13 @@ import (
 func (k *kube) identity() {
 	k.Helper()
 	k.plugin()
-	entry := must[*region.Clouds](k)(region.ReadClouds(filepath.Join(k.All[0].DataDir, region.CloudsFile))).Clouds["strata-demo"]
+	entry := must[*region.Clouds](k.T)(region.ReadClouds(filepath.Join(k.All[0].DataDir, region.CloudsFile))).Clouds["strata-demo"]
 	admin, own := k.clients("strata").identity, k.clients("strata-demo").identity
 	ctx := k.Context()
-	project := must[[]projects.Project](k)(projects.ExtractProjects(must[pagination.Page](k)(projects.List(admin, projects.ListOpts{Name: "demo"}).AllPages(ctx))))[0]
+	project := must[[]projects.Project](k.T)(projects.ExtractProjects(must[pagination.Page](k.T)(projects.List(admin, projects.ListOpts{Name: "demo"}).AllPages(ctx))))[0]
 	// A reader sees, and changes nothing; secrets are not shown.
-	reader := must[*users.User](k)(users.Create(ctx, admin, users.CreateOpts{Name: "kube-reader", Password: "Kube-Reader-1", DefaultProjectID: project.ID}).Extract())
-	role := must[[]roles.Role](k)(roles.ExtractRoles(must[pagination.Page](k)(roles.List(admin, roles.ListOpts{Name: "reader"}).AllPages(ctx))))[0]
+	reader := must[*users.User](k.T)(users.Create(ctx, admin, users.CreateOpts{Name: "kube-reader", Password: "Kube-Reader-1", DefaultProjectID: project.ID}).Extract())
+	role := must[[]roles.Role](k.T)(roles.ExtractRoles(must[pagination.Page](k.T)(roles.List(admin, roles.ListOpts{Name: "reader"}).AllPages(ctx))))[0]
 	if err := roles.Assign(ctx, admin, role.ID, roles.AssignOpts{UserID: reader.ID, ProjectID: project.ID}).ExtractErr(); err != nil {
 		k.Fatal(err)
 	}
@@ -51,7 +51,7 @@ func (k *kube) identity() {
 			}
 		}
 	}
-	if err := json.Unmarshal([]byte(must[string](k)(k.as(token, "auth", "whoami", "-o", "json"))), &who); err != nil {
+	if err := json.Unmarshal([]byte(must[string](k.T)(k.as(token, "auth", "whoami", "-o", "json"))), &who); err != nil {
 		k.Fatal(err)
 	}
 	if u := who.Status.UserInfo; u.Username != "kube-reader" || u.UID != reader.ID || strings.Join(u.Groups, " ") != project.ID+" strata:role:reader system:authenticated" ||
@@ -64,12 +64,12 @@ func (k *kube) identity() {
 	}
 	k.refused(token, 20*time.Second)
 	// Tokens of other projects, and what is no token.
-	k.refused(k.token("OS_AUTH_URL="+entry.Auth["auth_url"], "OS_CACERT="+entry.CACert, "OS_USERNAME=admin", "OS_PASSWORD="+must[*region.Clouds](k)(region.ReadClouds(filepath.Join(k.All[0].DataDir, region.CloudsFile))).Clouds["strata"].Auth["password"],
+	k.refused(k.token("OS_AUTH_URL="+entry.Auth["auth_url"], "OS_CACERT="+entry.CACert, "OS_USERNAME=admin", "OS_PASSWORD="+must[*region.Clouds](k.T)(region.ReadClouds(filepath.Join(k.All[0].DataDir, region.CloudsFile))).Clouds["strata"].Auth["password"],
 		"OS_USER_DOMAIN_NAME=Default", "OS_PROJECT_NAME=admin", "OS_PROJECT_DOMAIN_NAME=Default"), time.Second)
 	k.refused("gAAAAABnothing", time.Second)
 	// An application credential, until it is deleted.
-	me := must[*tokens.User](k)(tokens.Get(ctx, own, own.Token()).ExtractUser())
-	app := must[*applicationcredentials.ApplicationCredential](k)(applicationcredentials.Create(ctx, own, me.ID, applicationcredentials.CreateOpts{Name: "kube"}).Extract())
+	me := must[*tokens.User](k.T)(tokens.Get(ctx, own, own.Token()).ExtractUser())
+	app := must[*applicationcredentials.ApplicationCredential](k.T)(applicationcredentials.Create(ctx, own, me.ID, applicationcredentials.CreateOpts{Name: "kube"}).Extract())
 	token = k.token("OS_AUTH_URL="+entry.Auth["auth_url"], "OS_CACERT="+entry.CACert, "OS_APPLICATION_CREDENTIAL_ID="+app.ID, "OS_APPLICATION_CREDENTIAL_SECRET="+app.Secret)
 	if _, err := k.as(token, "create", "namespace", "of-app"); err != nil {
 		k.Error(err)
@@ -85,7 +85,7 @@ func (k *kube) plugin() {
 	k.Helper()
 	conf := filepath.Join(k.TempDir(), "kubeconfig")
 	k.strata(k.All[0], "cluster", "kubeconfig", "one", "--file", conf)
-	raw := must[[]byte](k)(os.ReadFile(conf))
+	raw := must[[]byte](k.T)(os.ReadFile(conf))
 	for _, secret := range []string{"client-key-data", "token:"} {
 		if strings.Contains(string(raw), secret) {
 			k.Errorf("the kubeconfig has a secret: %s", raw)
@@ -122,13 +122,12 @@ func (k *kube) token(env ...string) string {
 
 // as runs kubectl with a token and nothing else.
 func (k *kube) as(token string, args ...string) (string, error) {
-	conf := filepath.Join(k.TempDir(), "kubeconfig")
-	if err := os.WriteFile(conf, []byte(k.must("config", "view", "--raw", "-o", "json")), 0o600); err != nil {
-		return "", err
-	}
-	bare := &kube{pool: k.pool, conf: conf}
-	if _, err := bare.kubectl("config", "unset", "users"); err != nil {
-		return "", err
+	bare := &kube{pool: k.pool, conf: filepath.Join(filepath.Dir(k.conf), "bare")}
+	if _, err := os.Stat(bare.conf); err != nil {
+		if err := os.WriteFile(bare.conf, []byte(k.must("config", "view", "--raw", "-o", "json")), 0o600); err != nil {
+			return "", err
+		}
+		bare.must("config", "unset", "users")
 	}
 	return bare.kubectl(append([]string{"--token", token}, args...)...)
 }
@@ -136,8 +135,10 @@ func (k *kube) as(token string, args ...string) (string, error) {
 // refused waits until a token is nobody's.
 func (k *kube) refused(token string, within time.Duration) {
 	k.Helper()
-	k.until("a token that is refused", within+5*time.Second, func() (bool, error) {
-		_, err := k.as(token, "get", "nodes")
+	began := time.Now()
+	k.until("a token that is refused", within+20*time.Second, func() (bool, error) {
+		out, err := k.as(token, "get", "nodes")
+		k.Logf("%v: %s %v", time.Since(began).Round(time.Second), out, err)
 		return err != nil && strings.Contains(err.Error(), "Unauthorized"), nil
 	})
 }
