@@ -83,7 +83,7 @@ func lower(protocol string) string {
 }
 
 func poolForNode(p *Pool) nodeapi.LBPool {
-	x := nodeapi.LBPool{ID: p.ID, Protocol: lower(p.Protocol), Algorithm: p.Algorithm, Sticky: p.Persistence != nil}
+	x := nodeapi.LBPool{ID: p.ID, Protocol: lower(p.Protocol), Algorithm: p.Algorithm, Sticky: p.Persistence != nil, Transparent: p.Transparent}
 	if m := p.Monitor; m != nil && m.AdminUp {
 		x.Monitor = &nodeapi.LBMonitor{ID: m.ID, Type: m.Type, Delay: m.Delay, Timeout: m.Timeout, Rise: m.Rise, Fall: m.Fall,
 			Method: m.Method, Path: m.Path, Codes: m.Codes, HTTPVersion: m.HTTPVersion, Domain: m.Domain}

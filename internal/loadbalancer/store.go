@@ -42,6 +42,7 @@ type LoadBalancer struct {
 	Since     time.Time   `json:"since"`          // of the newest generation
 	Listeners []*Listener `json:"listeners,omitempty"`
 	Pools     []*Pool     `json:"pools,omitempty"`
+	Owner     string      `json:"owner,omitempty"` // what another service has made it for
 }
 
 // Listener is a port of the VIP.
@@ -66,6 +67,8 @@ type Pool struct {
 	Persistence *Persistence `json:"persistence,omitempty"`
 	Monitor     *Monitor     `json:"monitor,omitempty"`
 	Members     []*Member    `json:"members,omitempty"`
+	// Transparent has members see who asks, and not the VIP.
+	Transparent bool `json:"transparent,omitempty"`
 }
 
 // Persistence keeps a client at its member.
@@ -123,6 +126,12 @@ func register(db *store.DB) collections {
 				"project": func(l *LoadBalancer) []string { return []string{l.ProjectID} },
 				"node":    func(l *LoadBalancer) []string { return []string{l.Node} },
 				"part":    func(l *LoadBalancer) []string { return l.parts() },
+				"owner": func(l *LoadBalancer) []string {
+					if l.Owner == "" {
+						return nil
+					}
+					return []string{l.Owner}
+				},
 			}}),
 		statuses: store.Register(db, store.Schema[Status]{Service: "loadbalancer", Kind: "status", Version: 1, ID: func(s *Status) string { return s.ID }}),
 		quotas:   store.Register(db, store.Schema[Quota]{Service: "loadbalancer", Kind: "quota", Version: 1, ID: func(q *Quota) string { return q.ID }}),

@@ -122,10 +122,7 @@ func (c *call) freePrefix(project string) (netip.Prefix, error) {
 func (c *call) wayOut(project string) *Network {
 	var found *Network
 	for _, n := range c.networks.All() {
-		open := slices.ContainsFunc(c.rbacs.By("object", n.ID), func(r *RBAC) bool {
-			return r.Action == actExternal && (r.Target == everyone || r.Target == project)
-		})
-		if !n.External || !open || len(by(c, c.subnets, "network", n.ID)) == 0 {
+		if !c.opensTo(n, project) || len(by(c, c.subnets, "network", n.ID)) == 0 {
 			continue
 		}
 		if found != nil {
@@ -134,6 +131,13 @@ func (c *call) wayOut(project string) *Network {
 		found = n
 	}
 	return found
+}
+
+// opensTo tells whether a network is external, and a project may use it as such.
+func (c *call) opensTo(n *Network, project string) bool {
+	return n.External && slices.ContainsFunc(by(c, c.rbacs, "object", n.ID), func(r *RBAC) bool {
+		return r.Action == actExternal && (r.Target == everyone || r.Target == project)
+	})
 }
 
 // routerOut makes a router for a network of its own, so that networks do not reach each other.

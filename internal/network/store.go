@@ -119,6 +119,7 @@ type FloatingIP struct {
 	Status    string     `json:"status"`
 	DNSName   string     `json:"dns_name,omitempty"`
 	DNSDomain string     `json:"dns_domain,omitempty"`
+	Owner     string     `json:"owner,omitempty"` // what another service has made it for
 }
 
 // SecurityGroup is a named set of rules; they are records of their own.
@@ -228,7 +229,8 @@ func register(db *store.DB) collections {
 		}}, keys[FloatingIP]{
 			"network": func(f *FloatingIP) []string { return one(f.NetworkID) },
 			"port":    func(f *FloatingIP) []string { return one(f.PortID) },
-			"router":  func(f *FloatingIP) []string { return one(f.RouterID) }}),
+			"router":  func(f *FloatingIP) []string { return one(f.RouterID) },
+			"owner":   func(f *FloatingIP) []string { return one(f.Owner) }}),
 		groups: collect(db, "security_group", keys[SecurityGroup]{"default": func(g *SecurityGroup) []string {
 			if !g.Default {
 				return nil

@@ -32,12 +32,14 @@ const (
 
 // LBPool is members of which one takes a connection.
 type LBPool struct {
-	ID        string     `json:"id"`
-	Protocol  string     `json:"protocol"` // tcp or udp
-	Algorithm string     `json:"algorithm"`
-	Sticky    bool       `json:"sticky"` // a client keeps its member
-	Monitor   *LBMonitor `json:"monitor,omitempty"`
-	Members   []LBMember `json:"members"`
+	ID        string `json:"id"`
+	Protocol  string `json:"protocol"` // tcp or udp
+	Algorithm string `json:"algorithm"`
+	Sticky    bool   `json:"sticky"` // a client keeps its member
+	// Transparent: members see the client, and answer by way of the load balancer.
+	Transparent bool       `json:"transparent,omitempty"`
+	Monitor     *LBMonitor `json:"monitor,omitempty"`
+	Members     []LBMember `json:"members"`
 }
 
 // LBMember is a server of a pool.

@@ -14,6 +14,8 @@ const (
 	device    = "lb0"
 	// hashSeed is the same everywhere: a load balancer that moves keeps its clients' members.
 	hashSeed = "0x73747261"
+	// clientsOwn marks connections whose members see the client's own address.
+	clientsOwn = "0x1"
 )
 
 // Compile makes the table of a load balancer, with the members that are up and how many
@@ -83,7 +85,7 @@ func answers(addrs []netip.Prefix) []string {
 	for _, a := range addrs {
 		f := family(a.Addr())
 		if !seen[f] {
-			out = append(out, fmt.Sprintf("oifname %q ct status dnat meta nfproto %s snat %s to %s", device, map[string]string{"ip": "ipv4", "ip6": "ipv6"}[f], f, a.Addr()))
+			out = append(out, fmt.Sprintf("oifname %q ct status dnat ct mark != %s meta nfproto %s snat %s to %s", device, clientsOwn, map[string]string{"ip": "ipv4", "ip6": "ipv6"}[f], f, a.Addr()))
 		}
 		seen[f] = true
 	}
@@ -99,7 +101,11 @@ func compilePool(t nft.Table, p *nodeapi.LBPool, up func(string) bool, busy func
 	t.Chains["p-"+p.ID] = nft.Chain{Rules: rules}
 	for _, m := range members {
 		to := netip.AddrPortFrom(m.Addr, uint16(m.Port))
-		t.Chains["m-"+m.ID] = nft.Chain{Rules: []string{fmt.Sprintf("meta l4proto %s dnat %s to %s", p.Protocol, family(m.Addr), to)}}
+		mark := ""
+		if p.Transparent {
+			mark = "ct mark set " + clientsOwn + " "
+		}
+		t.Chains["m-"+m.ID] = nft.Chain{Rules: []string{fmt.Sprintf("meta l4proto %s %sdnat %s to %s", p.Protocol, mark, family(m.Addr), to)}}
 	}
 }
 
