@@ -28,6 +28,9 @@ type wanted struct {
 
 	size    Size        // of a worker
 	network *PodNetwork // that there is already
+
+	external *string // network of the template
+	out      string  // it, by its id
 }
 
 // defaultTimeout is how many minutes a create may take.
@@ -94,6 +97,7 @@ func (w *wanted) inherit(t *TemplateFields) {
 		w.Labels = all
 	}
 	own := &w.ClusterFields
+	w.external = t.ExternalNetworkID
 	for _, f := range []struct{ to, from **string }{{&own.Keypair, &t.KeypairID}, {&own.FlavorID, &t.FlavorID}, {&own.MasterFlavorID, &t.MasterFlavorID},
 		{&own.FixedNetwork, &t.FixedNetwork}, {&own.FixedSubnet, &t.FixedSubnet}} {
 		if *f.to == nil {
@@ -118,7 +122,7 @@ func (w *wanted) inherit(t *TemplateFields) {
 
 // create writes a cluster and begins to make it.
 func (s *Service) create(ctx context.Context, who *policy.Credentials, request string, t *Template, w *wanted) (string, error) {
-	c := &Cluster{ID: uuid.NewString(), ProjectID: who.ProjectID, UserID: who.UserID, TemplateID: t.ID, ClusterFields: w.ClusterFields, Status: CreateInProgress, Created: now(), Network: w.network}
+	c := &Cluster{ID: uuid.NewString(), ProjectID: who.ProjectID, UserID: who.UserID, TemplateID: t.ID, ClusterFields: w.ClusterFields, Status: CreateInProgress, Created: now(), Network: w.network, External: w.out}
 	workers := s.newGroup(c, GroupFields{Name: workerGroup, Role: workerRole, NodeCount: w.NodeCount, FlavorID: c.FlavorID, ImageID: t.ImageID, Labels: c.Labels, DockerVolumeSize: c.DockerVolumeSize})
 	masters := s.newGroup(c, GroupFields{Name: masterGroup, Role: masterRole, NodeCount: w.MasterCount, MinNodeCount: 1, FlavorID: c.MasterFlavorID, ImageID: t.ImageID, Labels: c.Labels, DockerVolumeSize: c.DockerVolumeSize})
 	workers.Default, masters.Default, workers.Size = true, true, w.size

@@ -2,11 +2,13 @@ package cluster
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/strata-cloud/strata/internal/errs"
 	"github.com/strata-cloud/strata/internal/kube/authority"
 	"github.com/strata-cloud/strata/internal/kubeapi"
 	"github.com/strata-cloud/strata/internal/store"
@@ -20,6 +22,9 @@ type Controller struct {
 	// Run works until ctx ends, which it does when the cluster is about to be deleted, or
 	// Target is not true any more. If it returns before, it is called again after a pause.
 	Run func(ctx context.Context, t Target, api *kubeapi.Client) error
+	// Clean removes what the controller has made outside of a cluster that is going, and may
+	// be repeated; nil: nothing. Its API may be gone by then.
+	Clean func(ctx context.Context, cluster string) error
 }
 
 // Target is what a controller is told of a cluster. It is comparable, and another one of
@@ -37,10 +42,37 @@ const (
 	controllerPause = 5 * time.Second
 )
 
+// works tells whether a cluster has a control plane that is to stay.
+func (c *Cluster) works() bool {
+	return c.Address != "" && c.Authorities != nil && c.Status != DeleteInProgress && c.Network != nil
+}
+
+// TxWorks is Conflict when a cluster is not there any more, or about to go: whoever makes
+// something for it asks in the same transaction.
+func (s *Service) TxWorks(tx *store.Tx, id string) error {
+	if c, err := s.clusters.TxGet(tx, id); err != nil || !c.works() {
+		return errs.Conflictf("cluster %s is going", id)
+	}
+	return nil
+}
+
+// clean has the controllers remove what they have made for a cluster.
+func (s *Service) clean(ctx context.Context, id string) error {
+	for _, c := range s.Controllers {
+		if c.Clean == nil {
+			continue
+		}
+		if err := c.Clean(ctx, id); err != nil {
+			return fmt.Errorf("what %s has made for the cluster: %w", c.Name, err)
+		}
+	}
+	return nil
+}
+
 // targets are the clusters that controllers work for, in order.
 func (s *Service) targets() (out []Target) {
 	for _, c := range s.clusters.All() {
-		if c.Address == "" || c.Authorities == nil || c.Status == DeleteInProgress || c.Network == nil {
+		if !c.works() {
 			continue
 		}
 		out = append(out, Target{ID: c.ID, Name: c.Name, ProjectID: c.ProjectID, UserID: c.UserID, Address: c.Address,

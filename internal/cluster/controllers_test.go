@@ -2,19 +2,22 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"sync/atomic"
 	"testing"
 
+	"github.com/strata-cloud/strata/internal/errs"
 	"github.com/strata-cloud/strata/internal/kubeapi"
 	"github.com/strata-cloud/strata/internal/saga"
+	"github.com/strata-cloud/strata/internal/store"
 )
 
 // TestControllers has a controller for each cluster, from when it has a control plane to
 // when it is about to be deleted, with a client of its own.
 func TestControllers(t *testing.T) {
 	w := newWorld(t, saga.Options{}).start()
-	var runs, now atomic.Int32
+	var runs, now, cleaned atomic.Int32
 	var clients sync.Map
 	w.svc.Controllers = []Controller{{Name: "test", Run: func(ctx context.Context, c Target, api *kubeapi.Client) error {
 		if c.Name != "one" && c.Name != "two" || c.ProjectID != project1 || c.Network == "" {
@@ -26,6 +29,17 @@ func TestControllers(t *testing.T) {
 		<-ctx.Done()
 		now.Add(-1)
 		return ctx.Err()
+	}, Clean: func(ctx context.Context, id string) error {
+		if err := w.db.Txn(ctx, func(tx *store.Tx) error { return w.svc.TxWorks(tx, id) }); !errs.Is(err, errs.Conflict) {
+			t.Errorf("while cluster %s goes something may be made for it: %v", id, err)
+		}
+		if networks, _ := w.nets.count(); cleaned.Add(1) == 1 {
+			if networks != 2 {
+				t.Errorf("what was made is removed when there are %d networks", networks)
+			}
+			return errors.New("not yet")
+		}
+		return nil
 	}}}
 	ctx, stop := context.WithCancel(t.Context())
 	var group sync.WaitGroup
@@ -42,7 +56,11 @@ func TestControllers(t *testing.T) {
 	w.until("the end of one", func() bool { return now.Load() == 1 })
 	stop()
 	group.Wait()
-	if runs.Load() != 2 || now.Load() != 0 {
-		t.Errorf("controllers began %d times, and %d work on", runs.Load(), now.Load())
+	w.settled()
+	if runs.Load() != 2 || now.Load() != 0 || cleaned.Load() != 2 {
+		t.Errorf("controllers began %d times, %d work on, and %d removed what they made", runs.Load(), now.Load(), cleaned.Load())
+	}
+	if err := w.db.Txn(t.Context(), func(tx *store.Tx) error { return w.svc.TxWorks(tx, two) }); err != nil {
+		t.Error(err)
 	}
 }

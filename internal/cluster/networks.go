@@ -16,18 +16,22 @@ import (
 // Networks is the network service, on whose networks pods are.
 type Networks interface {
 	// Make makes a network of the project with a subnet, and if there is a way out, with a
-	// router. also is part of the transaction.
-	Make(ctx context.Context, project, name string, cidr netip.Prefix, also func(tx *store.Tx, network, router string) error) error
+	// router: to the external network out, or to the only one. also is part of the transaction.
+	Make(ctx context.Context, project, name string, cidr netip.Prefix, out string, also func(tx *store.Tx, network, router string) error) error
 	// Drop removes such a network. Absent is fine; Conflict: others use it.
 	Drop(ctx context.Context, network, router string, also func(tx *store.Tx) error) error
 	// Subnet finds a subnet for IPv4 that the caller may use, by ids or names; either may
 	// be empty. NotFound.
 	Subnet(c *policy.Credentials, network, subnet string) (*PodNetwork, error)
+	// External finds an external network that the project may use, by id or name. NotFound.
+	External(project, ref string) (string, error)
 	// EnsurePort makes a port and may be repeated; Plug is what it gives of one that there is.
 	EnsurePort(ctx context.Context, p PortSpec) (*nodeapi.ContainerPort, error)
 	Plug(port string) (nodeapi.ContainerPort, bool)
 	// DropPorts removes those of a cluster's ports on a node, or with "" anywhere, that match.
 	DropPorts(ctx context.Context, cluster, node string, match func(id string, pod bool) bool) error
+	// Balancers are a cluster's load balancers, in order.
+	Balancers(cluster string) []nodeapi.KubeBalancer
 	// PodPorts are the ports of a cluster's pods on a node.
 	PodPorts(cluster, node string) []string
 }
@@ -63,6 +67,11 @@ func (s *Service) fitNetwork(who *policy.Credentials, w *wanted) error {
 	if err != nil {
 		return err
 	}
+	if ref := deref(w.external); ref != "" {
+		if w.out, err = s.Networks.External(who.ProjectID, ref); err != nil {
+			return badReference(err, "Unable to find external network %s", ref)
+		}
+	}
 	network, subnet := deref(w.FixedNetwork), deref(w.FixedSubnet)
 	if network == "" && subnet == "" {
 		return nil
@@ -95,7 +104,7 @@ func (s *Service) makeNetwork(ctx context.Context, j *job) error {
 	if err != nil {
 		return err
 	}
-	return s.Networks.Make(ctx, c.ProjectID, c.Name, n.pods[0], func(tx *store.Tx, network, router string) error {
+	return s.Networks.Make(ctx, c.ProjectID, c.Name, n.pods[0], c.External, func(tx *store.Tx, network, router string) error {
 		_, err := s.clusters.TxUpdate(tx, c.ID, func(c *Cluster) error {
 			c.Network = &PodNetwork{ID: network, Router: router, CIDR: n.pods[0], Own: true}
 			return nil
@@ -112,6 +121,9 @@ func (s *Service) dropNetwork(ctx context.Context, j *job) error {
 	c, err := s.clusters.Get(j.Cluster)
 	if err != nil {
 		return ignoreAbsent(err)
+	}
+	if err := s.clean(ctx, c.ID); err != nil {
+		return err
 	}
 	if err := s.Networks.DropPorts(ctx, c.ID, "", everyPort); err != nil {
 		return err
@@ -139,6 +151,23 @@ func (s *Service) plugNode(ctx context.Context, c *Cluster, w *Worker) error {
 	_, err := s.Networks.EnsurePort(ctx, PortSpec{ID: w.Port, NetworkID: c.Network.ID, SubnetID: c.Network.SubnetID, ProjectID: c.ProjectID,
 		Name: c.Name + " " + w.Node, Cluster: c.ID, Node: w.Node})
 	return err
+}
+
+// Places are the addresses of a cluster's workers on its network, by name.
+func (s *Service) Places(cluster string) map[string]netip.Addr {
+	out := map[string]netip.Addr{}
+	for _, w := range s.workers.By("cluster", cluster) {
+		p, ok := s.Networks.Plug(w.Port)
+		if !ok || w.Leaving {
+			continue
+		}
+		for _, a := range p.Addrs {
+			if a.Addr().Is4() {
+				out[w.Node] = a.Addr()
+			}
+		}
+	}
+	return out
 }
 
 // PodPort gives a pod of a worker its port, and may be repeated.

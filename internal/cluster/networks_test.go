@@ -25,9 +25,10 @@ type fakeNetworks struct {
 	made  map[string]netip.Prefix // networks, by id
 	ports map[string]PortSpec
 	used  bool // by others: networks are not removed
+	out   string
 }
 
-func (n *fakeNetworks) Make(ctx context.Context, project, name string, cidr netip.Prefix, also func(tx *store.Tx, network, router string) error) error {
+func (n *fakeNetworks) Make(ctx context.Context, project, name string, cidr netip.Prefix, out string, also func(tx *store.Tx, network, router string) error) error {
 	id := uuid.NewString()
 	if err := n.db.Txn(ctx, func(tx *store.Tx) error { return also(tx, id, "r-"+id) }); err != nil {
 		return err
@@ -35,6 +36,7 @@ func (n *fakeNetworks) Make(ctx context.Context, project, name string, cidr neti
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.made[id] = cidr
+	n.out = out
 	return nil
 }
 
@@ -99,6 +101,15 @@ func (n *fakeNetworks) PodPorts(cluster, node string) (out []string) {
 	}
 	return out
 }
+
+func (n *fakeNetworks) External(_, ref string) (string, error) {
+	if ref != "public" {
+		return "", errs.NotFoundf("no network")
+	}
+	return "public-id", nil
+}
+
+func (n *fakeNetworks) Balancers(string) []nodeapi.KubeBalancer { return nil }
 
 func (n *fakeNetworks) count() (networks, ports int) {
 	n.mu.Lock()
@@ -182,6 +193,14 @@ func TestFixedNetwork(t *testing.T) {
 	w.do("owner", "1.11", "POST", "/clusters", `{"cluster_template_id":"`+t1+`","fixed_network":"none"}`).want(400)
 	w.do("owner", "1.11", "POST", "/clusters", `{"cluster_template_id":"`+t1+`","fixed_network":"private","labels":{"service_cluster_ip_range":"192.168.0.0/16"}}`).want(400)
 	w.do("owner", "1.11", "DELETE", "/clusters/"+id, "").want(204)
+	w.settled()
+	w.do("owner", "1.11", "POST", "/clusters", `{"cluster_template_id":"`+w.template(`,"external_network_id":"none"`)+`"}`).want(400)
+	w.do("owner", "1.11", "POST", "/clusters", `{"cluster_template_id":"`+w.template(`,"external_network_id":"public"`)+`","name":"out","node_count":0}`).want(202)
+	w.settled()
+	if w.nets.out != "public-id" {
+		t.Errorf("the cluster's router leads to %q", w.nets.out)
+	}
+	w.do("owner", "1.11", "DELETE", "/clusters/out", "").want(204)
 	w.settled()
 	other := w.made(`,"name":"two","node_count":1`)
 	w.nets.mu.Lock()

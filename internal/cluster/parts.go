@@ -105,14 +105,14 @@ func (s *Service) worker(w *Worker) *nodeapi.KubeWorker {
 	if p, ok := s.Networks.Plug(w.Port); ok {
 		port = &p
 	}
-	return &nodeapi.KubeWorker{Name: w.Node, Port: port, Generation: w.Generation, Address: addr, URL: "https://" + c.Address, CA: c.Authorities.Cluster.Cert,
+	return &nodeapi.KubeWorker{Name: w.Node, Port: port, Balancers: s.Networks.Balancers(c.ID), Generation: w.Generation, Address: addr, URL: "https://" + c.Address, CA: c.Authorities.Cluster.Cert,
 		Kubelet: nodeapi.KubePair(w.Kubelet), Serving: nodeapi.KubePair(w.Serving), Proxy: nodeapi.KubePair(w.Proxy), Policies: nodeapi.KubePair(w.Policies),
 		Pods: inner.pods, DNS: (&kube.Control{Services: inner.services}).DNSIP()}
 }
 
 // Watch streams what a node is to do for clusters, as a whole, coalesced.
 func (s *Service) Watch(ctx context.Context, node string) <-chan []nodeapi.KubePart {
-	return store.Stream(ctx, s.DB, func() []nodeapi.KubePart { return s.Parts(node) }, service+"/cluster", service+"/worker")
+	return store.Stream(ctx, s.DB, func() []nodeapi.KubePart { return s.Parts(node) }, service+"/cluster", service+"/worker", "loadbalancer/loadbalancer", "network/floatingip")
 }
 
 // Report writes what a node says of clusters.

@@ -60,7 +60,8 @@ type Cluster struct {
 	Authorities *Sealed `json:"authorities,omitempty"`
 	Generation  int     `json:"generation"` // of the control plane's programs
 
-	Network *PodNetwork `json:"network,omitempty"` // nil: none yet
+	Network  *PodNetwork `json:"network,omitempty"`  // nil: none yet
+	External string      `json:"external,omitempty"` // where its own network's router leads; "": where there is one alone
 }
 
 // Group is a node group.

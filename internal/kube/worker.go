@@ -22,6 +22,7 @@ type Worker struct {
 	Serving authority.Pair // of kubelet's own API
 	Proxy   authority.Pair
 	Pods    []netip.Prefix
+	Inside  netip.Addr // its own in the network of pods; not valid: none
 	DNS     netip.Addr
 	// Generation is as a control plane's.
 	Generation int

@@ -2,7 +2,9 @@ package kube
 
 import (
 	"fmt"
+	"net/netip"
 	"path/filepath"
+	"strings"
 )
 
 // SandboxImage is what pods' sandboxes are made from. Add-ons whose program is in
@@ -72,15 +74,26 @@ healthzPort: 0
 `, b.Address, b.pki("ca.crt"), b.pki("kubelet-serving.crt"), b.pki("kubelet-serving.key"), b.machine.groups(b.ID).Path(), "unix://"+b.socket(), b.file(podLogs), b.file("volume-plugins"), b.DNS, Domain)
 }
 
+// proxyConfig has ports of nodes at the machine's address and at that on the cluster's network,
+// from where load balancers come, and ask how kube-proxy is.
 func (b *bench) proxyConfig() []byte {
+	at, health := []string{netip.PrefixFrom(b.Address, b.Address.BitLen()).String()}, ""
+	if b.Inside.IsValid() {
+		at = append(at, netip.PrefixFrom(b.Inside, b.Inside.BitLen()).String())
+		health = netip.AddrPortFrom(b.Inside, ProxyHealthPort).String()
+	}
 	return fmt.Appendf(nil, `apiVersion: kubeproxy.config.k8s.io/v1alpha1
 kind: KubeProxyConfiguration
 mode: nftables
 clusterCIDR: %q
 clientConnection: {kubeconfig: %q}
 hostnameOverride: %q
-healthzBindAddress: ""
+nodePortAddresses: ["%s"]
+healthzBindAddress: %q
 metricsBindAddress: ""
 conntrack: {maxPerCore: 0, min: 0}
-`, list(b.Pods), b.config(proxyProgram+".conf"), b.Node)
+`, list(b.Pods), b.config(proxyProgram+".conf"), b.Node, strings.Join(at, `", "`), health)
 }
+
+// ProxyHealthPort is where a worker's kube-proxy says how it is.
+const ProxyHealthPort = 10256

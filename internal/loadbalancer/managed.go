@@ -3,6 +3,7 @@ package loadbalancer
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"reflect"
 	"slices"
 
@@ -256,4 +257,25 @@ func (s *Service) removeManaged(ctx context.Context, lb *LoadBalancer) error {
 		s.forgetTraffic(lb.ID)
 	}
 	return err
+}
+
+// ManagedVIP is where a managed load balancer is.
+type ManagedVIP struct {
+	PortID, MAC string
+	Address     netip.Addr
+	Transparent bool
+}
+
+// ManagedOf are an owner's load balancers, in order.
+func (s *Service) ManagedOf(owner string) (out []ManagedVIP) {
+	for _, lb := range s.lbs.By("owner", owner) {
+		at, err := netip.ParseAddr(lb.VIP.Address)
+		port, ok := s.Networks.Plug(lb.VIP.PortID)
+		if err != nil || !ok {
+			continue
+		}
+		out = append(out, ManagedVIP{PortID: lb.VIP.PortID, MAC: port.MAC, Address: at, Transparent: slices.ContainsFunc(lb.Pools, func(p *Pool) bool { return p.Transparent })})
+	}
+	slices.SortFunc(out, func(a, b ManagedVIP) int { return a.Address.Compare(b.Address) })
+	return out
 }

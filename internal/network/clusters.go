@@ -143,6 +143,20 @@ func (s *Service) ClusterSubnet(who *policy.Credentials, network, subnet string)
 	return found, nil
 }
 
+// SoleSubnet is the subnet for IPv4 of a network: the oldest.
+func (s *Service) SoleSubnet(network string) (string, error) {
+	var found *Subnet
+	for _, x := range s.subnets.By("network", network) {
+		if x.version() == 4 && (found == nil || x.Created.Before(found.Created)) {
+			found = x
+		}
+	}
+	if found == nil {
+		return "", s.network.notFound(network)
+	}
+	return found.ID, nil
+}
+
 // PodPorts are the ids of the ports of a cluster's pods on a node, in order.
 func (s *Service) PodPorts(cluster, node string) []string {
 	var out []string

@@ -164,3 +164,14 @@ func (s *Service) Conceal(ctx context.Context, owner string, keep ...string) err
 	}
 	return nil
 }
+
+// ExposedAt is the floating IP of a port; not valid: it has none.
+func (s *Service) ExposedAt(port string) netip.Addr {
+	out := netip.Addr{}
+	for _, f := range s.floating.By("port", port) {
+		if !out.IsValid() || f.Address.Less(out) {
+			out = f.Address
+		}
+	}
+	return out
+}

@@ -17,6 +17,7 @@ type Wanted struct {
 	Name    string
 	Subnets []WantedSubnet // none: one that nothing of the project overlaps
 	Inside  bool           // without a way out
+	Out     string         // the external network; "": if there is one alone, that
 }
 
 // WantedSubnet is a subnet of it; the zero values are the service's choice.
@@ -86,8 +87,13 @@ func (s *Service) MakeNetwork(ctx context.Context, who *policy.Credentials, w Wa
 			}
 			subs = append(subs, sub)
 		}
-		router := ""
-		if out := c.wayOut(who.ProjectID); out != nil && !w.Inside {
+		router, out := "", c.wayOut(who.ProjectID)
+		if w.Out != "" {
+			if out, err = get(c, c.networks, w.Out); err != nil || !c.opensTo(out, who.ProjectID) {
+				return c.network.notFound(w.Out)
+			}
+		}
+		if out != nil && !w.Inside {
 			if router, err = c.routerOut(who.ProjectID, w.Name, out, subs); err != nil {
 				return err
 			}
@@ -180,4 +186,22 @@ func (s *Service) DropNetwork(ctx context.Context, id, router string, also func(
 		}
 		return also(c.tx)
 	})
+}
+
+// ExternalNamed is the external network of an id or a name that a project may use.
+func (s *Service) ExternalNamed(project, ref string) (string, error) {
+	c, found := &call{Service: s}, ""
+	for _, n := range s.networks.By("external", "yes") {
+		if n.ID != ref && n.Name != ref || !c.opensTo(n, project) {
+			continue
+		}
+		if found != "" {
+			return "", errs.Invalidf("More than one external network is called %s: use an ID to be more specific.", ref)
+		}
+		found = n.ID
+	}
+	if found == "" {
+		return "", s.network.notFound(ref)
+	}
+	return found, nil
 }

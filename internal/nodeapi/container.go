@@ -2,6 +2,7 @@ package nodeapi
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/netip"
 )
 
@@ -49,4 +50,14 @@ type ContainerPort struct {
 	DNS      []netip.Addr   `json:"dns"`
 	Domain   string         `json:"domain"` // of the network's names
 	Device   string         `json:"device"` // in the container; "": by its place among the ports
+}
+
+// IPv4 is the port's first address of IPv4.
+func (p *ContainerPort) IPv4() (netip.Addr, error) {
+	for _, a := range p.Addrs {
+		if a.Addr().Is4() {
+			return a.Addr(), nil
+		}
+	}
+	return netip.Addr{}, fmt.Errorf("port %s has no IPv4 address", p.ID)
 }

@@ -60,6 +60,17 @@ type KubeWorker struct {
 	DNS        netip.Addr     `json:"dns"`
 	// Port is the node's own place in the network of pods; nil: it has none yet.
 	Port *ContainerPort `json:"port,omitempty"`
+	// Balancers are the cluster's, of its Services.
+	Balancers []KubeBalancer `json:"balancers,omitempty"`
+}
+
+// KubeBalancer is a load balancer of a cluster. A transparent one leaves clients' addresses as
+// they are: nodes answer by way of it.
+type KubeBalancer struct {
+	Addr        netip.Addr `json:"addr"`
+	MAC         string     `json:"mac"`
+	Floating    netip.Addr `json:"floating,omitzero"` // where others reach it
+	Transparent bool       `json:"transparent,omitempty"`
 }
 
 // KubeUser is whom a cluster's API takes the holder of a token for.

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 
 	"github.com/strata-cloud/strata/internal/cluster"
+	"github.com/strata-cloud/strata/internal/loadbalancer"
 	"github.com/strata-cloud/strata/internal/network"
 	"github.com/strata-cloud/strata/internal/nodeapi"
 	"github.com/strata-cloud/strata/internal/policy"
@@ -12,12 +13,15 @@ import (
 )
 
 // networksForCluster shows the service of clusters the network service.
-type networksForCluster struct{ *network.Service }
+type networksForCluster struct {
+	*network.Service
+	balancers *loadbalancer.Service
+}
 
 var _ cluster.Networks = networksForCluster{}
 
-func (s networksForCluster) Make(ctx context.Context, project, name string, cidr netip.Prefix, also func(tx *store.Tx, network, router string) error) error {
-	return s.MakeNetwork(ctx, &policy.Credentials{ProjectID: project}, network.Wanted{Name: name, Subnets: []network.WantedSubnet{{CIDR: cidr}}}, also)
+func (s networksForCluster) Make(ctx context.Context, project, name string, cidr netip.Prefix, out string, also func(tx *store.Tx, network, router string) error) error {
+	return s.MakeNetwork(ctx, &policy.Credentials{ProjectID: project}, network.Wanted{Name: name, Subnets: []network.WantedSubnet{{CIDR: cidr}}, Out: out}, also)
 }
 
 func (s networksForCluster) Drop(ctx context.Context, id, router string, also func(tx *store.Tx) error) error {
@@ -38,4 +42,16 @@ func (s networksForCluster) EnsurePort(ctx context.Context, p cluster.PortSpec) 
 
 func (s networksForCluster) DropPorts(ctx context.Context, id, node string, match func(id string, pod bool) bool) error {
 	return s.DropClusterPorts(ctx, id, node, match)
+}
+
+func (s networksForCluster) Balancers(id string) []nodeapi.KubeBalancer {
+	var out []nodeapi.KubeBalancer
+	for _, v := range s.balancers.ManagedOf(id) {
+		out = append(out, nodeapi.KubeBalancer{Addr: v.Address, MAC: v.MAC, Floating: s.ExposedAt(v.PortID), Transparent: v.Transparent})
+	}
+	return out
+}
+
+func (s networksForCluster) External(project, ref string) (string, error) {
+	return s.ExternalNamed(project, ref)
 }

@@ -218,7 +218,11 @@ func workerOf(p nodeapi.KubePart) *kube.Worker {
 	if w == nil {
 		return nil
 	}
-	return &kube.Worker{ID: p.ID, Node: w.Name, Address: w.Address, URL: w.URL, CA: w.CA, Kubelet: authority.Pair(w.Kubelet), Serving: authority.Pair(w.Serving), Proxy: authority.Pair(w.Proxy),
+	var inside netip.Addr
+	if w.Port != nil {
+		inside, _ = w.Port.IPv4() // a worker without one waits for it
+	}
+	return &kube.Worker{ID: p.ID, Node: w.Name, Inside: inside, Address: w.Address, URL: w.URL, CA: w.CA, Kubelet: authority.Pair(w.Kubelet), Serving: authority.Pair(w.Serving), Proxy: authority.Pair(w.Proxy),
 		Pods: w.Pods, DNS: w.DNS, Generation: w.Generation}
 }
 

@@ -101,7 +101,7 @@ func (l *live) enforce(ctx context.Context, g *guard) error {
 	}
 	var pods []netpolicy.Local
 	for _, p := range l.all() {
-		if a, err := address(&p.Port); err == nil && !p.Gone {
+		if a, err := p.Port.IPv4(); err == nil && !p.Gone {
 			pods = append(pods, netpolicy.Local{Namespace: p.Namespace, Name: p.Name, Device: hostDevice(p.Port.ID), Addr: a})
 		}
 	}

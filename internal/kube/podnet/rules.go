@@ -68,7 +68,7 @@ func (l *live) compile() nft.Table {
 	declarePublished(t)
 	for _, key := range slices.Sorted(maps.Keys(l.pods)) {
 		p := l.pods[key]
-		if a, err := address(&p.Port); err == nil && !p.Gone {
+		if a, err := p.Port.IPv4(); err == nil && !p.Gone {
 			t.AddElement("pods", fmt.Sprintf("%q . %s", hostDevice(p.Port.ID), a), "")
 			publish(t, p, a)
 		}
@@ -85,9 +85,12 @@ func (l *live) compile() nft.Table {
 		fmt.Sprintf("oifname %q accept", podPrefix+"*"),
 		"drop",
 	}}
+	declareOrigins(t, l.want.Worker)
+	declareExposed(t, l.want.Worker)
 	cluster := l.want.PodCIDR.Masked()
 	t.Chains["leave"] = nft.Chain{Hook: "type nat hook postrouting priority 100; policy accept", Rules: []string{
-		"ct status dnat ip saddr . ip daddr @loops masquerade", // a pod that reaches itself by the machine's port
+		"ct status dnat ip saddr . ip daddr @loops masquerade",                                                   // a pod that reaches itself by the machine's port
+		fmt.Sprintf("oifname %q ip saddr != %s ct status dnat fib saddr type local masquerade", device, cluster), // of the machine itself
 		fmt.Sprintf("ip saddr %s ip daddr != %s oifname != { %q, \"lo\" } masquerade", cluster, cluster, device),
 	}}
 	return t

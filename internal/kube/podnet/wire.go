@@ -41,21 +41,11 @@ func ipNet(p netip.Prefix) *net.IPNet {
 	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
 }
 
-// address is a port's IPv4 address.
-func address(p *nodeapi.ContainerPort) (netip.Addr, error) {
-	for _, a := range p.Addrs {
-		if a.Addr().Is4() {
-			return a.Addr(), nil
-		}
-	}
-	return netip.Addr{}, fmt.Errorf("port %s has no IPv4 address", p.ID)
-}
-
 // ensureNode has the node's own device in the host's namespace.
 func (l *live) ensureNode(ctx context.Context) error {
 	want := l.part()
 	port := *want.Worker.Port
-	addr, err := address(&port)
+	addr, err := port.IPv4()
 	if err != nil {
 		return err
 	}
@@ -90,6 +80,9 @@ func (l *live) ensureNode(ctx context.Context) error {
 	if err := l.cfg.Forward(true); err != nil {
 		return err
 	}
+	if err := l.ensureOrigins(h, link, want.Worker.Balancers); err != nil {
+		return err
+	}
 	// The machine speaks to services from within the cluster's network, also if it has no other way out.
 	return h.RouteReplace(&netlink.Route{LinkIndex: link.Attrs().Index, Dst: ipNet(want.ServiceCIDR), Src: addr.AsSlice(), Scope: netlink.SCOPE_LINK, Protocol: protocol})
 }
@@ -115,7 +108,7 @@ func (l *live) plugged(h *netlink.Handle, device string, port *nodeapi.Container
 		return false
 	}
 	for _, a := range list {
-		if addr, err := address(port); err != nil || !a.IP.Equal(addr.AsSlice()) {
+		if addr, err := port.IPv4(); err != nil || !a.IP.Equal(addr.AsSlice()) {
 			return false
 		}
 	}
@@ -132,7 +125,7 @@ func (l *live) wire(ns *netns.NS, p *Pod) error {
 	if err != nil {
 		return err
 	}
-	addr, err := address(&p.Port)
+	addr, err := p.Port.IPv4()
 	if err != nil {
 		return err
 	}
@@ -205,7 +198,7 @@ func (l *live) wireOutside(h *netlink.Handle, name string, mac net.HardwareAddr,
 	if err := h.NeighSet(&netlink.Neigh{LinkIndex: index, Family: unix.AF_INET, State: unix.NUD_PERMANENT, IP: addr.AsSlice(), HardwareAddr: mac}); err != nil {
 		return err
 	}
-	own, err := address(l.part().Worker.Port)
+	own, err := l.part().Worker.Port.IPv4()
 	if err != nil {
 		return err
 	}
@@ -225,7 +218,7 @@ func (l *live) unwire(p *Pod) error {
 	if err := removeLink(h, hostDevice(p.Port.ID)); err != nil {
 		return err
 	}
-	addr, err := address(&p.Port)
+	addr, err := p.Port.IPv4()
 	if err != nil {
 		return nil // it had none
 	}
@@ -279,7 +272,7 @@ func (l *live) check(p *Pod) error {
 	if err != nil {
 		return err
 	}
-	addr, err := address(&known.Port)
+	addr, err := known.Port.IPv4()
 	if err != nil {
 		return err
 	}
@@ -304,7 +297,7 @@ func (l *live) check(p *Pod) error {
 
 // clear removes every device of pods, that of the node, and the rules.
 func (l *live) clear(ctx context.Context) error {
-	return errors.Join(l.unrule(ctx), l.cfg.Forward(false), l.removeLinks(map[string]bool{}))
+	return errors.Join(l.unrule(ctx), l.clearOrigins(), l.cfg.Forward(false), l.removeLinks(map[string]bool{}))
 }
 
 // strays removes what another cluster has left here.
