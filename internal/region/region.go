@@ -13,6 +13,7 @@ import (
 
 	"github.com/strata-cloud/strata/internal/blockdev"
 	"github.com/strata-cloud/strata/internal/cluster"
+	"github.com/strata-cloud/strata/internal/cluster/ingress"
 	"github.com/strata-cloud/strata/internal/cluster/services"
 	"github.com/strata-cloud/strata/internal/compute"
 	"github.com/strata-cloud/strata/internal/docker"
@@ -149,7 +150,7 @@ func (r *Region) build() (err error) {
 		Volumes: volumesForDocker{r.Volume}, Placement: placementForDocker{r.Placement}, Takes: r.Compute.Takes, Version: r.cfg.Version, Registry: []string{r.cfg.host()}})
 	r.Balancers = loadbalancer.New(loadbalancer.Options{DB: db, Log: log, Networks: networksForBalancers{r.Network}, Hosts: hostsForNetwork{r.Nodes}.balancing})
 	r.Cluster = cluster.New(cluster.Options{DB: db, Sagas: r.Sagas, Nodes: r.Nodes, Log: log, Resources: resourcesForCluster{r}, Placement: placementForDocker{r.Placement}, Pool: poolForCluster{r}, Networks: networksForCluster{r.Network, r.Balancers}, Drain: drain.Node, Identity: identityForCluster{r.Identity}})
-	r.Cluster.Controllers = append(r.Cluster.Controllers, services.New(services.Config{DB: db, Region: regionForServices{r}, Clusters: r.Cluster, Log: log}))
+	r.Cluster.Controllers = append(r.Cluster.Controllers, services.New(services.Config{DB: db, Region: regionForServices{r}, Clusters: r.Cluster, Log: log}), ingress.New(log))
 	if r.Policy, err = policy.New(r.cfg.path(policyFile), identity.Policies(), image.Policies(), placement.Policies(), network.Policies(), compute.Policies(), volume.Policies(), registry.Policies(), docker.Policies(), loadbalancer.Policies(), cluster.Policies()); err != nil {
 		return err
 	}

@@ -27,6 +27,7 @@ import (
 	scheduler "k8s.io/kubernetes/cmd/kube-scheduler/app"
 	kubelet "k8s.io/kubernetes/cmd/kubelet/app"
 
+	"github.com/strata-cloud/strata/kubernetes/internal/ingress"
 	"github.com/strata-cloud/strata/kubernetes/internal/worker"
 )
 
@@ -43,6 +44,7 @@ func programs() map[string]func() int {
 		"metrics-server":          cobraMain(metricsServer),
 		"containerd":              containerd,
 		"coredns":                 coredns,
+		ingress.Name:              func() int { return ingress.Main(context.Background(), os.Args) },
 		worker.Name:               func() int { return worker.Main(context.Background(), os.Args) },
 		"etcd":                    func() int { etcdmain.Main(os.Args); return 0 },
 	}
