@@ -191,3 +191,32 @@ func TestFilesRollOut(t *testing.T) {
 		t.Errorf("%v and %v", one, two)
 	}
 }
+
+// TestHosts leads names to services by an Ingress, and refuses what cannot be led.
+func TestHosts(t *testing.T) {
+	a, err := compose(t, "services: {web: {image: web, ports: ['8080:80', 9000]}, db: {image: db}}")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, h := range [][2]string{{"Shop.example.org", "web"}, {"a..b", "web"}, {"shop.example.org", "nobody"}, {"shop.example.org", "db"}} {
+		if err := a.Lead(h[0], h[1]); err == nil {
+			t.Errorf("%v is taken", h)
+		}
+	}
+	for _, h := range []string{"shop.example.org", "*.shop.example.org"} {
+		if err := a.Lead(h, "web"); err != nil {
+			t.Error(err)
+		}
+	}
+	in := facts(t, a)["Ingress/web"]
+	if at(in, "spec.rules.1.host") != "*.shop.example.org" || at(in, "spec.rules.0.http.paths.0.backend.service.name") != "web" || at(in, "spec.rules.0.http.paths.0.backend.service.port.number") != 80.0 {
+		t.Errorf("%v", in)
+	}
+	one, err := Image("one", Service{Image: "i", Ports: []Port{{Target: 53, Protocol: "UDP"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := one.Lead("one.example.org", ""); err == nil {
+		t.Error("a service without a TCP port has a host")
+	}
+}

@@ -7,8 +7,11 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/strata-cloud/strata/internal/errs"
+	"github.com/strata-cloud/strata/internal/kubeapi"
+	"github.com/strata-cloud/strata/internal/wait"
 )
 
 // Row is a service of an application as the cluster has it.
@@ -64,30 +67,72 @@ func (c *Cluster) List(ctx context.Context, name string) ([]Row, error) {
 
 // addresses are where services are reached from outside, by application and service.
 func (c *Cluster) addresses(ctx context.Context, name string) (map[string][]string, error) {
-	var all list[struct {
-		Metadata meta `json:"metadata"`
-		Spec     struct {
-			Ports []struct{ Port int } `json:"ports"`
-		} `json:"spec"`
-		Status struct {
-			LoadBalancer struct {
-				Ingress []struct{ IP, Hostname string } `json:"ingress"`
-			} `json:"loadBalancer"`
-		} `json:"status"`
-	}]
-	if err := c.API.List(ctx, services, name, labelManagedBy+"="+Manager, &all); err != nil {
-		return nil, err
-	}
 	out := map[string][]string{}
-	for _, s := range all.Items {
-		key := s.Metadata.Labels[labelPartOf] + "/" + s.Metadata.Labels[labelName]
-		for _, i := range s.Status.LoadBalancer.Ingress {
-			for _, p := range s.Spec.Ports {
-				out[key] = append(out[key], cmp.Or(i.IP, i.Hostname)+":"+strconv.Itoa(p.Port))
+	err := c.reached(ctx, name, func(r *reached) {
+		for _, i := range r.Status.LoadBalancer.Ingress {
+			for _, p := range r.Spec.Ports {
+				out[r.key()] = append(out[r.key()], cmp.Or(i.IP, i.Hostname)+":"+strconv.Itoa(p.Port))
+			}
+			for _, h := range r.Spec.Rules {
+				out[r.key()] = append(out[r.key()], h.Host+" at "+cmp.Or(i.IP, i.Hostname))
 			}
 		}
+	})
+	return out, err
+}
+
+// reached is what is read of a Service or an Ingress.
+type reached struct {
+	Metadata meta `json:"metadata"`
+	Spec     struct {
+		Type  string                  `json:"type"`
+		Ports []struct{ Port int }    `json:"ports"`
+		Rules []struct{ Host string } `json:"rules"`
+	} `json:"spec"`
+	Status struct {
+		LoadBalancer struct {
+			Ingress []struct{ IP, Hostname string } `json:"ingress"`
+		} `json:"loadBalancer"`
+	} `json:"status"`
+}
+
+func (r *reached) key() string {
+	return r.Metadata.Labels[labelPartOf] + "/" + r.Metadata.Labels[labelName]
+}
+
+// reached calls do with each Service and Ingress of applications; name "" is all.
+func (c *Cluster) reached(ctx context.Context, name string, do func(*reached)) error {
+	for _, k := range []kubeapi.Kind{services, ingresses} {
+		var all list[reached]
+		if err := c.API.List(ctx, k, name, labelManagedBy+"="+Manager, &all); err != nil {
+			return err
+		}
+		for i := range all.Items {
+			do(&all.Items[i])
+		}
 	}
-	return out, nil
+	return nil
+}
+
+// addressLimit is how long an address is waited for: a cluster may have none to give.
+const addressLimit = 15 * time.Second
+
+// AwaitAddresses waits a little until what is published of an application has its address.
+func (c *Cluster) AwaitAddresses(ctx context.Context, name string) error {
+	limited, cancel := context.WithTimeout(ctx, addressLimit)
+	defer cancel()
+	err := wait.Until(limited, "addresses", lookEvery, func(ctx context.Context) (bool, error) {
+		all := true
+		err := c.reached(ctx, name, func(r *reached) {
+			all = all && (r.Spec.Type != "LoadBalancer" && len(r.Spec.Rules) == 0 || len(r.Status.LoadBalancer.Ingress) > 0)
+		})
+		return all, err
+	})
+	if limited.Err() != nil && ctx.Err() == nil {
+		c.Say("what is published has no address yet: strata app list %s", name)
+		return nil
+	}
+	return err
 }
 
 // pick gives the service that is meant; service "" is the only one.

@@ -50,7 +50,7 @@ func (c *Cluster) Deploy(ctx context.Context, a *App) error {
 			return fmt.Errorf("%s %s: %w", strings.ToLower(o.kind.Kind), o.name, err)
 		}
 	}
-	for _, k := range []kubeapi.Kind{deployments, services, configMaps, secrets} {
+	for _, k := range []kubeapi.Kind{deployments, ingresses, services, configMaps, secrets} {
 		var have list[plain]
 		if err := c.API.List(ctx, k, a.Name, labelManagedBy+"="+Manager, &have); err != nil {
 			return err

@@ -22,7 +22,8 @@ type Service struct {
 	WorkingDir      string
 	User            *int64 // a number; nil: the image's
 	Ports           []Port
-	Replicas        *int // nil: what there are, and 1 at first
+	Hosts           []string // names by which HTTP reaches its first TCP port
+	Replicas        *int     // nil: what there are, and 1 at first
 	Mounts          []Mount
 	Files           []File
 	Health          *Health
@@ -84,6 +85,42 @@ func CheckName(name string) error {
 		return errs.Invalidf("the name %s is the cluster's own", name)
 	}
 	return nil
+}
+
+// host is a name of DNS, perhaps with a wildcard for its first label.
+var host = regexp.MustCompile(`^(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`)
+
+// Lead has HTTP requests for a host go to a service; "" is the only one.
+func (a *App) Lead(name, service string) error {
+	if len(name) > 253 || !host.MatchString(name) {
+		return errs.Invalidf("%q is no name of a host: lower-case letters, digits, hyphens and dots", name)
+	}
+	var to *Service
+	for i := range a.Services {
+		if s := &a.Services[i]; s.Name == service || service == "" && len(a.Services) == 1 {
+			to = s
+		}
+	}
+	switch {
+	case to == nil && service == "":
+		return errs.Invalidf("which service is host %s for? Give SERVICE=NAME", name)
+	case to == nil:
+		return errs.Invalidf("there is no service %s for host %s", service, name)
+	case to.web() == 0:
+		return errs.Invalidf("service %s has no TCP port that host %s could lead to", to.Name, name)
+	}
+	to.Hosts = append(to.Hosts, name)
+	return nil
+}
+
+// web is the port that requests for hosts go to: the first of TCP.
+func (s *Service) web() int {
+	for _, p := range s.Ports {
+		if p.Protocol == "TCP" {
+			return p.Target
+		}
+	}
+	return 0
 }
 
 // Image is an application of one service, which has the application's name.

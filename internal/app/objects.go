@@ -22,6 +22,7 @@ var (
 	pods        = kubeapi.Kind{APIVersion: "v1", Kind: "Pod", Plural: "pods"}
 	claims      = kubeapi.Kind{APIVersion: "v1", Kind: "PersistentVolumeClaim", Plural: "persistentvolumeclaims"}
 	configMaps  = kubeapi.Kind{APIVersion: "v1", Kind: "ConfigMap", Plural: "configmaps"}
+	ingresses   = kubeapi.Kind{APIVersion: "networking.k8s.io/v1", Kind: "Ingress", Plural: "ingresses"}
 	secrets     = kubeapi.Kind{APIVersion: "v1", Kind: "Secret", Plural: "secrets"}
 )
 
@@ -127,7 +128,20 @@ func (a *App) servicesOf(s Service) []object {
 	if len(out) > 0 {
 		list = append(list, a.object(services, s.Name+"-public", s.Name, map[string]any{"selector": selector, "ports": out, "type": "LoadBalancer"}))
 	}
+	if len(s.Hosts) > 0 {
+		list = append(list, a.ingress(s))
+	}
 	return list
+}
+
+// ingress leads requests for its hosts to a service.
+func (a *App) ingress(s Service) object {
+	var rules []any
+	for _, h := range s.Hosts {
+		rules = append(rules, map[string]any{"host": h, "http": map[string]any{"paths": []any{map[string]any{"path": "/", "pathType": "Prefix",
+			"backend": map[string]any{"service": map[string]any{"name": s.Name, "port": map[string]any{"number": s.web()}}}}}}})
+	}
+	return a.object(ingresses, s.Name, s.Name, map[string]any{"rules": rules})
 }
 
 func (a *App) deployment(s Service) object {

@@ -64,7 +64,7 @@ type deployOptions struct {
 	files, profiles []string
 	image           string
 	ports, env      []string
-	volumes         []string
+	volumes, hosts  []string
 	replicas        int
 	noWait, dryRun  bool
 }
@@ -74,7 +74,7 @@ func (a *app) appDeploy(p *placed) *cobra.Command {
 	c := &cobra.Command{Use: "deploy [NAME]", Short: "Deploy an application, or a new version of it", Args: cobra.MaximumNArgs(1),
 		Example: "  strata app deploy shop --file compose.yaml\n  strata app deploy web --image nginx:1.29 --port 80:8080 --replicas 3\n  strata app deploy web --image nginx:1.29 --dry-run",
 		Long: "Deploy an application from compose files, with docker's own rules for variables and profiles, or from one image. What was deployed under the name before is updated, copy by copy. " +
-			"Ports that are published get an address of a load balancer; the others are for the application's other services, which find each other by name.",
+			"Ports that are published get an address of a load balancer, and hosts lead to a service by the cluster's ingress; other ports are for the application's other services, which find each other by name.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			name := ""
 			if len(args) > 0 {
@@ -84,12 +84,22 @@ func (a *app) appDeploy(p *placed) *cobra.Command {
 			if err != nil {
 				return usageError{err}
 			}
+			for _, h := range o.hosts {
+				service, host, named := strings.Cut(h, "=")
+				if !named {
+					service, host = "", h
+				}
+				if err := what.Lead(host, service); err != nil {
+					return usageError{err}
+				}
+			}
 			return a.deploy(cmd.Context(), p, what, o)
 		}}
 	c.Flags().StringArrayVarP(&o.files, "file", "f", nil, "compose file; several are merged")
 	c.Flags().StringArrayVar(&o.profiles, "profile", nil, "profile of the compose file")
 	c.Flags().StringVar(&o.image, "image", "", "image of an application that is one service")
 	c.Flags().StringArrayVarP(&o.ports, "port", "p", nil, "with --image: port that it listens on, PUBLIC:PORT for one that is reached from outside")
+	c.Flags().StringArrayVar(&o.hosts, "host", nil, "name by which HTTP reaches it, through the cluster's ingress; SERVICE=NAME with --file")
 	c.Flags().StringArrayVarP(&o.env, "env", "e", nil, "with --image: variable of its environment, NAME=VALUE")
 	c.Flags().StringArrayVarP(&o.volumes, "volume", "v", nil, "with --image: volume, NAME:PATH or NAME:PATH:SIZE (default size "+application.DefaultSize+")")
 	c.Flags().IntVar(&o.replicas, "replicas", 1, "with --image: how many copies run")
@@ -179,6 +189,9 @@ func (a *app) deploy(ctx context.Context, p *placed, what *application.App, o de
 		}
 		if !o.noWait {
 			if err := c.Await(ctx, what.Name); err != nil {
+				return err
+			}
+			if err := c.AwaitAddresses(ctx, what.Name); err != nil {
 				return err
 			}
 		}
