@@ -28,6 +28,10 @@ const (
 	nearDir = "near" // of the daemon that has no rights
 	pskDir  = "psk"
 	keyFile = "keys.psk"
+	// of the near daemon's objects
+	nbdNode     = "nbd"
+	limitedNode = "limited"
+	exportID    = "export"
 
 	startWait = 40 * time.Second // longer than openWait
 	openWait  = 30               // seconds: a machine that was started with this one may be later
@@ -92,16 +96,16 @@ func reaching(from source) ([]string, error) {
 	}
 	a := newArgs()
 	a.add("--object", map[string]any{"qom-type": "tls-creds-psk", "id": "tls", "endpoint": "client", "dir": pskDir, "username": from.User})
-	a.add("--blockdev", map[string]any{"driver": "nbd", "node-name": "nbd", "server": map[string]any{"type": "inet", "host": host, "port": port}, "export": export.Name,
+	a.add("--blockdev", map[string]any{"driver": "nbd", "node-name": nbdNode, "server": map[string]any{"type": "inet", "host": host, "port": port}, "export": export.Name,
 		"tls-creds": "tls", "reconnect-delay": reconnect, "open-timeout": openWait, "discard": "unmap", "read-only": from.ReadOnly})
-	top := "nbd"
+	top := nbdNode
 	if l := limits(from.Limits); len(l) > 0 {
-		top = "limited"
+		top = limitedNode
 		a.add("--object", map[string]any{"qom-type": "throttle-group", "id": "limits", "limits": l})
-		a.add("--blockdev", map[string]any{"driver": "throttle", "node-name": top, "throttle-group": "limits", "file": "nbd", "discard": "unmap", "read-only": from.ReadOnly})
+		a.add("--blockdev", map[string]any{"driver": "throttle", "node-name": top, "throttle-group": "limits", "file": nbdNode, "discard": "unmap", "read-only": from.ReadOnly})
 	}
 	a.list = append(a.list, "--nbd-server", "addr.type=unix,addr.path="+socket)
-	a.add("--export", map[string]any{"type": "nbd", "id": "export", "node-name": top, "name": export.Name, "writable": !from.ReadOnly})
+	a.add("--export", map[string]any{"type": "nbd", "id": exportID, "node-name": top, "name": export.Name, "writable": !from.ReadOnly})
 	return a.list, a.err
 }
 
@@ -143,6 +147,9 @@ const unmountWait = 20 * time.Second
 // takeApart undoes mount and serve; absent is fine.
 func (m *Manager) takeApart(ctx context.Context, dir string) error {
 	if err := m.unmount(ctx, dir); err != nil {
+		return err
+	}
+	if err := clearLoops(filepath.Join(dir, diskFile)); err != nil {
 		return err
 	}
 	polite, cancel := context.WithTimeout(ctx, 4*time.Second)

@@ -19,6 +19,10 @@
 // lets go of it unmounts it. The key is in a file for root alone, as the export's is,
 // so that a machine that was started again mounts its volumes without being told.
 //
+// A volume may be had as a device as well, and with file systems and options that its users
+// choose (Form). It grows while it is in use (Grow): the near daemon's export is made anew
+// with the new size, and the file's daemon, whose connection that breaks, connects again.
+//
 // Crash story: Ensure looks at what there is. A mount whose daemon lives is good; any
 // other is taken apart and made anew. Formatting that was cut off is marked by a file,
 // and is done again.

@@ -2,6 +2,7 @@ package fsmount
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -13,17 +14,21 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/moby/sys/mount"
 	"golang.org/x/sys/unix"
 
 	"github.com/strata-cloud/strata/internal/errs"
 )
 
-// known are the file systems that are mounted: those that are checked first. What is on a
-// volume is a project's, and the kernel that reads it is the machine's.
+// known are the file systems that are mounted for containers: those that are checked first.
+// What is on a volume is a project's, and the kernel that reads it is the machine's.
 var known = []string{"ext4", "ext3", "ext2"}
 
+// xfs is mounted for whom the machine works for, which asks for it.
+const xfs = "xfs"
+
 // mount mounts the file system on the volume, and makes one on a volume that is blank.
-func (m *Manager) mount(ctx context.Context, dir string, readOnly bool) error {
+func (m *Manager) mount(ctx context.Context, dir string, now source) error {
 	blank, err := isBlank(filepath.Join(dir, diskFile))
 	if err != nil {
 		return err
@@ -31,21 +36,16 @@ func (m *Manager) mount(ctx context.Context, dir string, readOnly bool) error {
 	if _, err := os.Lstat(filepath.Join(dir, formatMark)); err == nil { // it was cut off
 		blank = true
 	}
-	loop, err := attachLoop(filepath.Join(dir, diskFile), readOnly)
+	loop, err := attachLoop(filepath.Join(dir, diskFile), now.ReadOnly, unix.LO_FLAGS_AUTOCLEAR)
 	if err != nil {
 		return err
 	}
 	defer loop.Close() // the mount keeps the device
-	kind, err := m.prepare(ctx, dir, loop.Name(), blank, readOnly)
+	kind, err := m.prepare(ctx, dir, loop.Name(), blank, now)
 	if err != nil {
 		return err
 	}
-	flags, options := uintptr(unix.MS_NOSUID|unix.MS_NODEV), "errors=remount-ro"
-	if readOnly { // others may have it open: its journal is not ours to replay
-		flags |= unix.MS_RDONLY
-		options = map[string]string{"ext4": "noload", "ext3": "noload"}[kind]
-	}
-	if err := unix.Mount(loop.Name(), filepath.Join(dir, fsDir), kind, flags, options); err != nil {
+	if err := mount.Mount(loop.Name(), filepath.Join(dir, fsDir), kind, now.options(kind)); err != nil {
 		return fmt.Errorf("mounting the volume's %s: %w", kind, err)
 	}
 	if blank {
@@ -54,18 +54,40 @@ func (m *Manager) mount(ctx context.Context, dir string, readOnly bool) error {
 	return nil
 }
 
+// options are those that a file system of the kind is mounted with.
+func (s *source) options(kind string) string {
+	out := slices.Clone(s.Form.Options)
+	if !s.Form.Trusted {
+		out = append(out, "nosuid", "nodev")
+	}
+	switch {
+	case s.ReadOnly && (kind == "ext4" || kind == "ext3"): // others may have it open: its journal is not ours to replay
+		out = append(out, "ro", "noload")
+	case s.ReadOnly && kind == xfs:
+		out = append(out, "ro", "norecovery", "nouuid")
+	case s.ReadOnly:
+		out = append(out, "ro")
+	case kind == xfs: // a clone has its source's
+		out = append(out, "nouuid")
+	default:
+		out = append(out, "errors=remount-ro")
+	}
+	return strings.Join(out, ",")
+}
+
 // empty ends the making of a file system: programs want an empty directory.
 func (m *Manager) empty(dir string) error {
 	return errors.Join(ignoreMissing(os.Remove(filepath.Join(dir, fsDir, "lost+found"))), ignoreMissing(os.Remove(filepath.Join(dir, formatMark))))
 }
 
 // prepare gives the kind of the file system, which is checked, or made.
-func (m *Manager) prepare(ctx context.Context, dir, device string, blank, readOnly bool) (string, error) {
-	if blank && readOnly {
+func (m *Manager) prepare(ctx context.Context, dir, device string, blank bool, now source) (string, error) {
+	if blank && now.ReadOnly {
 		return "", errs.Conflictf("it is blank, and read-only: there is no file system to mount")
 	}
+	want := cmp.Or(now.Form.Kind, known[0])
 	if blank {
-		return "ext4", format(ctx, dir, device)
+		return want, format(ctx, dir, device, want)
 	}
 	kind, err := run(ctx, []int{2}, "blkid", "-p", "-s", "TYPE", "-o", "value", device)
 	if err != nil {
@@ -74,20 +96,27 @@ func (m *Manager) prepare(ctx context.Context, dir, device string, blank, readOn
 	switch {
 	case kind == "":
 		return "", errs.Conflictf("it holds data, and no file system that is known here: it is not formatted. Use a blank volume, or make a file system on it in a server")
+	case now.Form.Kind != "" && kind != want:
+		return "", errs.Conflictf("it holds %s, and %s was asked for", kind, want)
+	case kind == xfs && want == xfs: // which repairs itself when it is mounted
 	case !slices.Contains(known, kind):
 		return "", errs.Conflictf("it holds %s: volumes with %s are mounted", kind, strings.Join(known, ", "))
-	case !readOnly:
+	case !now.ReadOnly:
 		err = check(ctx, device)
 	}
 	return kind, err
 }
 
 // format makes a file system; empty ends that.
-func format(ctx context.Context, dir, device string) error {
+func format(ctx context.Context, dir, device, kind string) error {
 	if err := os.WriteFile(filepath.Join(dir, formatMark), nil, 0o600); err != nil {
 		return err
 	}
-	_, err := run(ctx, nil, "mke2fs", "-q", "-F", "-t", "ext4", "-m", "0", "-E", "lazy_itable_init=1,lazy_journal_init=1", device)
+	if kind == xfs {
+		_, err := run(ctx, nil, "mkfs.xfs", "-q", "-f", device)
+		return err
+	}
+	_, err := run(ctx, nil, "mke2fs", "-q", "-F", "-t", kind, "-m", "0", "-E", "lazy_itable_init=1,lazy_journal_init=1", device)
 	return err
 }
 
@@ -108,9 +137,10 @@ func isBlank(path string) (bool, error) {
 	return at >= size, err
 }
 
-// attachLoop makes the file a block device, for as long as that is open or mounted.
-func attachLoop(path string, readOnly bool) (*os.File, error) {
-	mode, flags := os.O_RDWR, uint32(unix.LO_FLAGS_AUTOCLEAR|unix.LO_FLAGS_DIRECT_IO)
+// attachLoop makes the file a block device; with LO_FLAGS_AUTOCLEAR for as long as that
+// is open or mounted.
+func attachLoop(path string, readOnly bool, flags uint32) (*os.File, error) {
+	mode, flags := os.O_RDWR, flags|unix.LO_FLAGS_DIRECT_IO
 	if readOnly {
 		mode, flags = os.O_RDONLY, flags|unix.LO_FLAGS_READ_ONLY
 	}
@@ -192,7 +222,7 @@ func run(ctx context.Context, ok []int, name string, args ...string) (string, er
 	path, err := exec.LookPath(name)
 	if err != nil {
 		if path, err = exec.LookPath(filepath.Join("/usr/sbin", name)); err != nil {
-			return "", errs.New(errs.Unavailable, "the program %s is missing: install the packages e2fsprogs and util-linux", name)
+			return "", errs.New(errs.Unavailable, "the program %s is missing: install the packages e2fsprogs, util-linux and, for XFS, xfsprogs", name)
 		}
 	}
 	var out, complaint bytes.Buffer

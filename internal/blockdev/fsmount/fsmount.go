@@ -39,6 +39,7 @@ type source struct {
 	User     string            `json:"user"`
 	Limits   *nodeapi.IOLimits `json:"limits,omitempty"`
 	ReadOnly bool              `json:"read_only,omitempty"`
+	Form     Form              `json:"form,omitzero"`
 }
 
 // Names in a volume's directory.
@@ -76,6 +77,11 @@ func (m *Manager) Path(id string) string { return filepath.Join(m.dir(id), fsDir
 // Ensure has the volume mounted for a user, and gives where. Without v.Remote it is
 // reached as it was before. Conflict: it has no file system, and is not blank.
 func (m *Manager) Ensure(ctx context.Context, user string, v nodeapi.ContainerVolume) (string, error) {
+	return m.EnsureAs(ctx, user, v, Form{})
+}
+
+// EnsureAs is Ensure in a form, in which all users have the volume. Conflict: it has another.
+func (m *Manager) EnsureAs(ctx context.Context, user string, v nodeapi.ContainerVolume, form Form) (string, error) {
 	if !idPattern.MatchString(v.ID) || !idPattern.MatchString(user) {
 		return "", errs.Invalidf("%q is no id of a volume, or %q none of who uses it", v.ID, user)
 	}
@@ -85,14 +91,15 @@ func (m *Manager) Ensure(ctx context.Context, user string, v nodeapi.ContainerVo
 	if err != nil {
 		return "", err
 	}
-	if err := m.ensure(ctx, v); err != nil {
+	at, err := m.ensure(ctx, v, form)
+	if err != nil {
 		err = fmt.Errorf("volume %s: %w", v.Name, err)
 		if fresh {
 			err = errors.Join(err, m.drop(context.WithoutCancel(ctx), v.ID, user))
 		}
 		return "", err
 	}
-	return m.Path(v.ID), nil
+	return at, nil
 }
 
 // note writes down that the user has the volume; true: it had not.
@@ -111,45 +118,68 @@ func (m *Manager) note(dir, user string) (fresh bool, err error) {
 	return true, f.Close()
 }
 
-func (m *Manager) ensure(ctx context.Context, v nodeapi.ContainerVolume) error {
+func (m *Manager) ensure(ctx context.Context, v nodeapi.ContainerVolume, form Form) (at string, err error) {
 	dir := m.dir(v.ID)
-	now, changed, err := m.settle(dir, v)
+	now, changed, err := m.settle(dir, v, form)
 	if err != nil {
-		return err
+		return "", err
 	}
-	mounted, err := mountedAt(filepath.Join(dir, fsDir))
+	at, err = m.found(dir, now)
 	if err != nil {
-		return err
+		return "", err
 	}
-	if mounted && !changed && len(qemu.Workers(dir)) == daemons {
-		return nil
+	if at != "" && !changed && len(qemu.Workers(dir)) == daemons {
+		return at, nil
 	}
 	if err := m.takeApart(ctx, dir); err != nil {
-		return err
+		return "", err
 	}
 	if err := m.serve(ctx, v.ID, now); err != nil {
-		return err
+		return "", err
 	}
-	if err := m.mount(ctx, dir, now.ReadOnly); err != nil {
-		return errors.Join(err, m.takeApart(context.WithoutCancel(ctx), dir))
+	if now.Form.Raw {
+		at, err = m.raw(dir, now.ReadOnly)
+	} else {
+		at, err = m.Path(v.ID), m.mount(ctx, dir, now)
 	}
-	return nil
+	if err != nil {
+		return "", errors.Join(err, m.takeApart(context.WithoutCancel(ctx), dir))
+	}
+	return at, nil
+}
+
+// found is where the volume is in its form; "": nowhere yet.
+func (m *Manager) found(dir string, now source) (string, error) {
+	if now.Form.Raw {
+		loops, err := loopsOf(filepath.Join(dir, diskFile))
+		if err != nil || len(loops) == 0 {
+			return "", err
+		}
+		return loops[0], nil
+	}
+	at := filepath.Join(dir, fsDir)
+	mounted, err := mountedAt(at)
+	if err != nil || !mounted {
+		return "", err
+	}
+	return at, nil
 }
 
 // settle keeps how the volume is reached, and tells whether that is new.
-func (m *Manager) settle(dir string, v nodeapi.ContainerVolume) (now source, changed bool, err error) {
-	var before source
-	raw, err := os.ReadFile(filepath.Join(dir, sourceFile))
-	if err == nil {
-		err = json.Unmarshal(raw, &before)
-	} else if errors.Is(err, fs.ErrNotExist) && v.Remote != nil {
+func (m *Manager) settle(dir string, v nodeapi.ContainerVolume, form Form) (now source, changed bool, err error) {
+	before, err := m.now(dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && v.Remote != nil:
 		err = nil
+	case err == nil && before.Form.Raw != form.Raw:
+		err = errs.Conflictf("it is in use here in another form")
 	}
 	if err != nil || v.Remote == nil {
 		return before, false, err
 	}
-	now = source{Addr: v.Remote.Addr, User: v.Remote.User, Limits: v.Limits, ReadOnly: v.ReadOnly}
-	if raw, err = json.Marshal(now); err != nil {
+	now = source{Addr: v.Remote.Addr, User: v.Remote.User, Limits: v.Limits, ReadOnly: v.ReadOnly, Form: form}
+	raw, err := json.Marshal(now)
+	if err != nil {
 		return now, false, err
 	}
 	if err := m.writeKey(dir, v.Remote); err != nil {
@@ -157,6 +187,15 @@ func (m *Manager) settle(dir string, v nodeapi.ContainerVolume) (now source, cha
 	}
 	changed = before.Addr != now.Addr || before.User != now.User || before.ReadOnly != now.ReadOnly
 	return now, changed, writeFile(filepath.Join(dir, sourceFile), raw)
+}
+
+// now is what settle kept.
+func (m *Manager) now(dir string) (s source, err error) {
+	raw, err := os.ReadFile(filepath.Join(dir, sourceFile))
+	if err == nil {
+		err = json.Unmarshal(raw, &s)
+	}
+	return s, err
 }
 
 // writeFile is whole or not at all.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -247,6 +248,80 @@ func TestGrown(t *testing.T) {
 	if size := int64(st.Blocks) * st.Bsize; size < 100<<20 {
 		t.Errorf("the file system has %d bytes", size)
 	}
+}
+
+// TestGrownInUse has volumes grow while they are written: a device, and file systems as
+// far as the kernel grows those that are mounted.
+func TestGrownInUse(t *testing.T) {
+	for _, form := range []Form{{Raw: true}, {Kind: "ext4"}, {Kind: "xfs"}} {
+		t.Run(form.Kind, func(t *testing.T) {
+			w := newWorld(t)
+			ref, v := w.volume("", nil)
+			w.must(w.exports.End(t.Context(), ref.ID))
+			w.must(w.driver.Extend(t.Context(), ref, 400<<20, nil)) // the least that XFS takes
+			w.serve(ref, v.Remote)
+			if form.Kind == "xfs" {
+				v.Limits = &nodeapi.IOLimits{TotalIOPS: 1000}
+			}
+			at := get[string](t)(w.m.EnsureAs(t.Context(), "one", v, form))
+			if _, err := w.m.EnsureAs(t.Context(), "two", v, Form{Raw: !form.Raw}); !errs.Is(err, errs.Conflict) {
+				t.Errorf("in two forms: %v", err)
+			}
+			const size = 600 << 20
+			file := at
+			if !form.Raw {
+				file = filepath.Join(at, "file")
+			}
+			f := get[*os.File](t)(os.OpenFile(file, os.O_RDWR|os.O_CREATE, 0o600))
+			defer f.Close()
+			ctx, cancel := context.WithCancel(t.Context())
+			written := make(chan error)
+			go func() {
+				var err error
+				for i := int64(0); err == nil && ctx.Err() == nil; i++ {
+					if _, err = f.WriteAt(bytes.Repeat([]byte{byte(i)}, 4096), i%100*4096); err == nil {
+						err = f.Sync()
+					}
+				}
+				written <- err
+			}()
+			w.must(w.driver.Extend(t.Context(), ref, size, w.exports.User(ref.ID)))
+			err := w.m.Grow(t.Context(), v.ID, size)
+			again := w.m.Grow(t.Context(), v.ID, size)
+			cancel()
+			w.must(<-written)
+			if form.Kind == "ext4" && !mayGrow(t) {
+				if !errs.Is(err, errs.Conflict) || !errs.Is(again, errs.Conflict) {
+					t.Errorf("grown without the right to: %v, %v", err, again)
+				}
+				return
+			}
+			w.must(errors.Join(err, again))
+			if form.Raw {
+				if end := get[int64](t)(f.Seek(0, io.SeekEnd)); end != size {
+					t.Errorf("the device has %d bytes", end)
+				}
+				_, err := f.WriteAt([]byte("end"), size-512)
+				w.must(errors.Join(err, f.Sync()))
+				return
+			}
+			var st unix.Statfs_t
+			w.must(unix.Statfs(at, &st))
+			if have := int64(st.Blocks) * st.Bsize; have < 450<<20 {
+				t.Errorf("the file system has %d bytes", have)
+			}
+			w.must(f.Close())
+		})
+	}
+}
+
+// mayGrow tells whether the kernel lets us grow an ext4 that is mounted.
+func mayGrow(t *testing.T) bool {
+	var data [2]unix.CapUserData
+	if err := unix.Capget(&unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}, &data[0]); err != nil {
+		t.Fatal(err)
+	}
+	return data[0].Effective&(1<<unix.CAP_SYS_RESOURCE) != 0
 }
 
 // TestRevoked has the volume taken away: what this machine writes reaches it no more,

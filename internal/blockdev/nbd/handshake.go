@@ -150,6 +150,13 @@ func (c *Client) option(option uint32, data []byte, take func(kind uint32, data 
 // Size is the export's, in bytes.
 func (c *Client) Size() int64 { return c.size }
 
+// Broken tells whether the connection is of no use any more.
+func (c *Client) Broken() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.err != nil
+}
+
 // Close ends the connection properly.
 func (c *Client) Close() error {
 	c.mu.Lock()

@@ -5,13 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"strconv"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/strata-cloud/strata/internal/blockdev/nbd"
 )
 
 // Verb is how a program is told to be Main.
@@ -36,13 +33,9 @@ func serve(ctx context.Context, args []string) error {
 	if err != nil {
 		return fmt.Errorf("the user: %w", err)
 	}
-	conn, err := new(net.Dialer).DialContext(ctx, "unix", args[0])
+	disk, err := open(ctx, args[0], args[1])
 	if err != nil {
 		return err
-	}
-	disk, err := nbd.New(ctx, conn, args[1])
-	if err != nil {
-		return errors.Join(err, conn.Close())
 	}
 	s := &server{disk: disk, readOnly: args[3] == "ro"}
 	if s.fd, err = unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0); err != nil {

@@ -22,7 +22,7 @@ type Disk interface {
 	Size() int64
 }
 
-var _ Disk = (*nbd.Client)(nil)
+var _ Disk = (*disk)(nil)
 
 const (
 	opForget      = 2
@@ -56,7 +56,9 @@ const (
 	openFlags = 1<<0 | 1<<6                 // DIRECT_IO, PARALLEL_DIRECT_WRITES
 
 	setSize = 1 << 3 // of SETATTR
-	blkSize = 4096
+
+	attrSeconds = 1 // that the size may be believed: a volume grows seldom
+	blkSize     = 4096
 )
 
 // server answers the kernel about one file.
@@ -190,7 +192,7 @@ func (s *server) init(in, out []byte) (int, unix.Errno) {
 func (s *server) attr(out []byte) int {
 	clear(out[:104])
 	le := binary.LittleEndian
-	le.PutUint64(out, 3600) // seconds: it does not change
+	le.PutUint64(out, attrSeconds)
 	a := out[16:]
 	le.PutUint64(a, 1)
 	le.PutUint64(a[8:], uint64(s.disk.Size()))
