@@ -46,16 +46,22 @@ build: ## compile bin/strata and the shim beside it
 	@go build -trimpath -ldflags '-s -w -X github.com/strata-cloud/strata/internal/cli.Version=$(VERSION)' -o bin/strata ./cmd/strata
 	@go build -trimpath -ldflags '-s -w' -o bin/strata-shim ./cmd/strata-shim
 
-kube: ## compile bin/strata-kube, the programs of Kubernetes; the first time takes minutes
+# SNAPSHOTS is the module that defines volume snapshots.
+SNAPSHOTS = github.com/kubernetes-csi/external-snapshotter/client/v8
+
+kube: ## compile bin/strata-kube and bin/strata-csi, the programs of Kubernetes; the first time takes minutes
 	@cd kubernetes && go build -trimpath -ldflags '-s -w $(KUBE_FLAGS)' -o ../bin/strata-kube ./cmd/strata-kube
 	@cd kubernetes && go build -trimpath -ldflags '-s -w' -o ../bin/strata-pause ./cmd/strata-pause
+	@cd csi && for kind in classes contents s; do install -m 644 "$$(go list -m -f '{{.Dir}}' $(SNAPSHOTS))/config/crd/snapshot.storage.k8s.io_volumesnapshot$$kind.yaml" internal/volumes/crds; done
+	@cd csi && go build -trimpath -ldflags '-s -w' -o ../bin/strata-csi ./cmd/strata-csi
 
-kube-check: ## formatting, vet and unit tests of the module kubernetes
-	@out=$$(gofmt -l kubernetes); [ -z "$$out" ] || { echo "gofmt these:"; echo "$$out"; exit 1; }
+kube-check: ## formatting, vet and unit tests of the modules kubernetes and csi
+	@out=$$(gofmt -l kubernetes csi); [ -z "$$out" ] || { echo "gofmt these:"; echo "$$out"; exit 1; }
 	cd kubernetes && go vet -trimpath ./... && go test -trimpath ./...
+	cd csi && go vet -trimpath ./... && go test -trimpath ./...
 
 kube-test: build kube ## real clusters of Kubernetes, on machines of the pool
-	$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" CGO_ENABLED=0 go test -tags kube -count=1 -timeout 30m -v -run 'TestClusterMetal|TestClusterDay2' ./test/system
+	$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" CGO_ENABLED=0 go test -tags kube -count=1 -timeout 60m -v -run 'TestClusterMetal|TestClusterDay2|TestClusterVolumes' ./test/system
 
 check: ## formatting, vet and static analysis
 	@out=$$(gofmt -l cmd internal test); [ -z "$$out" ] || { echo "gofmt these:"; echo "$$out"; exit 1; }

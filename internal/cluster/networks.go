@@ -173,8 +173,8 @@ func (s *Service) Places(cluster string) map[string]netip.Addr {
 // PodPort gives a pod of a worker its port, and may be repeated.
 func (s *Service) PodPort(ctx context.Context, node, cluster string, p nodeapi.KubePod) (*nodeapi.ContainerPort, error) {
 	c, err := s.clusters.Get(cluster)
-	w, works := s.workers.Unique("node", node)
-	if err != nil || !works || w.ClusterID != cluster || !w.Claimed || w.Leaving || c.Network == nil {
+	w, there := s.workers.Unique("node", node)
+	if err != nil || !there || !s.works(node, cluster) || c.Network == nil {
 		return nil, errs.Forbiddenf("node %s does not work for cluster %s", node, cluster)
 	}
 	// The id is a name for the pod's device, so that a repetition finds the port.

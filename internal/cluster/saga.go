@@ -239,8 +239,13 @@ func (s *Service) removeParts(ctx context.Context, j *job) error {
 	return s.await(ctx, "node "+c.Member+" to remove the control plane of cluster "+c.ID, func() (bool, error) { return s.absent(c.Member, c.ID), nil })
 }
 
-// release gives back a worker's claim and ports, and forgets it.
+// release gives back a worker's volumes, claim and ports, and forgets it.
 func (s *Service) release(ctx context.Context, w *Worker) error {
+	if c, err := s.clusters.Get(w.ClusterID); err == nil {
+		if err := s.Volumes.LetGo(ctx, c.ProjectID, c.ID, w.Node); err != nil {
+			return err
+		}
+	}
 	if err := s.Networks.DropPorts(ctx, w.ClusterID, w.Node, everyPort); err != nil {
 		return err
 	}

@@ -58,6 +58,7 @@ type Options struct {
 	Placement Placement
 	Pool      Pool
 	Networks  Networks
+	Volumes   Volumes
 	Drain     Drain
 	Identity  Identity
 	// Controllers work for each cluster.

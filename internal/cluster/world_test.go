@@ -77,7 +77,7 @@ func newWorld(t testing.TB, opt saga.Options) *world {
 	t.Cleanup(func() { db.Close() })
 	w := &world{t: t, db: db, engine: saga.New(db, opt), reg: nodes.New(db), pool: &fakePool{}, claims: &fakePlacement{held: map[string]string{}, room: 4}, agents: map[string]*agent{}}
 	w.nets = &fakeNetworks{db: db, made: map[string]netip.Prefix{}, ports: map[string]PortSpec{}}
-	w.svc = New(Options{DB: db, Sagas: w.engine, Nodes: w.reg, Resources: fakeResources{}, Placement: w.claims, Pool: w.pool, Networks: w.nets, Identity: tokens{}, Log: log})
+	w.svc = New(Options{DB: db, Sagas: w.engine, Nodes: w.reg, Resources: fakeResources{}, Placement: w.claims, Pool: w.pool, Networks: w.nets, Volumes: &noVolumes{}, Identity: tokens{}, Log: log})
 	if err := db.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -407,3 +407,8 @@ func (s *Service) listedNodes(c *Cluster) (out []string) {
 	}
 	return out
 }
+
+// noVolumes is a volume service that is never asked for one.
+type noVolumes struct{ Volumes }
+
+func (*noVolumes) LetGo(context.Context, string, string, string) error { return nil }

@@ -91,7 +91,7 @@ func objects(manifest []byte) (out []object, err error) {
 // resources are the kinds that manifests have, as paths name them.
 var resources = map[string]string{
 	"APIService": "apiservices", "ClusterRole": "clusterroles", "ClusterRoleBinding": "clusterrolebindings", "ConfigMap": "configmaps", "Deployment": "deployments", "PodDisruptionBudget": "poddisruptionbudgets",
-	"IngressClass": "ingressclasses", "Service": "services", "ServiceAccount": "serviceaccounts",
+	"IngressClass": "ingressclasses", "Service": "services", "ServiceAccount": "serviceaccounts", "CSIDriver": "csidrivers", "StorageClass": "storageclasses",
 }
 
 // appliedFile tells which manifests a cluster has been given.

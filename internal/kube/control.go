@@ -60,6 +60,8 @@ type plane struct {
 	*Control
 	program string // the path of strata-kube
 	dir     string
+
+	volumesProgram, csi string // the paths of strata-csi, and of the socket that it calls
 }
 
 func (p *plane) pki(name string) string { return filepath.Join(p.dir, pkiDir, name) }
@@ -81,6 +83,7 @@ func (p *plane) leaves() map[string]issued {
 		"front-proxy":    {&a.FrontProxy, authority.Leaf{Name: "front-proxy-client", Client: true}},
 		managerProgram:   {&a.Cluster, authority.Leaf{Name: "system:kube-controller-manager", Client: true}},
 		schedulerProgram: {&a.Cluster, authority.Leaf{Name: "system:kube-scheduler", Client: true}},
+		volumesName:      {&a.Cluster, authority.Leaf{Name: "strata:" + volumesName, Client: true}},
 		"admin":          {&a.Cluster, authority.Leaf{Name: "strata-admin", Groups: []string{"system:masters"}, Client: true}},
 		metricsProgram:   {&a.Cluster, authority.Leaf{Name: metricsProgram, Hosts: []string{metricsProgram + "." + metricsNamespace + ".svc", "127.0.0.1"}, Server: true}},
 		metricsUser:      {&a.Cluster, authority.Leaf{Name: metricsUser, Client: true}},
@@ -108,7 +111,7 @@ func (p *plane) write() error {
 	if err := writeFile(p.config(etcdURLFile), []byte(p.etcdURL()+"\n")); err != nil {
 		return err
 	}
-	for _, name := range []string{managerProgram, schedulerProgram, "admin"} {
+	for _, name := range []string{managerProgram, schedulerProgram, volumesName, "admin"} {
 		if err := writeKubeconfig(p.config(name+".conf"), p.URL(), p.pki("ca.crt"), p.pki(name+".crt"), p.pki(name+".key")); err != nil {
 			return err
 		}
@@ -127,6 +130,7 @@ func (p *plane) programs() []process.Program {
 		p.make(managerProgram, p.managerFlags()),
 		p.make(schedulerProgram, p.schedulerFlags()),
 		p.make(metricsProgram, p.metricsFlags()),
+		p.volumes(),
 	}
 }
 
@@ -188,7 +192,7 @@ func list(all []netip.Prefix) string {
 
 // ensureControl brings a control plane to run.
 func (m *Machine) ensureControl(ctx context.Context, c *Control) error {
-	p := &plane{Control: c, program: m.Program, dir: filepath.Join(m.Dir, c.ID, controlDir)}
+	p := &plane{Control: c, program: m.Program, dir: filepath.Join(m.Dir, c.ID, controlDir), volumesProgram: m.Volumes, csi: m.ControlCSI(c.ID)}
 	if err := errors.Join(p.write(), p.restore()); err != nil {
 		return err
 	}

@@ -15,6 +15,7 @@ type Machine struct {
 	Kubelet string // of kubelets' files, pods' volumes among them: short, for there are sockets in it
 	Run     string // of sockets: shorter still, and empty after a restart of the machine
 	Program string // the path of strata-kube
+	Volumes string // of strata-csi
 	Pause   string // of the program in pods' sandboxes
 	Shim    string // of what runs containers
 	ShimEnv string // NAME=VALUE that tells it that a cluster's containerd has started it

@@ -119,3 +119,11 @@ type KubeReport struct {
 	Node  string       `json:"node"`
 	Parts []KubeStatus `json:"parts"`
 }
+
+// CSIAnswer is the answer to a call of the container storage interface: a message, or why
+// not, by gRPC's code.
+type CSIAnswer struct {
+	Body    []byte `json:"body,omitempty"`
+	Code    uint32 `json:"code,omitempty"` // 0: it went well
+	Message string `json:"message,omitempty"`
+}

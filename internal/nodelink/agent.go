@@ -50,6 +50,9 @@ type Upstream interface {
 	PodPorts(ctx context.Context, cluster string) ([]string, error)
 	// ReviewToken is tokenreview.Reviewer's.
 	ReviewToken(ctx context.Context, cluster, token string) (*nodeapi.KubeUser, error)
+	// CSI and ClusterVolume are csi.Control's.
+	CSI(ctx context.Context, cluster, method string, body []byte) (*nodeapi.CSIAnswer, error)
+	ClusterVolume(ctx context.Context, cluster, volume string) (*nodeapi.ContainerVolume, error)
 	Report(ctx context.Context, s nodeapi.InstanceStatus) error
 	ReportPorts(ctx context.Context, ports []nodeapi.PortStatus) error
 	ReportNode(ctx context.Context, n nodeapi.NodeInfo) error
@@ -363,6 +366,16 @@ func (c *Client) ReviewToken(ctx context.Context, cluster, token string) (*nodea
 // PodPorts implements podnet.Control.
 func (c *Client) PodPorts(ctx context.Context, cluster string) ([]string, error) {
 	return ask[[]string](ctx, c.stub, "PodPorts", cluster)
+}
+
+// CSI implements csi.Control.
+func (c *Client) CSI(ctx context.Context, cluster, method string, body []byte) (*nodeapi.CSIAnswer, error) {
+	return ask[*nodeapi.CSIAnswer](ctx, c.stub, "CSI", cluster, method, body)
+}
+
+// ClusterVolume implements csi.Control.
+func (c *Client) ClusterVolume(ctx context.Context, cluster, volume string) (*nodeapi.ContainerVolume, error) {
+	return ask[*nodeapi.ContainerVolume](ctx, c.stub, "ClusterVolume", cluster, volume)
 }
 
 // ReportPassword implements node.Control.

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/strata-cloud/strata/internal/blockdev/fsmount"
 	"github.com/strata-cloud/strata/internal/cluster"
 	"github.com/strata-cloud/strata/internal/container/shims"
 	"github.com/strata-cloud/strata/internal/dataplane"
@@ -18,6 +19,7 @@ import (
 	"github.com/strata-cloud/strata/internal/identity"
 	"github.com/strata-cloud/strata/internal/kube"
 	"github.com/strata-cloud/strata/internal/kube/authority"
+	"github.com/strata-cloud/strata/internal/kube/csi"
 	"github.com/strata-cloud/strata/internal/kube/podnet"
 	"github.com/strata-cloud/strata/internal/kube/tokenreview"
 	"github.com/strata-cloud/strata/internal/netns"
@@ -107,6 +109,7 @@ const (
 const (
 	kubeProgram  = "strata-kube"
 	pauseProgram = "strata-pause"
+	csiProgram   = "strata-csi"
 )
 
 // kubeMachine fits package kube, and the network of pods, to the agent.
@@ -114,6 +117,15 @@ type kubeMachine struct {
 	*kube.Machine
 	pods    *podnet.Network
 	reviews *tokenreview.Server
+	volumes *csi.Driver // nil: all that there is of them is taken away otherwise
+}
+
+// newVolumes makes the driver of clusters' volumes.
+func (m kubeMachine) newVolumes(control csi.Control, mounts *fsmount.Manager) *csi.Driver {
+	return csi.New(csi.Config{Control: control, Relay: m.ControlCSI, Node: m.NodeCSI, Kubelet: m.KubeletDir,
+		Disks: func(cluster string) csi.Disks {
+			return csi.Remote{Cluster: cluster, Control: control, Mounts: mounts}
+		}, Log: m.Log})
 }
 
 func newKubeMachine(cfg *Config, shim string, pods podnet.Config, reviewer tokenreview.Reviewer) (kubeMachine, error) {
@@ -123,7 +135,7 @@ func newKubeMachine(cfg *Config, shim string, pods podnet.Config, reviewer token
 		return kubeMachine{}, err
 	}
 	name, programs := Name(cfg.DataDir), filepath.Dir(shim)
-	m := &kube.Machine{Dir: filepath.Join(dir, kubeDir), Kubelet: filepath.Join(dir, kubeletDir), Run: filepath.Join("/run/strata", name+"-kube"), Program: filepath.Join(programs, kubeProgram), Pause: filepath.Join(programs, pauseProgram),
+	m := &kube.Machine{Dir: filepath.Join(dir, kubeDir), Kubelet: filepath.Join(dir, kubeletDir), Run: filepath.Join("/run/strata", name+"-kube"), Program: filepath.Join(programs, kubeProgram), Volumes: filepath.Join(programs, csiProgram), Pause: filepath.Join(programs, pauseProgram),
 		Shim: shim, ShimEnv: shims.Plain + "=1", Groups: name + "-kube", Log: cfg.Log}
 	if pods.Host, err = netns.Current(); err != nil {
 		return kubeMachine{}, err
@@ -135,7 +147,7 @@ func newKubeMachine(cfg *Config, shim string, pods podnet.Config, reviewer token
 		}
 		return dataplane.GiveForward(pods.Host, name+"-pods")
 	}
-	return kubeMachine{m, podnet.New(pods), tokenreview.New(reviewer, cfg.Log)}, nil
+	return kubeMachine{Machine: m, pods: podnet.New(pods), reviews: tokenreview.New(reviewer, cfg.Log)}, nil
 }
 
 // plugLimit bounds how long one attempt waits for the data plane to know the node's port.
@@ -156,7 +168,7 @@ func (m kubeMachine) Ensure(ctx context.Context, p nodeapi.KubePart) error {
 			return errors.Join(err, m.Machine.Ensure(ctx, controlOf(p), nil))
 		}
 	}
-	if err := m.Keep(ctx, p.ID, controlOf(p), workerOf(p)); err != nil || p.Worker != nil {
+	if err := errors.Join(m.Keep(ctx, p.ID, controlOf(p), workerOf(p)), m.volumes.Ensure(ctx, p)); err != nil || p.Worker != nil {
 		return err
 	}
 	return m.pods.Remove(ctx, p.ID)
@@ -180,6 +192,11 @@ func (m kubeMachine) Remove(ctx context.Context, id string) error {
 	m.reviews.Remove(id)
 	if err := m.Keep(ctx, id, nil, nil); err != nil {
 		return err
+	}
+	if m.volumes != nil {
+		if err := m.volumes.Ensure(ctx, nodeapi.KubePart{ID: id}); err != nil {
+			return err
+		}
 	}
 	if err := m.pods.Remove(ctx, id); err != nil {
 		return err

@@ -109,6 +109,14 @@ func (c control) PodPorts(_ context.Context, cluster string) ([]string, error) {
 	return c.r.Cluster.PodPorts(c.node, cluster), nil
 }
 
+func (c control) CSI(ctx context.Context, cluster, method string, body []byte) (*nodeapi.CSIAnswer, error) {
+	return c.r.Cluster.CSI(ctx, c.node, cluster, method, body)
+}
+
+func (c control) ClusterVolume(ctx context.Context, cluster, volume string) (*nodeapi.ContainerVolume, error) {
+	return c.r.Cluster.ClusterVolume(ctx, c.node, cluster, volume)
+}
+
 func (c control) ReportPassword(ctx context.Context, id, password string) error {
 	return c.r.Compute.TakePassword(ctx, id, password)
 }

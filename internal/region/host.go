@@ -24,6 +24,7 @@ import (
 	"github.com/strata-cloud/strata/internal/dataplane"
 	"github.com/strata-cloud/strata/internal/dataplane/balancer"
 	"github.com/strata-cloud/strata/internal/hypervisor"
+	"github.com/strata-cloud/strata/internal/kube/csi"
 	"github.com/strata-cloud/strata/internal/kube/podnet"
 	"github.com/strata-cloud/strata/internal/kube/tokenreview"
 	"github.com/strata-cloud/strata/internal/network"
@@ -49,6 +50,7 @@ type host struct {
 	clusters   *node.Clusters
 	pods       *podnet.Network
 	reviews    *tokenreview.Server
+	podVolumes *csi.Driver
 }
 
 // hostControl is the control plane as this machine sees it.
@@ -59,6 +61,7 @@ type hostControl interface {
 	node.ClusterControl
 	podnet.Control
 	tokenreview.Reviewer
+	csi.Control
 	// OpenBlob gives content of the registry, by its digest.
 	OpenBlob(ctx context.Context, digest string) (io.ReadCloser, error)
 	// Mirrors and DialMirror are nodelink.Upstream's.
@@ -139,11 +142,16 @@ func newHost(ctx context.Context, cfg *Config, control hostControl) (*host, erro
 		return nil, err
 	}
 	h.info.Containers = h.containers != nil
+	podMounts, err := fsmount.New(fsmount.Config{Dir: cfg.path(podMountsDir), Program: program, Tools: mounts.Tools, Cgroups: cgroups, Log: cfg.Log})
+	if err != nil {
+		return nil, err
+	}
 	machine, err := newKubeMachine(cfg, program, podnet.Config{Control: control, Plug: h.plane.Veth}, control)
 	if err != nil {
 		return nil, err
 	}
-	h.pods, h.reviews = machine.pods, machine.reviews
+	machine.volumes = machine.newVolumes(control, podMounts)
+	h.pods, h.reviews, h.podVolumes = machine.pods, machine.reviews, machine.volumes
 	h.clusters = node.NewClusters(control, machine, cfg.Log)
 	return h, nil
 }
@@ -198,6 +206,7 @@ func (h *host) run(ctx context.Context) {
 	h.machines.Close()
 	h.pods.Close()
 	h.reviews.Close()
+	h.podVolumes.Close()
 	if err := h.plane.Close(); err != nil {
 		h.cfg.Log.Warn("closing the data plane", "err", err)
 	}

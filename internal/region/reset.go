@@ -21,7 +21,7 @@ import (
 
 // owned are the entries of the data directory that Strata makes. Anything else
 // there is the operator's and survives a reset.
-var owned = [...]string{"store", "images", "instances", "bases", "templates", leasesDir, volumesDir, poolsDir, cephDir, attachedDir, exportsDir, mountsDir, volumeBackupsDir, registryDir, "guest", "keys", snapshotsDir, replacedDir, AdminSocket, CloudsFile, CloudsFile + ".new", caCertFile, caKeyFile, memberFile, nodeCertFile, controlCertFile, fetchedDir, policyFile + ".new", "strata.log", hypervisor.ProbeFile, containersDir, DockerSocket, kubeDir, kubeletDir}
+var owned = [...]string{"store", "images", "instances", "bases", "templates", leasesDir, volumesDir, poolsDir, cephDir, attachedDir, exportsDir, mountsDir, podMountsDir, volumeBackupsDir, registryDir, "guest", "keys", snapshotsDir, replacedDir, AdminSocket, CloudsFile, CloudsFile + ".new", caCertFile, caKeyFile, memberFile, nodeCertFile, controlCertFile, fetchedDir, policyFile + ".new", "strata.log", hypervisor.ProbeFile, containersDir, DockerSocket, kubeDir, kubeletDir}
 
 // Reset removes every trace of a region that is not running from this machine:
 // its servers, namespaces, links, tables, control groups and files.
@@ -47,8 +47,10 @@ func Reset(ctx context.Context, cfg Config, progress func(string)) error {
 	if err := container.Reset(ctx, container.Config{Dir: cfg.path(containersDir), Name: name, Log: cfg.Log}); err != nil {
 		return fmt.Errorf("removing containers: %w", err)
 	}
-	if err := fsmount.Reset(ctx, cfg.path(mountsDir)); err != nil {
-		return fmt.Errorf("unmounting volumes: %w", err)
+	for _, dir := range []string{mountsDir, podMountsDir} {
+		if err := fsmount.Reset(ctx, cfg.path(dir)); err != nil {
+			return fmt.Errorf("unmounting volumes: %w", err)
+		}
 	}
 	if err := endExports(ctx, &cfg); err != nil { // of which some are what is unmounted
 		return err

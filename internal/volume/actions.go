@@ -10,6 +10,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/strata-cloud/strata/internal/errs"
+	"github.com/strata-cloud/strata/internal/policy"
 	"github.com/strata-cloud/strata/internal/rest"
 	"github.com/strata-cloud/strata/internal/store"
 	"github.com/strata-cloud/strata/internal/volume/block"
@@ -85,23 +86,33 @@ func (s *Service) extend(ctx context.Context, r *rest.Request) (*rest.Response, 
 			return nil, err
 		}
 	}
+	return rest.Empty(202), s.extendTo(ctx, r.Creds, r.ID, v, size, expected)
+}
+
+// extendTo begins to make a volume larger that is in the expected state.
+func (s *Service) extendTo(ctx context.Context, who *policy.Credentials, request string, v *block.Volume, size int, expected block.Status) error {
 	if err := s.Quotas.Size(v.ProjectID, size); err != nil {
-		return nil, err
+		return err
 	}
-	err = s.begin(ctx, r, sagaExtend, "extend", extendArgs{v.SizeGiB, size}, func(tx *store.Tx, v *block.Volume) error {
-		if size <= v.SizeGiB {
-			return wire.InvalidInput("New size for extend must be greater than current size. (current: %d, extended: %d).", v.SizeGiB, size)
-		}
-		if v.Status != expected {
-			return wire.InvalidVolume("Volume %s status must be '%s' to extend, currently %s.", v.ID, expected, v.Status)
-		}
-		if err := s.Charge(tx, v.ProjectID, s.GrowCost(v.TypeID, size-v.SizeGiB)); err != nil {
+	return s.Ledger.Do(ctx, func(tx *store.Tx) error {
+		_, err := s.TxUpdate(tx, v.ID, func(v *block.Volume) error {
+			if size <= v.SizeGiB {
+				return wire.InvalidInput("New size for extend must be greater than current size. (current: %d, extended: %d).", v.SizeGiB, size)
+			}
+			if v.Status != expected {
+				return wire.InvalidVolume("Volume %s status must be '%s' to extend, currently %s.", v.ID, expected, v.Status)
+			}
+			if err := s.Charge(tx, v.ProjectID, s.GrowCost(v.TypeID, size-v.SizeGiB)); err != nil {
+				return err
+			}
+			v.Status, v.SizeGiB = block.Extending, size
+			return nil
+		})
+		if err != nil {
 			return err
 		}
-		v.Status, v.SizeGiB = block.Extending, size
-		return nil
+		return s.Begin(tx, request, who, sagaExtend, "extend", v.ID, extendArgs{v.SizeGiB, size})
 	})
-	return rest.Empty(202), err
 }
 
 // retype changes the type of a volume: at once where it is, or with a migration

@@ -43,6 +43,10 @@ type Mount struct {
 // Mounted claims the volume for the host's containers, unless that is done, and says
 // how the host reaches it. No other host does from then on.
 func (s *Service) Mounted(ctx context.Context, m Mount) (*nodeapi.VolumeSource, *nodeapi.IOLimits, error) {
+	return s.mounted(ctx, m, map[string]any{"host": m.Host})
+}
+
+func (s *Service) mounted(ctx context.Context, m Mount, connector map[string]any) (*nodeapi.VolumeSource, *nodeapi.IOLimits, error) {
 	mode := "rw"
 	if m.ReadOnly {
 		mode = "ro"
@@ -57,7 +61,7 @@ func (s *Service) Mounted(ctx context.Context, m Mount) (*nodeapi.VolumeSource, 
 	if _, err := s.attach.Reserve(ctx, attach.Claim{ID: m.ID, VolumeID: m.VolumeID, Mode: mode, Container: true}); err != nil {
 		return nil, nil, err
 	}
-	a, err := s.attach.Connect(ctx, m.ID, m.Host, "", "", map[string]any{"host": m.Host})
+	a, err := s.attach.Connect(ctx, m.ID, m.Host, "", "", connector)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -58,7 +58,7 @@ func (x *tenant) volumeOf(name string) *volumes.Volume {
 }
 
 // only has new work go to one host.
-func (x *tenant) only(h *hosts.Host) (all func()) {
+func (x *pool) only(h *hosts.Host) (all func()) {
 	x.Helper()
 	c := x.clients("strata").compute
 	set := func(status func(host string) services.ServiceStatus) {
@@ -249,7 +249,7 @@ func (x *tenant) volumeAway() {
 }
 
 // keepers has new volumes be kept on these hosts alone.
-func (x *tenant) keepers(list ...*hosts.Host) {
+func (x *pool) keepers(list ...*hosts.Host) {
 	x.Helper()
 	c := x.clients("strata").volume
 	for _, h := range x.All {
@@ -269,5 +269,20 @@ func (x *tenant) tidy() {
 	x.Helper()
 	if x.must("ps", "-aq") != "" {
 		x.clear()
+	}
+}
+
+// without has no new work go to a host.
+func (x *pool) without(h *hosts.Host) {
+	x.Helper()
+	c := x.clients("strata").compute
+	all, err := services.List(c, services.ListOpts{Binary: "nova-compute", Host: h.Name}).AllPages(x.Context())
+	if err != nil {
+		x.Fatal(err)
+	}
+	for _, s := range must[[]services.Service](x)(services.ExtractServices(all)) {
+		if err := services.Update(x.Context(), c, s.ID, services.UpdateOpts{Status: services.ServiceDisabled}).Err; err != nil {
+			x.Fatal(err)
+		}
 	}
 }
