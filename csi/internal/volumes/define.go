@@ -25,10 +25,16 @@ var crds embed.FS
 // defaultClass is the class of snapshots that name none.
 const defaultClass = "strata"
 
-// define gives the cluster its kinds of snapshots, and a class of them when they are new:
-// who removes the class does not want it.
+// classMark tells on the definition of classes that a class has been made: who removes it
+// does not want it.
+const (
+	classMark       = "csi.strata.cloud/class-made"
+	classDefinition = "volumesnapshotclasses.snapshot.storage.k8s.io"
+)
+
+// define gives the cluster its kinds of snapshots, and a class of them once.
 func define(ctx context.Context, config *rest.Config, w *world) error {
-	api, err := apiextensions.NewForConfig(config)
+	client, err := apiextensions.NewForConfig(config)
 	if err != nil {
 		return err
 	}
@@ -36,19 +42,32 @@ func define(ctx context.Context, config *rest.Config, w *world) error {
 	if err != nil {
 		return err
 	}
-	fresh := false
+	api, force := client.ApiextensionsV1().CustomResourceDefinitions(), true
 	for name, raw := range list {
-		_, err := api.ApiextensionsV1().CustomResourceDefinitions().Get(ctx, name, metav1.GetOptions{})
-		fresh = fresh || apierrors.IsNotFound(err)
-		if err != nil && !apierrors.IsNotFound(err) {
-			return err
-		}
-		force := true
-		if _, err := api.ApiextensionsV1().CustomResourceDefinitions().Patch(ctx, name, types.ApplyPatchType, raw, metav1.PatchOptions{FieldManager: "strata-csi", Force: &force}); err != nil {
+		if _, err := api.Patch(ctx, name, types.ApplyPatchType, raw, metav1.PatchOptions{FieldManager: "strata-csi", Force: &force}); err != nil {
 			return err
 		}
 	}
-	if _, err := w.snap.SnapshotV1().VolumeSnapshotContents().List(ctx, metav1.ListOptions{Limit: 1}); err != nil || !fresh {
+	for _, list := range []func() error{ // each is served a moment later
+		func() error {
+			_, err := w.snap.SnapshotV1().VolumeSnapshotContents().List(ctx, metav1.ListOptions{Limit: 1})
+			return err
+		},
+		func() error {
+			_, err := w.snap.SnapshotV1().VolumeSnapshots("").List(ctx, metav1.ListOptions{Limit: 1})
+			return err
+		},
+		func() error {
+			_, err := w.snap.SnapshotV1().VolumeSnapshotClasses().List(ctx, metav1.ListOptions{Limit: 1})
+			return err
+		},
+	} {
+		if err := list(); err != nil {
+			return err
+		}
+	}
+	d, err := api.Get(ctx, classDefinition, metav1.GetOptions{})
+	if err != nil || d.Annotations[classMark] != "" {
 		return err
 	}
 	class := &snapshotv1.VolumeSnapshotClass{ObjectMeta: metav1.ObjectMeta{Name: defaultClass, Annotations: map[string]string{"snapshot.storage.kubernetes.io/is-default-class": "true"}},
@@ -56,7 +75,9 @@ func define(ctx context.Context, config *rest.Config, w *world) error {
 	if _, err := w.snap.SnapshotV1().VolumeSnapshotClasses().Create(ctx, class, metav1.CreateOptions{}); err != nil && !apierrors.IsAlreadyExists(err) {
 		return err
 	}
-	return nil
+	mark := fmt.Sprintf(`{"metadata":{"annotations":{%q:"true"}}}`, classMark)
+	_, err = api.Patch(ctx, classDefinition, types.MergePatchType, []byte(mark), metav1.PatchOptions{FieldManager: "strata-csi-class"})
+	return err
 }
 
 // definitions are what make kube has put beside this file, by name.

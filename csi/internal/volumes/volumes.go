@@ -84,7 +84,7 @@ func run(ctx context.Context, args []string, help io.Writer) error {
 	if err := set.Parse(args[1:]); err != nil {
 		return err
 	}
-	w := &world{address: *address}
+	w := &world{address: "unix://" + *address}
 	if err := w.dial(ctx); err != nil {
 		return err
 	}
