@@ -61,7 +61,7 @@ kube-check: ## formatting, vet and unit tests of the modules kubernetes and csi
 	cd csi && go vet -trimpath ./... && go test -trimpath ./...
 
 kube-test: build kube ## real clusters of Kubernetes, on machines of the pool
-	$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" CGO_ENABLED=0 go test -tags kube -count=1 -timeout 60m -v -run 'TestClusterMetal|TestClusterDay2|TestClusterVolumes' ./test/system
+	$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" CGO_ENABLED=0 go test -tags kube -count=1 -timeout 60m -v -run '^TestCluster(Metal|Services|Day2|Volumes)$$' ./test/system
 
 check: ## formatting, vet and static analysis
 	@out=$$(gofmt -l cmd internal test); [ -z "$$out" ] || { echo "gofmt these:"; echo "$$out"; exit 1; }
