@@ -171,7 +171,7 @@ func (m *Manager) takeApart(ctx context.Context, dir string) error {
 
 // unmount ends what is mounted of the volume. Its daemon is killed if that takes too long.
 func (m *Manager) unmount(ctx context.Context, dir string) error {
-	at := filepath.Join(dir, fsDir)
+	at := m.place(dir)
 	for {
 		mounted, err := mountedAt(at)
 		if err != nil || !mounted {

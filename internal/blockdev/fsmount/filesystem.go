@@ -45,11 +45,15 @@ func (m *Manager) mount(ctx context.Context, dir string, now source) error {
 	if err != nil {
 		return err
 	}
-	if err := mount.Mount(loop.Name(), filepath.Join(dir, fsDir), kind, now.options(kind)); err != nil {
+	at := m.place(dir)
+	if err := os.MkdirAll(at, 0o750); err != nil {
+		return err
+	}
+	if err := mount.Mount(loop.Name(), at, kind, now.options(kind)); err != nil {
 		return fmt.Errorf("mounting the volume's %s: %w", kind, err)
 	}
 	if blank {
-		return m.empty(dir)
+		return empty(dir, at)
 	}
 	return nil
 }
@@ -76,8 +80,8 @@ func (s *source) options(kind string) string {
 }
 
 // empty ends the making of a file system: programs want an empty directory.
-func (m *Manager) empty(dir string) error {
-	return errors.Join(ignoreMissing(os.Remove(filepath.Join(dir, fsDir, "lost+found"))), ignoreMissing(os.Remove(filepath.Join(dir, formatMark))))
+func empty(dir, at string) error {
+	return errors.Join(ignoreMissing(os.Remove(filepath.Join(at, "lost+found"))), ignoreMissing(os.Remove(filepath.Join(dir, formatMark))))
 }
 
 // prepare gives the kind of the file system, which is checked, or made.

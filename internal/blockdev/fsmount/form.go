@@ -23,6 +23,9 @@ type Form struct {
 	Raw     bool     `json:"raw,omitempty"`     // a block device
 	Kind    string   `json:"kind,omitempty"`    // of the file system; "": whichever there is, or ext4
 	Options []string `json:"options,omitempty"` // that it is mounted with
+	// At is where the file system is mounted, in place of a directory of ours: kubelet wants
+	// no other mount of it.
+	At string `json:"at,omitempty"`
 	// Trusted: its users could as well load a module into the kernel, so that devices and
 	// the rights of programs on it are no danger.
 	Trusted bool `json:"trusted,omitempty"`
@@ -96,11 +99,12 @@ func (m *Manager) Grow(ctx context.Context, id string, size int64) error {
 			return fmt.Errorf("growing %s: %w", l, err)
 		}
 	}
-	mounted, err := mountedAt(m.Path(id))
+	at := m.place(dir)
+	mounted, err := mountedAt(at)
 	if err != nil || !mounted {
 		return err
 	}
-	return m.growFS(ctx, id, loops[0])
+	return growFS(ctx, id, at, loops[0])
 }
 
 // growFile has the volume's file show the size. A daemon's connection learns it when it
@@ -188,8 +192,7 @@ func touch(file string) error {
 }
 
 // growFS has the mounted file system fill its device.
-func (m *Manager) growFS(ctx context.Context, id, device string) error {
-	at := m.Path(id)
+func growFS(ctx context.Context, id, at, device string) error {
 	var st unix.Statfs_t
 	if err := unix.Statfs(at, &st); err != nil {
 		return err

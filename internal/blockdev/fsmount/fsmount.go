@@ -140,7 +140,7 @@ func (m *Manager) ensure(ctx context.Context, v nodeapi.ContainerVolume, form Fo
 	if now.Form.Raw {
 		at, err = m.raw(dir, now.ReadOnly)
 	} else {
-		at, err = m.Path(v.ID), m.mount(ctx, dir, now)
+		at, err = m.place(dir), m.mount(ctx, dir, now)
 	}
 	if err != nil {
 		return "", errors.Join(err, m.takeApart(context.WithoutCancel(ctx), dir))
@@ -157,7 +157,7 @@ func (m *Manager) found(dir string, now source) (string, error) {
 		}
 		return loops[0], nil
 	}
-	at := filepath.Join(dir, fsDir)
+	at := m.place(dir)
 	mounted, err := mountedAt(at)
 	if err != nil || !mounted {
 		return "", err
@@ -171,7 +171,7 @@ func (m *Manager) settle(dir string, v nodeapi.ContainerVolume, form Form) (now 
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && v.Remote != nil:
 		err = nil
-	case err == nil && before.Form.Raw != form.Raw:
+	case err == nil && before.Form.Raw != form.Raw || before.Form.At != form.At:
 		err = errs.Conflictf("it is in use here in another form")
 	}
 	if err != nil || v.Remote == nil {
@@ -187,6 +187,14 @@ func (m *Manager) settle(dir string, v nodeapi.ContainerVolume, form Form) (now 
 	}
 	changed = before.Addr != now.Addr || before.User != now.User || before.ReadOnly != now.ReadOnly
 	return now, changed, writeFile(filepath.Join(dir, sourceFile), raw)
+}
+
+// place is where the volume's file system is mounted, or would be.
+func (m *Manager) place(dir string) string {
+	if s, err := m.now(dir); err == nil && s.Form.At != "" {
+		return s.Form.At
+	}
+	return filepath.Join(dir, fsDir)
 }
 
 // now is what settle kept.

@@ -14,8 +14,8 @@
 //
 // # Invariants
 //
-//   - A cluster is the only user of a volume on a machine. What kubelet has of it are bind
-//     mounts of what Disks have.
+//   - A cluster is the only user of a volume on a machine. A file system is mounted where
+//     kubelet wants it staged, and nowhere else but in pods: kubelet would wait for that.
 //   - The sockets' files stay when the agent ends: kubelet would think that the driver is gone.
 //
 // # Crash story

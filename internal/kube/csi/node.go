@@ -118,11 +118,10 @@ func (n *node) NodeStageVolume(ctx context.Context, r *csi.NodeStageVolumeReques
 		return nil, status.Error(codes.InvalidArgument, err.Error())
 	}
 	defer n.locks.Lock(r.VolumeId)()
-	at, err := n.disks.Ensure(ctx, r.VolumeId, form)
-	if err == nil && !form.Raw {
-		err = bindDir(at, r.StagingTargetPath, false)
+	if !form.Raw {
+		form.At = r.StagingTargetPath
 	}
-	if err != nil {
+	if _, err := n.disks.Ensure(ctx, r.VolumeId, form); err != nil {
 		return nil, refused(err)
 	}
 	return out, nil
