@@ -331,7 +331,7 @@ func (k *kubeVolumes) refused() {
 	k.claim("huge", "900Ti", "")
 	k.event("huge", "exceeds")
 	k.claim("small", "1Gi", `,"dataSource":{"kind":"PersistentVolumeClaim","name":"data"}`)
-	k.event("small", "smaller")
+	k.event("small", "greater than or equal")
 	k.claim("many", "1Gi", `,"storageClassName":"many"`)
 	file := filepath.Join(k.TempDir(), "class.yaml")
 	if err := os.WriteFile(file, []byte(`{"apiVersion":"storage.k8s.io/v1","kind":"StorageClass","metadata":{"name":"many"},"provisioner":"csi.strata.cloud","parameters":{"color":"red"}}`), 0o600); err != nil {
