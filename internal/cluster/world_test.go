@@ -409,6 +409,9 @@ func (s *Service) listedNodes(c *Cluster) (out []string) {
 }
 
 // noVolumes is a volume service that is never asked for one.
-type noVolumes struct{ Volumes }
+type noVolumes struct{ storage }
+
+// storage is Volumes by a name that none of its methods has.
+type storage = Volumes
 
 func (*noVolumes) LetGo(context.Context, string, string, string) error { return nil }

@@ -181,6 +181,14 @@ func (v view) ReviewToken(_ context.Context, cluster, token string) (*nodeapi.Ku
 	return &nodeapi.KubeUser{Name: v.node + " " + cluster}, nil
 }
 
+func (v view) CSI(_ context.Context, cluster, method string, body []byte) (*nodeapi.CSIAnswer, error) {
+	return &nodeapi.CSIAnswer{Message: v.node + " " + cluster + " " + method, Body: body}, nil
+}
+
+func (v view) ClusterVolume(_ context.Context, cluster, volume string) (*nodeapi.ContainerVolume, error) {
+	return nil, errs.NotFoundf("cluster %s has no volume %s on %s", cluster, volume, v.node)
+}
+
 func (v view) PodPorts(_ context.Context, cluster string) ([]string, error) {
 	return []string{v.node + " " + cluster}, nil
 }
@@ -355,6 +363,12 @@ func TestAgentCalls(t *testing.T) {
 	}
 	if _, err := c.ReviewToken(ctx, "c", "bad"); !errs.Is(err, errs.Unauthenticated) {
 		t.Errorf("a bad token: %v", err)
+	}
+	if a, err := c.CSI(ctx, "c", "/csi.v1.Identity/Probe", []byte{1, 2}); err != nil || a.Message != "n1 c /csi.v1.Identity/Probe" || string(a.Body) != "\x01\x02" {
+		t.Errorf("a call of the driver of volumes: %+v, %v", a, err)
+	}
+	if _, err := c.ClusterVolume(ctx, "c", "v"); !errs.Is(err, errs.NotFound) {
+		t.Errorf("a volume that is not there: %v", err)
 	}
 	if list, err := c.PodPorts(ctx, "c"); err != nil || len(list) != 1 || list[0] != "n1 c" {
 		t.Errorf("pods' ports: %v, %v", list, err)

@@ -25,9 +25,7 @@ func TestLife(t *testing.T) {
 	if d := cmp.Diff(want, b, cmpopts.EquateComparable(netip.Addr{})); d != "" {
 		t.Error(d)
 	}
-	if got := w.event("EnsuredLoadBalancer"); !strings.Contains(got, "203.0.113.7") {
-		t.Errorf("the event: %q", got)
-	}
+	w.until("the event", func() bool { return strings.Contains(w.event("EnsuredLoadBalancer"), "203.0.113.7") })
 	w.api.put("/api/v1/nodes/n2", object{"metadata": object{"name": "n2", "labels": object{excludedLabel: ""}}})
 	w.until("n2 to be left out", func() bool { b, _ := w.balancer("web"); return slices.Equal(b.Members, []Member{n1}) })
 	w.api.put("/api/v1/nodes/n2", object{"metadata": object{"name": "n2"}})

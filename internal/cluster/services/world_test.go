@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -29,7 +30,15 @@ type fakeAPI struct {
 	mu      sync.Mutex
 	version int
 	objects map[string]object // by path
+	history []event           // all that happened, in the order of versions
 	watches map[chan object]string
+}
+
+// event is a change of an object, as a watch tells of it.
+type event struct {
+	version int
+	path    string
+	body    object
 }
 
 // put writes an object and tells who watches.
@@ -52,9 +61,11 @@ func (f *fakeAPI) write(path string, o object) {
 		delete(f.objects, path)
 		kind = "DELETED"
 	}
+	e := event{f.version, path, object{"type": kind, "object": o}}
+	f.history = append(f.history, e)
 	for w, plural := range f.watches {
 		if strings.Contains(path, "/"+plural+"/") {
-			w <- object{"type": kind, "object": o}
+			w <- e.body
 		}
 	}
 }
@@ -119,9 +130,14 @@ func (f *fakeAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (f *fakeAPI) watch(w http.ResponseWriter, r *http.Request, plural string) {
-	ch := make(chan object, 100)
+	ch := make(chan object, 1000)
 	f.mu.Lock()
 	f.watches[ch] = plural
+	for _, e := range f.history { // what has happened since the list
+		if since, _ := strconv.Atoi(r.URL.Query().Get("resourceVersion")); e.version > since && strings.Contains(e.path, "/"+plural+"/") {
+			ch <- e.body
+		}
+	}
 	f.mu.Unlock()
 	defer func() {
 		f.mu.Lock()
