@@ -245,13 +245,13 @@ func (k *kubeVolumes) grows() {
 		k.Error("the pod was started anew")
 	}
 	larger("data")
-	k.pod("reader", "data", "")
-	k.runs("reader")
-	k.until("the file system to be larger", 2*time.Minute, func() (bool, error) { return size("reader") > 1800, nil })
+	k.pod("larger", "data", "")
+	k.runs("larger")
+	k.until("the file system to be larger", 2*time.Minute, func() (bool, error) { return size("larger") > 1800, nil })
 	if v := k.of("data"); v.Size != 2 {
 		k.Errorf("the volume has %d GiB", v.Size)
 	}
-	k.must("exec", "reader", "--", "/busybox", "sh", "-c", "echo kept > /data/file; /busybox sync")
+	k.must("exec", "larger", "--", "/busybox", "sh", "-c", "echo kept > /data/file; /busybox sync")
 }
 
 // copies takes a snapshot of a volume in use, and makes volumes from that and from another.
@@ -262,7 +262,7 @@ func (k *kubeVolumes) copies() {
 	}
 	k.must("apply", "-f", file)
 	k.must("wait", "--for=jsonpath={.status.readyToUse}=true", "volumesnapshot/then", "--timeout=60s")
-	k.must("exec", "reader", "--", "/busybox", "sh", "-c", "echo later > /data/file; /busybox sync")
+	k.must("exec", "larger", "--", "/busybox", "sh", "-c", "echo later > /data/file; /busybox sync")
 	k.claim("restored", "2Gi", `,"dataSource":{"apiGroup":"snapshot.storage.k8s.io","kind":"VolumeSnapshot","name":"then"}`)
 	k.claim("cloned", "2Gi", `,"dataSource":{"kind":"PersistentVolumeClaim","name":"data"}`)
 	k.pod("restored", "restored", "")
@@ -270,7 +270,7 @@ func (k *kubeVolumes) copies() {
 	k.runs("restored", "cloned")
 	k.says("kept", "restored", "cat", "/data/file")
 	k.says("later", "cloned", "cat", "/data/file")
-	k.must("delete", "pod", "restored", "cloned", "reader")
+	k.must("delete", "pod", "restored", "cloned", "larger")
 	k.must("delete", "pvc", "restored", "cloned")
 	k.must("delete", "volumesnapshot", "then")
 	k.until("the copies to go", time.Minute, func() (bool, error) { return k.of("restored") == nil && k.of("cloned") == nil, nil })

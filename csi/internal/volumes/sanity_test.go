@@ -4,7 +4,6 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/kubernetes-csi/csi-test/v5/pkg/sanity"
 )
@@ -23,7 +22,5 @@ func TestSanity(t *testing.T) {
 	config.TestVolumeSize, config.TestVolumeExpandSize = 1<<30, 2<<30
 	config.IDGen = &sanity.DefaultIDGenerator{}
 	config.IdempotentCount = 2
-	config.RemoveTargetPathCmdTimeout, config.RemoveStagingPathCmdTimeout = time.Minute, time.Minute
-	config.CreateTargetPathCmdTimeout, config.CreateStagingPathCmdTimeout = time.Minute, time.Minute
 	sanity.Test(t, config)
 }
