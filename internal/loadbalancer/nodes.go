@@ -39,7 +39,13 @@ func (s *Service) On(node string) []nodeapi.LoadBalancer {
 	var out []nodeapi.LoadBalancer
 	for _, lb := range s.lbs.By("node", node) {
 		if port, ok := s.Networks.Plug(lb.VIP.PortID); ok {
-			out = append(out, forNode(lb, port))
+			x := forNode(lb, port)
+			for i := range x.Pools {
+				if x.Pools[i].Transparent {
+					x.Pools[i].Opaque = s.Networks.NodeAddresses()
+				}
+			}
+			out = append(out, x)
 		}
 	}
 	return out

@@ -50,6 +50,9 @@ type Networks interface {
 	GiveVIP(ctx context.Context, port string, keep bool, also func(tx *store.Tx) error) error
 	// Plug tells how a node plugs in the port; false: there is none.
 	Plug(port string) (nodeapi.ContainerPort, bool)
+	// NodeAddresses are what nodes have for themselves on external networks, in order: others
+	// may be seen with these.
+	NodeAddresses() []netip.Addr
 	// Reaches tells whether ports of the network can be on the node.
 	Reaches(networkID, node string) bool
 }

@@ -3,6 +3,7 @@ package network
 import (
 	"context"
 	"net/netip"
+	"slices"
 
 	"github.com/strata-cloud/strata/internal/errs"
 	"github.com/strata-cloud/strata/internal/network/attr"
@@ -189,4 +190,15 @@ func (s *Service) UsableGroup(c *policy.Credentials, id string) error {
 		return s.group.notFound(id)
 	}
 	return nil
+}
+
+// NodeAddresses are what nodes have for themselves on external networks, in order.
+func (s *Service) NodeAddresses() (out []netip.Addr) {
+	for _, p := range s.ports.By("owner", ownerHost) {
+		for _, f := range p.FixedIPs {
+			out = append(out, f.Addr)
+		}
+	}
+	slices.SortFunc(out, netip.Addr.Compare)
+	return out
 }

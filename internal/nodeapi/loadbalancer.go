@@ -37,9 +37,12 @@ type LBPool struct {
 	Algorithm string `json:"algorithm"`
 	Sticky    bool   `json:"sticky"` // a client keeps its member
 	// Transparent: members see the client, and answer by way of the load balancer.
-	Transparent bool       `json:"transparent,omitempty"`
-	Monitor     *LBMonitor `json:"monitor,omitempty"`
-	Members     []LBMember `json:"members"`
+	Transparent bool `json:"transparent,omitempty"`
+	// Opaque are clients that members of a transparent pool do not see: a machine takes nothing
+	// that seems to come from itself.
+	Opaque  []netip.Addr `json:"opaque,omitempty"`
+	Monitor *LBMonitor   `json:"monitor,omitempty"`
+	Members []LBMember   `json:"members"`
 }
 
 // LBMember is a server of a pool.

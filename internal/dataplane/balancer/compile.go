@@ -101,11 +101,7 @@ func compilePool(t nft.Table, p *nodeapi.LBPool, up func(string) bool, busy func
 	t.Chains["p-"+p.ID] = nft.Chain{Rules: rules}
 	for _, m := range members {
 		to := netip.AddrPortFrom(m.Addr, uint16(m.Port))
-		mark := ""
-		if p.Transparent {
-			mark = "ct mark set " + clientsOwn + " "
-		}
-		t.Chains["m-"+m.ID] = nft.Chain{Rules: []string{fmt.Sprintf("meta l4proto %s %sdnat %s to %s", p.Protocol, mark, family(m.Addr), to)}}
+		t.Chains["m-"+m.ID] = nft.Chain{Rules: append(marking(p, family(m.Addr)), fmt.Sprintf("meta l4proto %s dnat %s to %s", p.Protocol, family(m.Addr), to))}
 	}
 }
 
@@ -138,4 +134,21 @@ func slots(members []string) string {
 	}
 	b.WriteString(" }")
 	return b.String()
+}
+
+// marking has the members of a transparent pool see the client.
+func marking(p *nodeapi.LBPool, family string) []string {
+	if !p.Transparent {
+		return nil
+	}
+	var not []string
+	for _, a := range p.Opaque {
+		if a.Is4() == (family == "ip") {
+			not = append(not, a.String())
+		}
+	}
+	if len(not) == 0 {
+		return []string{"ct mark set " + clientsOwn}
+	}
+	return []string{fmt.Sprintf("%s saddr != { %s } ct mark set %s", family, strings.Join(not, ", "), clientsOwn)}
 }
