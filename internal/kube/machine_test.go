@@ -29,7 +29,7 @@ const cleanupEnv = "KUBE_TEST_CLEANUP"
 
 // TestMain is the programs of clusters as well: they only wait.
 func TestMain(m *testing.M) {
-	if len(os.Args) < 2 || !slices.Contains(append(append(controlPrograms, workerPrograms...), workerProgram), os.Args[1]) {
+	if len(os.Args) < 2 || !strings.HasPrefix(os.Args[1], "--kubeconfig=") && !slices.Contains(append(append(controlPrograms, workerPrograms...), workerProgram), os.Args[1]) {
 		os.Exit(m.Run())
 	}
 	if os.Args[1] == workerProgram {
@@ -57,7 +57,7 @@ func machine(t *testing.T) *Machine {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &Machine{Dir: filepath.Join(dir, "kube"), Kubelet: filepath.Join(dir, "kubelet"), Run: filepath.Join(dir, "run"), Program: program, Pause: program, Shim: "/bin/true", ShimEnv: "A=1", Groups: "strata-kube-test-" + strconv.Itoa(os.Getpid()), Log: slog.New(slog.DiscardHandler)}
+	return &Machine{Dir: filepath.Join(dir, "kube"), Kubelet: filepath.Join(dir, "kubelet"), Run: filepath.Join(dir, "run"), Program: program, Volumes: program, Pause: program, Shim: "/bin/true", ShimEnv: "A=1", Groups: "strata-kube-test-" + strconv.Itoa(os.Getpid()), Log: slog.New(slog.DiscardHandler)}
 }
 
 func parts(t *testing.T, at netip.AddrPort) (*Control, *Worker) {
@@ -92,7 +92,7 @@ func running(m *Machine, part string, names ...string) (out []string) {
 }
 
 var (
-	controlPrograms = []string{etcdProgram, apiserverProgram, managerProgram, schedulerProgram, metricsProgram}
+	controlPrograms = []string{etcdProgram, apiserverProgram, managerProgram, schedulerProgram, metricsProgram, volumesName}
 	workerPrograms  = []string{containerdProgram, kubeletProgram, proxyProgram}
 )
 
