@@ -19,7 +19,7 @@ KUBE_VERSION = $(shell cd kubernetes && go list -m -f '{{.Version}}' k8s.io/kube
 KUBE_FLAGS   = $(foreach p,k8s.io/component-base/version k8s.io/client-go/pkg/version,-X $(p).gitVersion=$(KUBE_VERSION) -X $(p).gitMajor=$(word 1,$(KUBE_WORDS)) -X $(p).gitMinor=$(word 2,$(KUBE_WORDS)) -X $(p).gitTreeState=clean)
 KUBE_WORDS   = $(subst ., ,$(KUBE_VERSION:v%=%))
 
-.PHONY: help up down reset cluster cluster-down build kube kube-check kube-test check test unit system conformance bench integrity ceph-test deps deps-test docs clean
+.PHONY: help up down reset cluster cluster-down build kube kube-suite kube-conformance kube-check kube-test check test unit system conformance bench integrity ceph-test deps deps-test docs clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +54,13 @@ kube: ## compile bin/strata-kube and bin/strata-csi, the programs of Kubernetes;
 	@cd kubernetes && go build -trimpath -ldflags '-s -w' -o ../bin/strata-pause ./cmd/strata-pause
 	@cd csi && for kind in classes contents s; do install -m 644 "$$(go list -m -f '{{.Dir}}' $(SNAPSHOTS))/config/crd/snapshot.storage.k8s.io_volumesnapshot$$kind.yaml" internal/volumes/crds; done
 	@cd csi && go build -trimpath -ldflags '-s -w' -o ../bin/strata-csi ./cmd/strata-csi
+
+kube-suite: ## compile upstream's tests of conformance and what their pods run
+	@cd kubernetes && mkdir -p ../bin/kube-suite && go test -trimpath -c -ldflags '-s -w $(KUBE_FLAGS)' -o ../bin/kube-suite/e2e.test k8s.io/kubernetes/test/e2e
+	@cd kubernetes && go build -trimpath -ldflags '-s -w' -o ../bin/kube-suite k8s.io/kubernetes/test/images/agnhost k8s.io/sample-apiserver github.com/onsi/ginkgo/v2/ginkgo
+
+kube-conformance: build kube kube-suite ## upstream's own tests of conformance; SUITE=ci (default), full or a regular expression
+	$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" CGO_ENABLED=0 'SUITE=$(or $(SUITE),ci)' go test -tags kube -count=1 -timeout 4h -v -run '^TestKubeConformance$$' ./test/system
 
 kube-check: ## formatting, vet and unit tests of the modules kubernetes and csi
 	@out=$$(gofmt -l kubernetes csi); [ -z "$$out" ] || { echo "gofmt these:"; echo "$$out"; exit 1; }

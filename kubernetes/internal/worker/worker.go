@@ -1,6 +1,6 @@
 // Package worker is what is done to the container runtime of a cluster's worker from
-// outside of the cluster: it is given the image of pods' sandboxes, which comes from no
-// registry, and is emptied before the worker goes.
+// outside of the cluster: it is given images that come from no registry, that of pods'
+// sandboxes first, and is emptied before the worker goes.
 //
 // It is a program of strata-kube, so that a worker needs nothing else, whether it is a
 // machine of the pool or a server.
@@ -25,6 +25,7 @@ const usage = `Usage: strata-kube worker COMMAND --socket PATH [FLAGS]
 
 Commands:
   load --image NAME --program PATH   make an image of one program, and give it to containerd
+  load --archive PATH                give containerd the images of a file (docker save, OCI layout)
   empty                              end all pods
 `
 
@@ -49,6 +50,7 @@ func run(ctx context.Context, args []string, help io.Writer) error {
 	socket := set.String("socket", "", "containerd's")
 	image := set.String("image", "", "what the image is called")
 	program := set.String("program", "", "what is in it")
+	archive := set.String("archive", "", "a file of images")
 	timeout := set.Duration("timeout", time.Minute, "when to give up")
 	if len(args) < 2 {
 		set.Usage()
@@ -61,6 +63,9 @@ func run(ctx context.Context, args []string, help io.Writer) error {
 	defer cancel()
 	switch args[1] {
 	case "load":
+		if *archive != "" {
+			return loadArchive(ctx, *socket, *archive)
+		}
 		return load(ctx, *socket, *image, *program)
 	case "empty":
 		return empty(ctx, *socket)
