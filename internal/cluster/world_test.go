@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/strata-cloud/strata/internal/cluster/volumes"
 	"github.com/strata-cloud/strata/internal/errs"
 	"github.com/strata-cloud/strata/internal/nodeapi"
 	"github.com/strata-cloud/strata/internal/nodes"
@@ -409,9 +410,10 @@ func (s *Service) listedNodes(c *Cluster) (out []string) {
 }
 
 // noVolumes is a volume service that is never asked for one.
-type noVolumes struct{ storage }
+type noVolumes struct{ volumes.Storage }
 
-// storage is Volumes by a name that none of its methods has.
-type storage = Volumes
+func (*noVolumes) Reach(context.Context, *volumes.Scope, string) (*nodeapi.ContainerVolume, error) {
+	return nil, errs.NotFoundf("no volume")
+}
 
 func (*noVolumes) LetGo(context.Context, string, string, string) error { return nil }
