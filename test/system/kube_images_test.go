@@ -53,6 +53,7 @@ func suiteImages(t *testing.T) []image {
 	out := []image{
 		named(host, "e2e-test-images/agnhost:2.66.1"), named(host, "e2e-test-images/agnhost:2.55"),
 		named(image{layers: []*layer{base}, cmd: []string{"sh"}}, "e2e-test-images/busybox:1.37.0-2"),
+		named(image{layers: []*layer{base}, cmd: []string{"sh"}}, "e2e-test-images/glibc-dns-testing:2.1.1"),
 		named(image{layers: []*layer{base}, cmd: []string{"sh"}, user: "1234"}, "e2e-test-images/nonroot:1.5"),
 		named(image{layers: []*layer{suiteLayer(t, func(t *testing.T, root string) {
 			put(t, filepath.Join(filepath.Dir(cloud.Program(t)), "strata-pause"), filepath.Join(root, "pause"))
