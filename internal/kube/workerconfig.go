@@ -86,14 +86,20 @@ func (b *bench) proxyConfig() []byte {
 kind: KubeProxyConfiguration
 mode: nftables
 clusterCIDR: %q
+detectLocalMode: InterfaceNamePrefix
+detectLocal: {interfaceNamePrefix: %q}
 clientConnection: {kubeconfig: %q}
 hostnameOverride: %q
 nodePortAddresses: ["%s"]
 healthzBindAddress: %q
 metricsBindAddress: ""
 conntrack: {maxPerCore: 0, min: 0}
-`, list(b.Pods), b.config(proxyProgram+".conf"), b.Node, strings.Join(at, `", "`), health)
+`, list(b.Pods), podDevices, b.config(proxyProgram+".conf"), b.Node, strings.Join(at, `", "`), health)
 }
+
+// podDevices begin the names of pods' devices (package podnet). What comes by others, also
+// from the network that pods are on, is no pod of this machine: a load balancer's VIP, a server.
+const podDevices = "kp-"
 
 // ProxyHealthPort is where a worker's kube-proxy says how it is.
 const ProxyHealthPort = 10256

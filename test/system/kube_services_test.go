@@ -210,6 +210,7 @@ func (b *published) reached() {
 		b.Fatalf("of the load balancers %+v none is the service's", b.balancers())
 	}
 	inside, _ := b.pod(b.workers()[0])
+	await(b.T, "both workers to answer", func() bool { nodes, _ := b.answers(nil, "tcp", out+":53", 4); return len(nodes) == 2 })
 	for _, protocol := range []string{"tcp", "udp"} {
 		if nodes, _ := b.answers(nil, protocol, out+":53", 20); len(nodes) != 2 {
 			b.Errorf("from outside by %s: %v", protocol, nodes)
