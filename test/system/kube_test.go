@@ -257,7 +257,11 @@ func (k *kube) gone(h *hosts.Host, part string) {
 		}
 	}
 	name := region.Name(h.DataDir) + "-kube"
-	for _, glob := range []string{filepath.Join(h.DataDir, "kubelet"), "/sys/fs/cgroup/" + name, "/sys/fs/cgroup/*/" + name, "/run/strata/" + name} {
+	run := "/run/strata/" + name
+	if part != "" && h == k.All[0] { // whose control plane goes on, and has a socket there
+		run += "/*/containerd.sock"
+	}
+	for _, glob := range []string{filepath.Join(h.DataDir, "kubelet"), "/sys/fs/cgroup/" + name, "/sys/fs/cgroup/*/" + name, run} {
 		if left := must[[]string](k.T)(filepath.Glob(glob)); len(left) > 0 {
 			k.Errorf("on %s there is %v", h.Name, left)
 		}
