@@ -271,18 +271,3 @@ func (x *tenant) tidy() {
 		x.clear()
 	}
 }
-
-// without has no new work go to a host.
-func (x *pool) without(h *hosts.Host) {
-	x.Helper()
-	c := x.clients("strata").compute
-	all, err := services.List(c, services.ListOpts{Binary: "nova-compute", Host: h.Name}).AllPages(x.Context())
-	if err != nil {
-		x.Fatal(err)
-	}
-	for _, s := range must[[]services.Service](x)(services.ExtractServices(all)) {
-		if err := services.Update(x.Context(), c, s.ID, services.UpdateOpts{Status: services.ServiceDisabled}).Err; err != nil {
-			x.Fatal(err)
-		}
-	}
-}

@@ -180,7 +180,8 @@ func (b *published) pod(node string) (*netns.NS, string) {
 	if len(list.Items) != 1 {
 		b.Fatalf("on %s there are the pods %+v", node, list.Items)
 	}
-	for _, file := range must[[]string](b)(filepath.Glob(filepath.Join(b.All[i].DataDir, "kube", "*", "worker", "cni", "pods", "*.json"))) {
+	records := must[[]string](b)(filepath.Glob(filepath.Join(b.All[i].DataDir, "kube", "*", "worker", "cni", "pods", "*.json")))
+	for _, file := range records {
 		var r struct{ Name, Netns string }
 		if raw := must[[]byte](b)(os.ReadFile(file)); json.Unmarshal(raw, &r) == nil && strings.EqualFold(r.Name, list.Items[0].Metadata.Name) {
 			ns := must[*netns.NS](b)(netns.OpenFile(r.Name, r.Netns))
@@ -188,7 +189,7 @@ func (b *published) pod(node string) (*netns.NS, string) {
 			return ns, list.Items[0].Status.PodIP
 		}
 	}
-	b.Fatalf("there is no record of pod %s", list.Items[0].Metadata.Name)
+	b.Fatalf("on %s none of the records %v is of %+v", node, records, list.Items)
 	return nil, ""
 }
 

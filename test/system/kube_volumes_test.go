@@ -17,6 +17,7 @@ import (
 
 	"github.com/gophercloud/gophercloud/v2/openstack/blockstorage/v3/snapshots"
 	"github.com/gophercloud/gophercloud/v2/openstack/blockstorage/v3/volumes"
+	"github.com/gophercloud/gophercloud/v2/openstack/compute/v2/services"
 
 	"github.com/strata-cloud/strata/internal/region"
 	"github.com/strata-cloud/strata/internal/wait"
@@ -416,6 +417,21 @@ func (k *kubeVolumes) sanity() {
 	for line := range strings.Lines(string(out)) {
 		if strings.Contains(line, "Passed") || strings.HasPrefix(line, "Ran ") {
 			k.Log(strings.TrimSpace(line))
+		}
+	}
+}
+
+// without has no new work go to a host.
+func (x *pool) without(h *hosts.Host) {
+	x.Helper()
+	c := x.clients("strata").compute
+	all, err := services.List(c, services.ListOpts{Binary: "nova-compute", Host: h.Name}).AllPages(x.Context())
+	if err != nil {
+		x.Fatal(err)
+	}
+	for _, s := range must[[]services.Service](x)(services.ExtractServices(all)) {
+		if err := services.Update(x.Context(), c, s.ID, services.UpdateOpts{Status: services.ServiceDisabled}).Err; err != nil {
+			x.Fatal(err)
 		}
 	}
 }

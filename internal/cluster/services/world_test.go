@@ -115,7 +115,7 @@ func (f *fakeAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		if m, ok := change["metadata"].(object); ok && there && m["resourceVersion"] != nil && m["resourceVersion"] != now["metadata"].(object)["resourceVersion"] {
-			http.Error(w, `{"message":"conflict"}`, 409)
+			http.Error(w, `{"message":"conflict"}`, http.StatusConflict)
 			return
 		}
 		next := object{}
@@ -164,7 +164,6 @@ type region struct {
 	mu        sync.Mutex
 	balancers map[string]Balancer
 	floating  map[string]Floating // by id
-	addresses map[string]netip.Addr
 	refuse    error
 	closed    bool // no way out
 	serves    bool
@@ -244,7 +243,6 @@ type world struct {
 	api    *fakeAPI
 	region *region
 	c      cluster.Controller
-	pokes  *store.DB
 }
 
 func start(t *testing.T) *world {
