@@ -28,17 +28,11 @@ import (
 // TestClusterVolumes has the pods of a cluster keep their data on volumes of the project,
 // which follow them, grow, are copied and go with their claims, whatever dies.
 func TestClusterVolumes(t *testing.T) {
-	p := newPool(t, 3)
-	k := &kubeVolumes{kube: &kube{pool: p, conf: filepath.Join(t.TempDir(), "kubeconfig")}}
-	p.keepers(p.All[0]) // a worker that is lost takes no volume along
-	p.without(p.All[0])
-	p.strata(p.All[0], "cluster", "create", "one", "--nodes", "2", "--timeout", "5")
-	p.strata(p.All[0], "cluster", "kubeconfig", "one", "--file", k.conf)
-	k.nodes(2)
+	k := newKubeVolumes(t)
+	p := k.pool
 	for _, h := range p.All[1:] {
 		k.load(h)
 	}
-	t.Run("sanity", func(t *testing.T) { k.in(t).sanity() })
 	k.must("apply", "-f", "testdata/kube/volumes.yaml", "-f", "testdata/kube/volume-writer.yaml")
 	t.Run("first", func(t *testing.T) { k.in(t).first() })
 	t.Run("moves", func(t *testing.T) { k.in(t).moves() })
@@ -61,6 +55,23 @@ func TestClusterVolumes(t *testing.T) {
 			t.Errorf("after the cluster volume %s is %s, %+v", v.Name, v.Status, v.Attachments)
 		}
 	}
+}
+
+// TestDriverSuite runs upstream's suite for drivers of volumes (csi-test's sanity) against a
+// cluster's.
+func TestDriverSuite(t *testing.T) { newKubeVolumes(t).sanity() }
+
+// newKubeVolumes makes a cluster of two workers without the host that keeps the volumes: a
+// worker that is lost takes none along.
+func newKubeVolumes(t *testing.T) *kubeVolumes {
+	p := newPool(t, 3)
+	k := &kubeVolumes{kube: &kube{pool: p, conf: filepath.Join(t.TempDir(), "kubeconfig")}}
+	p.keepers(p.All[0])
+	p.without(p.All[0])
+	p.strata(p.All[0], "cluster", "create", "one", "--nodes", "2", "--timeout", "5")
+	p.strata(p.All[0], "cluster", "kubeconfig", "one", "--file", k.conf)
+	k.nodes(2)
+	return k
 }
 
 // kubeVolumes is a cluster's administrator, who looks at the project's volumes as well.

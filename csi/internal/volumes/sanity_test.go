@@ -13,7 +13,7 @@ import (
 func TestSanity(t *testing.T) {
 	controller, node := os.Getenv("STRATA_CSI_CONTROLLER"), os.Getenv("STRATA_CSI_NODE")
 	if controller == "" || node == "" {
-		t.Skip("there is no driver: the system test of clusters' volumes runs this with one")
+		t.Skip("there is no driver: TestDriverSuite of the system tests runs this with one")
 	}
 	config := sanity.NewTestConfig()
 	config.Address, config.ControllerAddress = "unix://"+node, "unix://"+controller
