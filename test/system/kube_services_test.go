@@ -167,30 +167,29 @@ func (b *published) left() (out []string) {
 }
 
 // pod is the network of a pod that is on the cluster's network, as a server would be, and its address.
-func (b *published) pod(node string) (*netns.NS, string) {
+func (b *published) pod(node string) (ns *netns.NS, at string) {
 	b.Helper()
 	i := slices.IndexFunc(b.All, func(h *hosts.Host) bool { return h.Name == node })
-	var list struct {
-		Items []struct {
-			Metadata struct{ Name string }
-			Status   struct{ PodIP string }
+	b.until("the pod on "+node, time.Minute, func() (bool, error) {
+		var list struct {
+			Items []struct {
+				Metadata struct{ Name string }
+				Status   struct{ PodIP string }
+			}
 		}
-	}
-	b.get(&list, "pods", "-l", "app=who", "--field-selector", "spec.nodeName="+node)
-	if len(list.Items) != 1 {
-		b.Fatalf("on %s there are the pods %+v", node, list.Items)
-	}
-	records := must[[]string](b)(filepath.Glob(filepath.Join(b.All[i].DataDir, "kube", "*", "worker", "cni", "pods", "*.json")))
-	for _, file := range records {
-		var r struct{ Name, Netns string }
-		if raw := must[[]byte](b)(os.ReadFile(file)); json.Unmarshal(raw, &r) == nil && strings.EqualFold(r.Name, list.Items[0].Metadata.Name) {
-			ns := must[*netns.NS](b)(netns.OpenFile(r.Name, r.Netns))
+		b.get(&list, "pods", "-l", "app=who", "--field-selector", "spec.nodeName="+node)
+		for _, file := range must[[]string](b)(filepath.Glob(filepath.Join(b.All[i].DataDir, "kube", "*", "worker", "cni", "pods", "*.json"))) {
+			var r struct{ Name, Netns string }
+			if raw, err := os.ReadFile(file); err != nil || json.Unmarshal(raw, &r) != nil || len(list.Items) != 1 || r.Name != list.Items[0].Metadata.Name {
+				continue
+			}
+			ns, at = must[*netns.NS](b)(netns.OpenFile(r.Name, r.Netns)), list.Items[0].Status.PodIP
 			b.Cleanup(func() { ns.Close() })
-			return ns, list.Items[0].Status.PodIP
+			return at != "", nil
 		}
-	}
-	b.Fatalf("on %s none of the records %v is of %+v", node, records, list.Items)
-	return nil, ""
+		return false, nil
+	})
+	return ns, at
 }
 
 // workers are the cluster's nodes.
