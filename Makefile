@@ -9,7 +9,8 @@ STRATA  := $(SUDO) bin/strata --data-dir $(DATA)
 
 # Programs from the distribution: what a cloud runs on, and what its tests run besides.
 RUN_PACKAGES  := qemu-system-x86 qemu-utils ovmf iproute2 nftables openssh-client e2fsprogs util-linux runc
-TEST_PACKAGES := $(RUN_PACKAGES) python3-openstackclient python3-osc-placement tempest python3-cinderclient python3-octaviaclient octavia-tempest-plugin jq curl iputils-ping skopeo
+TEST_PACKAGES := $(RUN_PACKAGES) python3-openstackclient python3-osc-placement tempest python3-cinderclient python3-octaviaclient octavia-tempest-plugin jq curl iputils-ping skopeo xfsprogs
+SUITE_PACKAGES := $(TEST_PACKAGES) bind9-dnsutils netcat-openbsd
 CEPH_PACKAGES := $(RUN_PACKAGES) ceph-mon ceph-osd ceph-mgr ceph-common qemu-block-extra
 
 export CGO_ENABLED := 0
@@ -60,6 +61,7 @@ kube-suite: ## compile upstream's tests of conformance and what their pods run
 	@cd kubernetes && go build -trimpath -ldflags '-s -w' -o ../bin/kube-suite k8s.io/kubernetes/test/images/agnhost k8s.io/sample-apiserver github.com/onsi/ginkgo/v2/ginkgo
 
 kube-conformance: build kube kube-suite ## upstream's own tests of conformance; SUITE=ci (default), full or a regular expression
+	@$(MAKE) --no-print-directory deps RUN_PACKAGES='$(SUITE_PACKAGES)'
 	$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" CGO_ENABLED=0 'SUITE=$(or $(SUITE),ci)' go test -tags kube -count=1 -timeout 4h -v -run '^TestKubeConformance$$' ./test/system
 
 kube-check: ## formatting, vet and unit tests of the modules kubernetes and csi
