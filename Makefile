@@ -59,6 +59,7 @@ kube: ## compile bin/strata-kube and bin/strata-csi, the programs of Kubernetes;
 kube-suite: ## compile upstream's tests of conformance and what their pods run
 	@cd kubernetes && mkdir -p ../bin/kube-suite && go test -trimpath -c -ldflags '-s -w $(KUBE_FLAGS)' -o ../bin/kube-suite/e2e.test k8s.io/kubernetes/test/e2e
 	@cd kubernetes && go build -trimpath -ldflags '-s -w' -o ../bin/kube-suite k8s.io/kubernetes/test/images/agnhost k8s.io/sample-apiserver github.com/onsi/ginkgo/v2/ginkgo
+	@cd kubernetes && install -m 644 "$$(go list -m -f '{{.Dir}}' k8s.io/kubernetes)"/test/images/agnhost/porter/localhost.* ../bin/kube-suite
 
 kube-conformance: build kube kube-suite ## upstream's own tests of conformance; SUITE=ci (default), full or a regular expression
 	@$(MAKE) --no-print-directory deps RUN_PACKAGES='$(SUITE_PACKAGES)'

@@ -44,6 +44,9 @@ func suiteImages(t *testing.T) []image {
 	base, agnhost := suiteLayer(t, suiteBase), suiteLayer(t, func(t *testing.T, root string) {
 		put(t, filepath.Join(suite, "agnhost"), filepath.Join(root, "agnhost"))
 		link(t, "agnhost", filepath.Join(root, "agnhost-2"))
+		for _, name := range []string{"localhost.crt", "localhost.key"} { // of its server that speaks TLS
+			put(t, filepath.Join(suite, name), filepath.Join(root, name))
+		}
 		for _, name := range []string{"uploads", "var/registry"} {
 			directory(t, filepath.Join(root, name))
 		}
