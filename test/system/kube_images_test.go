@@ -95,7 +95,7 @@ func suiteBase(t *testing.T, root string) {
 		}
 	}
 	link(t, "../usr/bin/bash", filepath.Join(root, "bin/sh"))
-	for _, program := range []string{"curl", "dig", "nslookup", "nc.openbsd", "bash", "ip"} {
+	for _, program := range []string{"curl", "dig", "nslookup", "nc.openbsd", "bash", "ip", "getent"} {
 		path := must[string](t)(exec.LookPath(program))
 		putWithLibraries(t, path, root, filepath.Join("usr/bin", strings.TrimSuffix(program, ".openbsd")))
 	}
