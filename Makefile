@@ -68,10 +68,10 @@ kube-conformance: build kube kube-suite ## upstream's own tests of conformance; 
 kube-check: ## formatting, vet and unit tests of the modules kubernetes and csi
 	@out=$$(gofmt -l kubernetes csi); [ -z "$$out" ] || { echo "gofmt these:"; echo "$$out"; exit 1; }
 	cd kubernetes && go vet -trimpath ./... && go test -trimpath ./...
-	cd csi && go vet -trimpath ./... && go test -trimpath ./...
+	cd csi && go vet -trimpath -tags sanity ./... && go test -trimpath ./...
 
 kube-test: build kube ## real clusters of Kubernetes, on machines of the pool
-	$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" CGO_ENABLED=0 go test -tags kube -count=1 -timeout 60m -v -run '^TestCluster(Metal|Services|Day2|Volumes)$$' ./test/system
+	$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" CGO_ENABLED=0 go test -tags kube -count=1 -timeout 60m -v -run '^Test(Cluster(Metal|Services|Day2|Volumes)|DriverSuite)$$' ./test/system
 
 check: ## formatting, vet and static analysis
 	@out=$$(gofmt -l cmd internal test); [ -z "$$out" ] || { echo "gofmt these:"; echo "$$out"; exit 1; }

@@ -417,7 +417,7 @@ func (k *kubeVolumes) sanity() {
 		}
 		return at[0]
 	}
-	cmd := exec.CommandContext(k.Context(), "go", "test", "-count=1", "-timeout", "20m", "-run", "TestSanity", "-v", "./internal/volumes")
+	cmd := exec.CommandContext(k.Context(), "go", "test", "-tags", "sanity", "-count=1", "-timeout", "20m", "-run", "TestSanity", "-v", "./internal/volumes", "-ginkgo.no-color")
 	cmd.Dir = "../../csi"
 	cmd.Env = append(os.Environ(), "STRATA_CSI_CONTROLLER="+sock(k.All[0], "*-control/csi.sock"), "STRATA_CSI_NODE="+sock(h, "*/csi.sock"))
 	out, err := cmd.CombinedOutput()

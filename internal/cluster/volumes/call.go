@@ -2,7 +2,6 @@ package volumes
 
 import (
 	"context"
-	"errors"
 	"strings"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
@@ -11,7 +10,6 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
-	"github.com/strata-cloud/strata/internal/errs"
 	"github.com/strata-cloud/strata/internal/kube/csi/driver"
 	"github.com/strata-cloud/strata/internal/nodeapi"
 )
@@ -25,7 +23,7 @@ func services() []*grpc.ServiceDesc {
 func Call(ctx context.Context, storage Storage, s *Scope, method string, body []byte) *nodeapi.CSIAnswer {
 	out, err := call(ctx, &controller{Scope: s, storage: storage}, method, body)
 	if err != nil {
-		st := statusOf(err)
+		st := status.Convert(driver.Refusal(err))
 		return &nodeapi.CSIAnswer{Code: uint32(st.Code()), Message: st.Message()}
 	}
 	return &nodeapi.CSIAnswer{Body: out}
@@ -54,36 +52,6 @@ func call(ctx context.Context, c *controller, method string, body []byte) ([]byt
 		}
 	}
 	return nil, status.Errorf(codes.Unimplemented, "%s is not known", method)
-}
-
-// statusOf is an error in gRPC's words.
-func statusOf(err error) *status.Status {
-	if st, ok := status.FromError(err); ok {
-		return st
-	}
-	return status.New(codeOf(err), err.Error())
-}
-
-func codeOf(err error) codes.Code {
-	switch {
-	case errors.Is(err, context.DeadlineExceeded):
-		return codes.DeadlineExceeded
-	case errors.Is(err, context.Canceled):
-		return codes.Canceled
-	}
-	switch errs.KindOf(err) {
-	case errs.NotFound:
-		return codes.NotFound
-	case errs.Invalid:
-		return codes.InvalidArgument
-	case errs.QuotaExceeded, errs.NoCapacity:
-		return codes.ResourceExhausted
-	case errs.Conflict, errs.Forbidden:
-		return codes.FailedPrecondition
-	case errs.Unavailable:
-		return codes.Unavailable
-	}
-	return codes.Internal
 }
 
 // controller answers for one cluster.

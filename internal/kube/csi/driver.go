@@ -77,7 +77,7 @@ func (d *Driver) Ensure(ctx context.Context, p nodeapi.KubePart) error {
 
 func (d *Driver) serveNode(p nodeapi.KubePart) error {
 	endpoint := d.Node(p.ID)
-	n := &node{name: p.Worker.Name, disks: d.Disks(p.ID), kubelet: d.Kubelet(p.ID)}
+	n := &node{name: p.Worker.Name, disks: d.Disks(p.ID)}
 	s := grpc.NewServer()
 	csi.RegisterIdentityServer(s, n)
 	csi.RegisterNodeServer(s, n)
@@ -87,7 +87,7 @@ func (d *Driver) serveNode(p nodeapi.KubePart) error {
 	}
 	r := grpc.NewServer(grpc.ForceServerCodec(raw{}))
 	r.RegisterService(registration(), &registrar{endpoint: endpoint, log: d.Log})
-	told, err := serve(filepath.Join(n.kubelet, "plugins_registry", "strata.sock"), r)
+	told, err := serve(filepath.Join(d.Kubelet(p.ID), "plugins_registry", "strata.sock"), r)
 	if err != nil {
 		own.close()
 		return fmt.Errorf("the socket where kubelet finds the driver of volumes: %w", err)

@@ -6,7 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"strings"
+	"slices"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"golang.org/x/sys/unix"
@@ -26,9 +26,9 @@ const mostVolumes = 100
 type node struct {
 	csi.UnimplementedIdentityServer
 	csi.UnimplementedNodeServer
-	name, kubelet string
-	disks         Disks
-	locks         keyed.Mutex // by volume
+	name  string
+	disks Disks
+	locks keyed.Mutex // by volume
 }
 
 // GetPluginInfo implements csi.IdentityServer.
@@ -61,30 +61,6 @@ func (n *node) NodeGetCapabilities(context.Context, *csi.NodeGetCapabilitiesRequ
 	return out, nil
 }
 
-// refused is an error in gRPC's words.
-func refused(err error) error {
-	if err == nil {
-		return nil
-	}
-	if _, ok := status.FromError(err); ok {
-		return err
-	}
-	code := codes.Internal
-	switch {
-	case errors.Is(err, context.DeadlineExceeded):
-		code = codes.DeadlineExceeded
-	case errs.Is(err, errs.NotFound):
-		code = codes.NotFound
-	case errs.Is(err, errs.Invalid):
-		code = codes.InvalidArgument
-	case errs.Is(err, errs.Conflict), errs.Is(err, errs.Forbidden):
-		code = codes.FailedPrecondition
-	case errs.Is(err, errs.Unavailable):
-		code = codes.Unavailable
-	}
-	return status.Error(code, err.Error())
-}
-
 // formOf is what a capability asks for.
 func formOf(c *csi.VolumeCapability) (fsmount.Form, error) {
 	if c == nil {
@@ -99,8 +75,8 @@ func formOf(c *csi.VolumeCapability) (fsmount.Form, error) {
 	return fsmount.Form{Kind: c.GetMount().FsType, Options: c.GetMount().MountFlags, Trusted: true}, nil
 }
 
-// inside refuses paths that are not kubelet's to give.
-func (n *node) inside(path string) error {
+// absolute refuses what is no path for a volume.
+func absolute(path string) error {
 	if path == "" || !filepath.IsAbs(path) || filepath.Clean(path) != path {
 		return errs.Invalidf("%q is no path for a volume", path)
 	}
@@ -114,7 +90,7 @@ func (n *node) NodeStageVolume(ctx context.Context, r *csi.NodeStageVolumeReques
 	if r.VolumeId == "" {
 		err = errs.Invalidf("Which volume?")
 	}
-	if err := errors.Join(err, n.inside(r.StagingTargetPath)); err != nil {
+	if err := errors.Join(err, absolute(r.StagingTargetPath)); err != nil {
 		return nil, status.Error(codes.InvalidArgument, err.Error())
 	}
 	defer n.locks.Lock(r.VolumeId)()
@@ -122,14 +98,14 @@ func (n *node) NodeStageVolume(ctx context.Context, r *csi.NodeStageVolumeReques
 		form.At = r.StagingTargetPath
 	}
 	if _, err := n.disks.Ensure(ctx, r.VolumeId, form); err != nil {
-		return nil, refused(err)
+		return nil, driver.Refusal(err)
 	}
 	return out, nil
 }
 
 // NodeUnstageVolume implements csi.NodeServer.
 func (n *node) NodeUnstageVolume(ctx context.Context, r *csi.NodeUnstageVolumeRequest) (*csi.NodeUnstageVolumeResponse, error) {
-	if r.VolumeId == "" || n.inside(r.StagingTargetPath) != nil {
+	if r.VolumeId == "" || absolute(r.StagingTargetPath) != nil {
 		return nil, status.Error(codes.InvalidArgument, "Which volume, and where?")
 	}
 	defer n.locks.Lock(r.VolumeId)()
@@ -138,7 +114,7 @@ func (n *node) NodeUnstageVolume(ctx context.Context, r *csi.NodeUnstageVolumeRe
 		err = n.disks.Release(ctx, r.VolumeId)
 	}
 	if err != nil {
-		return nil, refused(err)
+		return nil, driver.Refusal(err)
 	}
 	return &csi.NodeUnstageVolumeResponse{}, nil
 }
@@ -149,7 +125,7 @@ func (n *node) NodePublishVolume(ctx context.Context, r *csi.NodePublishVolumeRe
 	if r.VolumeId == "" {
 		err = errs.Invalidf("Which volume?")
 	}
-	if err := errors.Join(err, n.inside(r.TargetPath)); err != nil {
+	if err := errors.Join(err, absolute(r.TargetPath)); err != nil {
 		return nil, status.Error(codes.InvalidArgument, err.Error())
 	}
 	if r.StagingTargetPath == "" {
@@ -162,7 +138,7 @@ func (n *node) NodePublishVolume(ctx context.Context, r *csi.NodePublishVolumeRe
 			err = bindFile(device, r.TargetPath)
 		}
 		if err != nil {
-			return nil, refused(err)
+			return nil, driver.Refusal(err)
 		}
 		return &csi.NodePublishVolumeResponse{}, nil
 	}
@@ -170,19 +146,19 @@ func (n *node) NodePublishVolume(ctx context.Context, r *csi.NodePublishVolumeRe
 		return nil, status.Errorf(codes.FailedPrecondition, "volume %s is not staged at %s (%v)", r.VolumeId, r.StagingTargetPath, err)
 	}
 	if r.VolumeCapability.GetAccessMode().GetMode() == csi.VolumeCapability_AccessMode_SINGLE_NODE_SINGLE_WRITER {
-		if err := alone(r.StagingTargetPath, r.TargetPath, n.kubelet); err != nil {
-			return nil, refused(err)
+		if err := alone(r.StagingTargetPath, r.TargetPath); err != nil {
+			return nil, driver.Refusal(err)
 		}
 	}
 	if err := bindDir(r.StagingTargetPath, r.TargetPath, r.Readonly); err != nil {
-		return nil, refused(err)
+		return nil, driver.Refusal(err)
 	}
 	return &csi.NodePublishVolumeResponse{}, nil
 }
 
 // NodeUnpublishVolume implements csi.NodeServer.
 func (n *node) NodeUnpublishVolume(_ context.Context, r *csi.NodeUnpublishVolumeRequest) (*csi.NodeUnpublishVolumeResponse, error) {
-	if r.VolumeId == "" || n.inside(r.TargetPath) != nil {
+	if r.VolumeId == "" || absolute(r.TargetPath) != nil {
 		return nil, status.Error(codes.InvalidArgument, "Which volume, and where?")
 	}
 	defer n.locks.Lock(r.VolumeId)()
@@ -193,7 +169,7 @@ func (n *node) NodeUnpublishVolume(_ context.Context, r *csi.NodeUnpublishVolume
 		}
 	}
 	if err != nil {
-		return nil, refused(err)
+		return nil, driver.Refusal(err)
 	}
 	return &csi.NodeUnpublishVolumeResponse{}, nil
 }
@@ -209,7 +185,7 @@ func (n *node) NodeExpandVolume(ctx context.Context, r *csi.NodeExpandVolumeRequ
 	defer n.locks.Lock(r.VolumeId)()
 	size := r.CapacityRange.GetRequiredBytes()
 	if err := n.disks.Grow(ctx, r.VolumeId, size); err != nil {
-		return nil, refused(err)
+		return nil, driver.Refusal(err)
 	}
 	return &csi.NodeExpandVolumeResponse{CapacityBytes: size}, nil
 }
@@ -226,12 +202,12 @@ func (n *node) NodeGetVolumeStats(_ context.Context, r *csi.NodeGetVolumeStatsRe
 	if info.Mode()&os.ModeDevice != 0 {
 		f, err := os.Open(r.VolumePath)
 		if err != nil {
-			return nil, refused(err)
+			return nil, driver.Refusal(err)
 		}
 		defer f.Close()
 		size, err := f.Seek(0, io.SeekEnd)
 		if err != nil {
-			return nil, refused(err)
+			return nil, driver.Refusal(err)
 		}
 		return &csi.NodeGetVolumeStatsResponse{Usage: []*csi.VolumeUsage{{Unit: csi.VolumeUsage_BYTES, Total: size}}}, nil
 	}
@@ -240,7 +216,7 @@ func (n *node) NodeGetVolumeStats(_ context.Context, r *csi.NodeGetVolumeStatsRe
 	}
 	var st unix.Statfs_t
 	if err := unix.Statfs(r.VolumePath, &st); err != nil {
-		return nil, refused(err)
+		return nil, driver.Refusal(err)
 	}
 	usage := func(unit csi.VolumeUsage_Unit, total, free, available uint64, of int64) *csi.VolumeUsage {
 		return &csi.VolumeUsage{Unit: unit, Total: int64(total) * of, Used: int64(total-free) * of, Available: int64(available) * of}
@@ -248,20 +224,19 @@ func (n *node) NodeGetVolumeStats(_ context.Context, r *csi.NodeGetVolumeStatsRe
 	return &csi.NodeGetVolumeStatsResponse{Usage: []*csi.VolumeUsage{usage(csi.VolumeUsage_BYTES, st.Blocks, st.Bfree, st.Bavail, st.Bsize), usage(csi.VolumeUsage_INODES, st.Files, st.Ffree, st.Ffree, 1)}}, nil
 }
 
-// alone refuses a second pod with a volume that one pod has for itself.
-func alone(staged, target, kubelet string) error {
+// alone refuses a second pod with a volume that one pod has for itself. What a pod's
+// containers have of it (subPath) is mounted from below its root.
+func alone(staged, target string) error {
 	all, err := mountinfoOf()
 	if err != nil {
 		return err
 	}
-	device := ""
-	for _, m := range all {
-		if m.Mountpoint == staged {
-			device = m.device()
-		}
+	i := slices.IndexFunc(all, func(m point) bool { return m.Mountpoint == staged })
+	if i < 0 {
+		return errs.Conflictf("the volume is not at %s any more", staged)
 	}
 	for _, m := range all {
-		if m.device() == device && m.Mountpoint != staged && m.Mountpoint != target && strings.HasPrefix(m.Mountpoint, kubelet+"/pods/") {
+		if m.device() == all[i].device() && m.Root == all[i].Root && m.Mountpoint != staged && m.Mountpoint != target {
 			return errs.Conflictf("another pod has the volume for itself (ReadWriteOncePod)")
 		}
 	}
