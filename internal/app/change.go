@@ -102,7 +102,7 @@ func (r *reached) key() string {
 
 // reached calls do with each Service and Ingress of applications; name "" is all.
 func (c *Cluster) reached(ctx context.Context, name string, do func(*reached)) error {
-	for _, k := range []kubeapi.Kind{services, ingresses} {
+	for _, k := range []kubeapi.Kind{kubeapi.Services, kubeapi.Ingresses} {
 		var all list[reached]
 		if err := c.API.List(ctx, k, name, labelManagedBy+"="+Manager, &all); err != nil {
 			return err
@@ -163,7 +163,7 @@ func (c *Cluster) Scale(ctx context.Context, name, service string, n int) error 
 	if err != nil {
 		return err
 	}
-	return c.API.Merge(ctx, deployments, name, d.Metadata.Name, "scale", map[string]any{"spec": map[string]any{"replicas": n}})
+	return c.API.Merge(ctx, kubeapi.Deployments, name, d.Metadata.Name, "scale", map[string]any{"spec": map[string]any{"replicas": n}})
 }
 
 // revisionKey is where a Deployment and its ReplicaSets have their revision.
@@ -208,7 +208,7 @@ func (c *Cluster) Rollback(ctx context.Context, name, service string, revision i
 			delete(l, "pod-template-hash")
 		}
 	}
-	return c.API.Replace(ctx, deployments, name, d.Metadata.Name, "/spec/template", template)
+	return c.API.Replace(ctx, kubeapi.Deployments, name, d.Metadata.Name, "/spec/template", template)
 }
 
 func number(s string) int {

@@ -50,7 +50,7 @@ func (c *Cluster) Deploy(ctx context.Context, a *App) error {
 			return fmt.Errorf("%s %s: %w", strings.ToLower(o.kind.Kind), o.name, err)
 		}
 	}
-	for _, k := range []kubeapi.Kind{deployments, ingresses, services, configMaps, secrets} {
+	for _, k := range []kubeapi.Kind{kubeapi.Deployments, kubeapi.Ingresses, kubeapi.Services, kubeapi.ConfigMaps, secrets} {
 		var have list[plain]
 		if err := c.API.List(ctx, k, a.Name, labelManagedBy+"="+Manager, &have); err != nil {
 			return err
@@ -71,7 +71,7 @@ func (c *Cluster) Deploy(ctx context.Context, a *App) error {
 // mine refuses a namespace that is no application's; the error is NotFound when there is none.
 func (c *Cluster) mine(ctx context.Context, name string) error {
 	var ns plain
-	if err := c.API.Get(ctx, namespaces, "", name, &ns); err != nil {
+	if err := c.API.Get(ctx, kubeapi.Namespaces, "", name, &ns); err != nil {
 		return err
 	}
 	if ns.Metadata.Labels[labelManagedBy] != Manager {
@@ -98,11 +98,11 @@ func (c *Cluster) Delete(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	if err := c.API.Delete(ctx, namespaces, "", name); err != nil {
+	if err := c.API.Delete(ctx, kubeapi.Namespaces, "", name); err != nil {
 		return err
 	}
 	return wait.Until(ctx, "the application to be gone", lookEvery, func(ctx context.Context) (bool, error) {
-		err := c.API.Get(ctx, namespaces, "", name, &plain{})
+		err := c.API.Get(ctx, kubeapi.Namespaces, "", name, &plain{})
 		if errs.Is(err, errs.NotFound) {
 			return true, nil
 		}
@@ -172,6 +172,6 @@ func (c *Cluster) Await(ctx context.Context, name string) error {
 
 func (c *Cluster) deployments(ctx context.Context, name string) ([]deployment, error) {
 	var all list[deployment]
-	err := c.API.List(ctx, deployments, name, labelManagedBy+"="+Manager, &all)
+	err := c.API.List(ctx, kubeapi.Deployments, name, labelManagedBy+"="+Manager, &all)
 	return all.Items, err
 }

@@ -15,14 +15,7 @@ import (
 
 // Kinds of the objects of applications.
 var (
-	namespaces  = kubeapi.Kind{APIVersion: "v1", Kind: "Namespace", Plural: "namespaces", Clusterly: true}
-	deployments = kubeapi.Kind{APIVersion: "apps/v1", Kind: "Deployment", Plural: "deployments"}
 	replicaSets = kubeapi.Kind{APIVersion: "apps/v1", Kind: "ReplicaSet", Plural: "replicasets"}
-	services    = kubeapi.Kind{APIVersion: "v1", Kind: "Service", Plural: "services"}
-	pods        = kubeapi.Kind{APIVersion: "v1", Kind: "Pod", Plural: "pods"}
-	claims      = kubeapi.Kind{APIVersion: "v1", Kind: "PersistentVolumeClaim", Plural: "persistentvolumeclaims"}
-	configMaps  = kubeapi.Kind{APIVersion: "v1", Kind: "ConfigMap", Plural: "configmaps"}
-	ingresses   = kubeapi.Kind{APIVersion: "networking.k8s.io/v1", Kind: "Ingress", Plural: "ingresses"}
 	secrets     = kubeapi.Kind{APIVersion: "v1", Kind: "Secret", Plural: "secrets"}
 )
 
@@ -44,13 +37,13 @@ type object struct {
 
 // objects are those of an application, in the order in which they are applied.
 func (a *App) objects() []object {
-	out := []object{a.object(namespaces, a.Name, "", nil)}
+	out := []object{a.object(kubeapi.Namespaces, a.Name, "", nil)}
 	seen := map[string]bool{}
 	for _, s := range a.Services {
 		for _, m := range s.Mounts {
 			if !m.Scratch && !seen["v/"+m.Volume] {
 				seen["v/"+m.Volume] = true
-				out = append(out, a.object(claims, volumeName(m.Volume), "", map[string]any{
+				out = append(out, a.object(kubeapi.Claims, volumeName(m.Volume), "", map[string]any{
 					"accessModes": []string{"ReadWriteOnce"}, "resources": map[string]any{"requests": map[string]any{"storage": m.Size}}}))
 			}
 		}
@@ -95,7 +88,7 @@ func volumeName(name string) string { return strings.ToLower(strings.ReplaceAll(
 const fileKey = "content"
 
 func (a *App) fileObject(f File) object {
-	k := configMaps
+	k := kubeapi.ConfigMaps
 	if f.Secret {
 		k = secrets
 	}
@@ -124,9 +117,9 @@ func (a *App) servicesOf(s Service) []object {
 	if len(in) == 0 { // its name leads to its copies all the same, as compose has it
 		spec = map[string]any{"selector": selector, "clusterIP": "None"}
 	}
-	list := []object{a.object(services, s.Name, s.Name, spec)}
+	list := []object{a.object(kubeapi.Services, s.Name, s.Name, spec)}
 	if len(out) > 0 {
-		list = append(list, a.object(services, s.Name+"-public", s.Name, map[string]any{"selector": selector, "ports": out, "type": "LoadBalancer"}))
+		list = append(list, a.object(kubeapi.Services, s.Name+"-public", s.Name, map[string]any{"selector": selector, "ports": out, "type": "LoadBalancer"}))
 	}
 	if len(s.Hosts) > 0 {
 		list = append(list, a.ingress(s))
@@ -141,7 +134,7 @@ func (a *App) ingress(s Service) object {
 		rules = append(rules, map[string]any{"host": h, "http": map[string]any{"paths": []any{map[string]any{"path": "/", "pathType": "Prefix",
 			"backend": map[string]any{"service": map[string]any{"name": s.Name, "port": map[string]any{"number": s.web()}}}}}}})
 	}
-	return a.object(ingresses, s.Name, s.Name, map[string]any{"rules": rules})
+	return a.object(kubeapi.Ingresses, s.Name, s.Name, map[string]any{"rules": rules})
 }
 
 func (a *App) deployment(s Service) object {
@@ -172,7 +165,7 @@ func (a *App) deployment(s Service) object {
 	if s.Replicas != nil {
 		spec["replicas"] = *s.Replicas
 	}
-	return a.object(deployments, s.Name, s.Name, spec)
+	return a.object(kubeapi.Deployments, s.Name, s.Name, spec)
 }
 
 // strategy lets new copies begin before old ones end, except where both would have the

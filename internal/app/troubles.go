@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"slices"
+
+	"github.com/strata-cloud/strata/internal/kubeapi"
 )
 
 // pod is what is read of one.
@@ -36,7 +38,7 @@ type state struct {
 // troubles say why copies of an application are not ready, each once.
 func (c *Cluster) troubles(ctx context.Context, name string) ([]string, error) {
 	var all list[pod]
-	if err := c.API.List(ctx, pods, name, labelManagedBy+"="+Manager, &all); err != nil {
+	if err := c.API.List(ctx, kubeapi.Pods, name, labelManagedBy+"="+Manager, &all); err != nil {
 		return nil, err
 	}
 	var out []string

@@ -97,13 +97,10 @@ func listed[T any](ctx context.Context, k *clusterChecks, kind kubeapi.Kind) []T
 
 // inside looks at what the cluster says of itself.
 func (k *clusterChecks) inside(ctx context.Context) {
-	core := func(kind, plural string, clusterly bool) kubeapi.Kind {
-		return kubeapi.Kind{APIVersion: "v1", Kind: kind, Plural: plural, Clusterly: clusterly}
-	}
-	k.nodes = listed[checkedNode](ctx, k, core("Node", "nodes", true))
-	k.pods = listed[checkedPod](ctx, k, core("Pod", "pods", false))
+	k.nodes = listed[checkedNode](ctx, k, kubeapi.Nodes)
+	k.pods = listed[checkedPod](ctx, k, kubeapi.Pods)
 	k.events = map[string][]checkedEvent{}
-	for _, e := range listed[checkedEvent](ctx, k, core("Event", "events", false)) {
+	for _, e := range listed[checkedEvent](ctx, k, kubeapi.Events) {
 		if e.InvolvedObject.Kind == "Pod" {
 			key := e.InvolvedObject.Namespace + "/" + e.InvolvedObject.Name
 			k.events[key] = append(k.events[key], e)

@@ -192,7 +192,7 @@ func (k *clusterChecks) storage(ctx context.Context) {
 		standard = standard || c.Metadata.Annotations["storageclass.kubernetes.io/is-default-class"] == "true"
 	}
 	var out findings
-	for _, c := range listed[claim](ctx, k, kubeapi.Kind{APIVersion: "v1", Kind: "PersistentVolumeClaim", Plural: "persistentvolumeclaims"}) {
+	for _, c := range listed[claim](ctx, k, kubeapi.Claims) {
 		if c.Status.Phase != "Pending" || time.Since(c.Metadata.Created) < settling {
 			continue
 		}

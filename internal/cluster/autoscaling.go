@@ -122,18 +122,13 @@ type scaler struct {
 	told  map[string]string // what pods were told last, by their ids
 }
 
-var (
-	podKind    = kubeapi.Kind{APIVersion: "v1", Kind: "Pod", Plural: "pods"}
-	nodeKind   = kubeapi.Kind{APIVersion: "v1", Kind: "Node", Plural: "nodes", Clusterly: true}
-	budgetKind = kubeapi.Kind{APIVersion: "policy/v1", Kind: "PodDisruptionBudget", Plural: "poddisruptionbudgets"}
-	eventKind  = kubeapi.Kind{APIVersion: "v1", Kind: "Event", Plural: "events"}
-)
+var budgetKind = kubeapi.Kind{APIVersion: "policy/v1", Kind: "PodDisruptionBudget", Plural: "poddisruptionbudgets"}
 
 // run follows the cluster and looks at it in intervals, once all is known.
 func (a *scaler) run(ctx context.Context) {
 	failed := func(err error) { a.Log.Warn("autoscaling", "cluster", a.target.ID, "err", err) }
-	pods := kubeapi.Follow[autoscale.Pod](ctx, a.api, podKind, "", failed)
-	nodes := kubeapi.Follow[autoscale.Node](ctx, a.api, nodeKind, "", failed)
+	pods := kubeapi.Follow[autoscale.Pod](ctx, a.api, kubeapi.Pods, "", failed)
+	nodes := kubeapi.Follow[autoscale.Node](ctx, a.api, kubeapi.Nodes, "", failed)
 	budgets := kubeapi.Follow[autoscale.Budget](ctx, a.api, budgetKind, "", failed)
 	seen := map[string]bool{}
 	tick := time.NewTicker(scanEvery)
@@ -228,7 +223,7 @@ func (a *scaler) grow(ctx context.Context, c *Cluster, x *autoscale.Growth) erro
 	a.Log.Info("a node group grows for pods that wait", "cluster", c.ID, "group", x.Group.Name, "from", x.Group.Count, "to", to)
 	what := fmt.Sprintf("pod triggered scale-up: [{%s %d->%d (max: %d)}]", x.Group.Name, x.Group.Count, to, x.Group.Max)
 	for _, p := range x.Pods {
-		a.tell(ctx, p, "Normal", "TriggeredScaleUp", what)
+		a.tell(ctx, p, "TriggeredScaleUp", what)
 	}
 	return nil
 }
@@ -264,7 +259,7 @@ func (a *scaler) shrink(ctx context.Context, c *Cluster, state *autoscale.State,
 		}
 		a.Log.Info("a node group shrinks, as nodes have little to do", "cluster", c.ID, "group", g.Name, "nodes", empty)
 		for _, n := range empty {
-			a.event(ctx, "default", map[string]any{"kind": "Node", "name": n, "uid": n}, "Normal", "ScaleDown", "node removed by cluster autoscaler")
+			a.event(ctx, kubeapi.Reference{Kind: kubeapi.Nodes, Name: n, UID: n}, "ScaleDown", "node removed by cluster autoscaler")
 		}
 		return a.turnTo(ctx, c, g.ID, g.Count-len(empty), empty) // the next group when this is done
 	}
@@ -340,29 +335,24 @@ func (a *scaler) tellHelpless(ctx context.Context, state *autoscale.State, pods 
 		text += fmt.Sprintf(" %d %s", why[w], w)
 	}
 	for _, p := range pods {
-		a.tell(ctx, p, "Normal", "NotTriggerScaleUp", text)
+		a.tell(ctx, p, "NotTriggerScaleUp", text)
 	}
 }
 
-// tell makes an event of a pod, unless it was the last.
-func (a *scaler) tell(ctx context.Context, p *autoscale.Pod, kind, reason, message string) {
+// tell tells a pod something, unless it was the last.
+func (a *scaler) tell(ctx context.Context, p *autoscale.Pod, reason, message string) {
 	if a.told[p.Metadata.UID] == message {
 		return
 	}
 	a.told[p.Metadata.UID] = message
-	a.event(ctx, p.Metadata.Namespace, map[string]any{"apiVersion": "v1", "kind": "Pod", "namespace": p.Metadata.Namespace, "name": p.Metadata.Name, "uid": p.Metadata.UID}, kind, reason, message)
+	a.event(ctx, kubeapi.Reference{Kind: kubeapi.Pods, Namespace: p.Metadata.Namespace, Name: p.Metadata.Name, UID: p.Metadata.UID}, reason, message)
 }
 
 // eventSource is who says so, as upstream calls it.
 const eventSource = "cluster-autoscaler"
 
-func (a *scaler) event(ctx context.Context, namespace string, of map[string]any, kind, reason, message string) {
-	at := time.Now().UTC()
-	name := fmt.Sprintf("%s.%x", of["name"], at.UnixNano())
-	err := a.api.Create(ctx, eventKind, namespace, "", "", map[string]any{"apiVersion": "v1", "kind": "Event", "metadata": map[string]any{"name": name, "namespace": namespace},
-		"involvedObject": maps.Clone(of), "type": kind, "reason": reason, "message": message, "source": map[string]string{"component": eventSource}, "reportingComponent": eventSource,
-		"firstTimestamp": at.Format(time.RFC3339), "lastTimestamp": at.Format(time.RFC3339), "count": 1})
-	if err != nil && ctx.Err() == nil {
+func (a *scaler) event(ctx context.Context, of kubeapi.Reference, reason, message string) {
+	if err := a.api.Tell(ctx, kubeapi.Event{Of: of, Reason: reason, Message: message, From: eventSource}); err != nil && ctx.Err() == nil {
 		a.Log.Warn("an event of a cluster is lost", "cluster", a.target.ID, "reason", reason, "err", err)
 	}
 }

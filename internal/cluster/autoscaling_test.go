@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"path"
 	"strings"
 	"sync"
 	"testing"
@@ -34,7 +35,7 @@ func TestScan(t *testing.T) {
 		_ = json.NewDecoder(r.Body).Decode(&e)
 		mu.Lock()
 		defer mu.Unlock()
-		events = append(events, r.URL.Path+" "+e.Reason+" "+e.Message)
+		events = append(events, path.Dir(r.URL.Path)+" "+e.Reason+" "+e.Message)
 	}))
 	defer api.Close()
 	client, err := kubeapi.New(kubeapi.Config{Server: api.URL, CA: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: api.Certificate().Raw})})

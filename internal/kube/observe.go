@@ -49,7 +49,7 @@ func (m *Machine) Observe(ctx context.Context, c *Control, gone []string) (*Stat
 		return nil, err
 	}
 	for _, name := range gone {
-		if err := api.Delete(ctx, nodeKind, "", name); err != nil {
+		if err := api.Delete(ctx, kubeapi.Nodes, "", name); err != nil {
 			return nil, err
 		}
 	}
@@ -76,8 +76,6 @@ func (m *Machine) admin(c *Control) (*kubeapi.Client, error) {
 	return kubeapi.New(kubeapi.Config{Server: c.URL(), CA: c.Authorities.Cluster.Cert, Certificate: cert, Key: key})
 }
 
-var nodeKind = kubeapi.Kind{APIVersion: "v1", Kind: "Node", Plural: "nodes", Clusterly: true}
-
 // nodes are the cluster's nodes with their condition Ready.
 func nodes(ctx context.Context, api *kubeapi.Client) ([]Node, error) {
 	var list struct {
@@ -88,7 +86,7 @@ func nodes(ctx context.Context, api *kubeapi.Client) ([]Node, error) {
 			}
 		}
 	}
-	if err := api.List(ctx, nodeKind, "", "", &list); err != nil {
+	if err := api.List(ctx, kubeapi.Nodes, "", "", &list); err != nil {
 		return nil, err
 	}
 	var out []Node

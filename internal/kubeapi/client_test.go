@@ -8,6 +8,8 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"path"
+	"strings"
 	"testing"
 	"time"
 
@@ -168,5 +170,38 @@ users: [{name: z, user: {client-certificate-data: Q0VSVA==, client-key-data: S0V
 		if _, err := FromKubeconfig([]byte(bad)); err == nil {
 			t.Errorf("%q is taken", bad)
 		}
+	}
+}
+
+// TestTell writes an event that has all that kubectl describe shows, and the same one again.
+func TestTell(t *testing.T) {
+	var paths []string
+	var last map[string]any
+	c := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		paths = append(paths, r.Method+" "+r.URL.Path)
+		last = nil
+		if err := json.NewDecoder(r.Body).Decode(&last); err != nil {
+			t.Error(err)
+		}
+	})
+	e := Event{Of: Reference{Kind: Pods, Namespace: "n", Name: strings.Repeat("p", 253), UID: "u"}, Warning: true, Reason: "Failed", Message: strings.Repeat("m", 2000), From: "me"}
+	for i := range 2 {
+		e.Count = i + 1
+		if err := c.Tell(t.Context(), e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if paths[0] != paths[1] || !strings.HasPrefix(paths[0], "PATCH /api/v1/namespaces/n/events/ppp") || len(path.Base(paths[0])) > 253 {
+		t.Errorf("it is written at %q", paths)
+	}
+	of, _ := last["involvedObject"].(map[string]any)
+	if last["type"] != "Warning" || last["count"] != float64(2) || len(last["message"].(string)) != maxMessage || of["uid"] != "u" || of["kind"] != "Pod" {
+		t.Errorf("%v", last)
+	}
+	if err := c.Tell(t.Context(), Event{Of: Reference{Kind: Nodes, Name: "one"}, Reason: "ScaleDown"}); err != nil {
+		t.Fatal(err)
+	}
+	if got := paths[2]; !strings.HasPrefix(got, "PATCH /api/v1/namespaces/default/events/one.") {
+		t.Errorf("of what is in no namespace: %s", got)
 	}
 }

@@ -26,11 +26,7 @@ import (
 // Name is the controller's.
 const Name = "ingress"
 
-var (
-	ingressKind = kubeapi.Kind{APIVersion: "networking.k8s.io/v1", Kind: "Ingress", Plural: "ingresses"}
-	classKind   = kubeapi.Kind{APIVersion: "networking.k8s.io/v1", Kind: "IngressClass", Plural: "ingressclasses", Clusterly: true}
-	serviceKind = kubeapi.Kind{APIVersion: "v1", Kind: "Service", Plural: "services"}
-)
+var classKind = kubeapi.Kind{APIVersion: "networking.k8s.io/v1", Kind: "IngressClass", Plural: "ingressclasses", Clusterly: true}
 
 type address struct {
 	IP       string `json:"ip,omitempty"`
@@ -76,8 +72,8 @@ func run(ctx context.Context, log *slog.Logger, api *kubeapi.Client) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	failed := func(err error) { log.Debug("following a cluster's Ingresses", "err", err) }
-	ingresses, classes := kubeapi.Follow[object](ctx, api, ingressKind, "", failed), kubeapi.Follow[class](ctx, api, classKind, "", failed)
-	services := kubeapi.Follow[object](ctx, api, serviceKind, "k8s-app="+kube.IngressService, failed)
+	ingresses, classes := kubeapi.Follow[object](ctx, api, kubeapi.Ingresses, "", failed), kubeapi.Follow[class](ctx, api, classKind, "", failed)
+	services := kubeapi.Follow[object](ctx, api, kubeapi.Services, "k8s-app="+kube.IngressService, failed)
 	k := &keeper{api: api}
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
@@ -126,7 +122,7 @@ func (k *keeper) sync(ctx context.Context) error {
 		if to == nil {
 			to = []address{}
 		}
-		err := k.api.Merge(ctx, ingressKind, in.Metadata.Namespace, in.Metadata.Name, "status", map[string]any{"status": map[string]any{"loadBalancer": map[string]any{"ingress": to}}})
+		err := k.api.Merge(ctx, kubeapi.Ingresses, in.Metadata.Namespace, in.Metadata.Name, "status", map[string]any{"status": map[string]any{"loadBalancer": map[string]any{"ingress": to}}})
 		if err != nil && !errs.Is(err, errs.NotFound) {
 			return err
 		}

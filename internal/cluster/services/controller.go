@@ -86,7 +86,7 @@ func (c Config) run(ctx context.Context, t cluster.Target, api *kubeapi.Client) 
 	defer cancel()
 	k := &keeper{Config: c, Target: t, api: api, troubles: map[string]*trouble{}}
 	failed := func(err error) { c.Log.Debug("following a cluster's Services", "cluster", t.ID, "err", err) }
-	services, nodes := kubeapi.Follow[service](ctx, api, servicesKind, "", failed), kubeapi.Follow[node](ctx, api, nodesKind, "", failed)
+	services, nodes := kubeapi.Follow[service](ctx, api, kubeapi.Services, "", failed), kubeapi.Follow[node](ctx, api, kubeapi.Nodes, "", failed)
 	changed := c.DB.Notify(ctx, "loadbalancer", "network/floatingip", "network/router", "cluster/worker")
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
@@ -221,9 +221,9 @@ func (k *keeper) tell(ctx context.Context, s *service, at netip.Addr) error {
 	if slices.Equal(s.Status.LoadBalancer.Ingress, []ingress{is}) {
 		return nil
 	}
-	err := k.api.Merge(ctx, servicesKind, s.Metadata.Namespace, s.Metadata.Name, "status", fields{"status": fields{"loadBalancer": fields{"ingress": []ingress{is}}}})
+	err := k.api.Merge(ctx, kubeapi.Services, s.Metadata.Namespace, s.Metadata.Name, "status", fields{"status": fields{"loadBalancer": fields{"ingress": []ingress{is}}}})
 	if err == nil {
-		k.event(ctx, s, "Normal", "EnsuredLoadBalancer", fmt.Sprintf("Ensured load balancer: %s", is.IP+is.Hostname), 1)
+		k.event(ctx, s, false, "EnsuredLoadBalancer", fmt.Sprintf("Ensured load balancer: %s", is.IP+is.Hostname), 1)
 	}
 	return err
 }
@@ -243,7 +243,7 @@ func (k *keeper) release(ctx context.Context, s *service) error {
 		return err
 	}
 	if s.Metadata.DeletionTimestamp == nil && len(s.Status.LoadBalancer.Ingress) > 0 {
-		if err := k.api.Merge(ctx, servicesKind, s.Metadata.Namespace, s.Metadata.Name, "status", fields{"status": fields{"loadBalancer": nil}}); err != nil {
+		if err := k.api.Merge(ctx, kubeapi.Services, s.Metadata.Namespace, s.Metadata.Name, "status", fields{"status": fields{"loadBalancer": nil}}); err != nil {
 			return gone(err)
 		}
 	}
@@ -261,5 +261,5 @@ func gone(err error) error {
 }
 
 func (k *keeper) finalizers(ctx context.Context, s *service, list []string) error {
-	return gone(k.api.Merge(ctx, servicesKind, s.Metadata.Namespace, s.Metadata.Name, "", fields{"metadata": fields{"resourceVersion": s.Metadata.ResourceVersion, "finalizers": list}}))
+	return gone(k.api.Merge(ctx, kubeapi.Services, s.Metadata.Namespace, s.Metadata.Name, "", fields{"metadata": fields{"resourceVersion": s.Metadata.ResourceVersion, "finalizers": list}}))
 }

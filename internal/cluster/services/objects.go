@@ -1,17 +1,6 @@
 package services
 
-import (
-	"slices"
-
-	"github.com/strata-cloud/strata/internal/kubeapi"
-)
-
-// The kinds that are followed or written.
-var (
-	servicesKind = kubeapi.Kind{APIVersion: "v1", Kind: "Service", Plural: "services"}
-	nodesKind    = kubeapi.Kind{APIVersion: "v1", Kind: "Node", Plural: "nodes", Clusterly: true}
-	eventsKind   = kubeapi.Kind{APIVersion: "v1", Kind: "Event", Plural: "events"}
-)
+import "slices"
 
 // finalizer keeps a Service until its load balancer has gone (KEP 980).
 const finalizer = "service.kubernetes.io/load-balancer-cleanup"

@@ -20,12 +20,6 @@ import (
 	"github.com/strata-cloud/strata/internal/kubeapi"
 )
 
-// Kinds of the API.
-var (
-	nodeKind = kubeapi.Kind{APIVersion: "v1", Kind: "Node", Plural: "nodes", Clusterly: true}
-	podKind  = kubeapi.Kind{APIVersion: "v1", Kind: "Pod", Plural: "pods"}
-)
-
 // again is how often a pod that may not go yet is asked again, and looked at.
 const again = time.Second
 
@@ -73,7 +67,7 @@ func schedulable(ctx context.Context, api *kubeapi.Client, node string, yes bool
 	if yes {
 		value = nil
 	}
-	err := api.Merge(ctx, nodeKind, "", node, "", map[string]any{"spec": map[string]any{"unschedulable": value}})
+	err := api.Merge(ctx, kubeapi.Nodes, "", node, "", map[string]any{"spec": map[string]any{"unschedulable": value}})
 	if errs.Is(err, errs.NotFound) {
 		return nil
 	}
@@ -140,7 +134,7 @@ func evict(ctx context.Context, api *kubeapi.Client, pods []Pod, asked map[strin
 // Evict asks a pod to go. The error's kind is TooMany when a disruption budget does not let it
 // now. One that is gone is fine, and one that has another's name by now stays.
 func Evict(ctx context.Context, api *kubeapi.Client, p *Pod) error {
-	err := api.Create(ctx, podKind, p.Metadata.Namespace, p.Metadata.Name, "eviction", map[string]any{
+	err := api.Create(ctx, kubeapi.Pods, p.Metadata.Namespace, p.Metadata.Name, "eviction", map[string]any{
 		"apiVersion": "policy/v1", "kind": "Eviction",
 		"metadata":      map[string]string{"name": p.Metadata.Name, "namespace": p.Metadata.Namespace},
 		"deleteOptions": map[string]any{"preconditions": map[string]string{"uid": p.Metadata.UID}},

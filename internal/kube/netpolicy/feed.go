@@ -30,20 +30,16 @@ func NewFeed(api string, ca, cert, key []byte, log *slog.Logger) (*Feed, error) 
 }
 
 // The kinds that are followed.
-var (
-	namespaces = kubeapi.Kind{APIVersion: "v1", Kind: "Namespace", Plural: "namespaces", Clusterly: true}
-	pods       = kubeapi.Kind{APIVersion: "v1", Kind: "Pod", Plural: "pods"}
-	policies   = kubeapi.Kind{APIVersion: "networking.k8s.io/v1", Kind: "NetworkPolicy", Plural: "networkpolicies"}
-)
+var policies = kubeapi.Kind{APIVersion: "networking.k8s.io/v1", Kind: "NetworkPolicy", Plural: "networkpolicies"}
 
 // Run follows the API until ctx ends.
 func (f *Feed) Run(ctx context.Context) {
 	defer f.api.Close()
 	var group sync.WaitGroup
 	group.Go(func() {
-		follow(ctx, f, namespaces, func(n *Namespace) *Meta { return &n.Metadata }, &f.state.Namespaces)
+		follow(ctx, f, kubeapi.Namespaces, func(n *Namespace) *Meta { return &n.Metadata }, &f.state.Namespaces)
 	})
-	group.Go(func() { follow(ctx, f, pods, func(p *Pod) *Meta { return &p.Metadata }, &f.state.Pods) })
+	group.Go(func() { follow(ctx, f, kubeapi.Pods, func(p *Pod) *Meta { return &p.Metadata }, &f.state.Pods) })
 	group.Go(func() { follow(ctx, f, policies, func(p *Policy) *Meta { return &p.Metadata }, &f.state.Policies) })
 	group.Wait()
 }
