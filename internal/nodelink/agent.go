@@ -92,11 +92,13 @@ var (
 )
 
 // Dial makes the agent's end. conf presents the node's certificate and trusts the
-// cluster's authority; images is where downloaded images are kept. Where the control
+// cluster's authority; images is where downloaded images are kept, if any are. Where the control
 // plane has more members, Know says so.
 func Dial(addr string, conf *tls.Config, images string, log *slog.Logger) (*Client, error) {
-	if err := os.MkdirAll(images, 0o711); err != nil {
-		return nil, err
+	if images != "" {
+		if err := os.MkdirAll(images, 0o711); err != nil {
+			return nil, err
+		}
 	}
 	forward := conf.Clone()
 	forward.NextProtos = []string{Forward}

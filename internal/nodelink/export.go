@@ -147,7 +147,7 @@ func sendAll(ctx context.Context, s grpc.ServerStream, ch reflect.Value) error {
 
 // newServer makes a gRPC server of one service.
 func newServer(find finder, opts ...grpc.ServerOption) *grpc.Server {
-	s := grpc.NewServer(append(opts, grpc.ForceServerCodec(codec{}), grpc.MaxRecvMsgSize(maxMessage), grpc.ReadBufferSize(readBuffer))...)
+	s := grpc.NewServer(append([]grpc.ServerOption{grpc.ForceServerCodec(codec{}), grpc.MaxRecvMsgSize(maxMessage), grpc.ReadBufferSize(readBuffer)}, opts...)...)
 	s.RegisterService(desc(find), nil)
 	return s
 }

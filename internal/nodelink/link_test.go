@@ -291,6 +291,14 @@ func (w *world) listen(addr string) (stop func()) {
 			}
 			return nil
 		},
+		Workers: func(id string) (WorkerUpstream, error) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			if w.gone[id] || id != "w1" {
+				return nil, errs.Forbiddenf("there is no worker %s", id)
+			}
+			return view{w.plane, id}, nil
+		},
 		Connected: func(node string, c nodes.Conn) {
 			w.mu.Lock()
 			defer w.mu.Unlock()

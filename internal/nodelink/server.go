@@ -51,6 +51,9 @@ type Server struct {
 	Control func(node string) Upstream
 	// Admit tells whether the node is still one of the pool.
 	Admit func(node string) error
+	// Workers is what a server may call that is a worker of a cluster, for itself alone: an
+	// error if there is no such worker (any more). Without it they are not let in.
+	Workers func(id string) (WorkerUpstream, error)
 	// Connected is told of each node that can be called, and with nil that it cannot any more.
 	Connected func(node string, c nodes.Conn)
 	// Join answers machines that have no certificate yet.
@@ -62,6 +65,7 @@ type Server struct {
 
 	mu      sync.Mutex
 	current map[string]*grpc.ClientConn // by node
+	workers map[string]int              // connections of workers
 }
 
 // Serve answers until ctx ends.
@@ -72,13 +76,16 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	conf.NextProtos = p.names()
 	conf.GetConfigForClient = newHandshakes().turn
 	calls := newServer(s.caller, grpc.Creds(handshaken{}), grpc.KeepaliveParams(aliveServer), grpc.KeepaliveEnforcementPolicy(aliveAllowed))
+	asks := newServer(s.caller, grpc.Creds(handshaken{}), grpc.KeepaliveParams(aliveServer), grpc.KeepaliveEnforcementPolicy(aliveAllowed), grpc.MaxRecvMsgSize(maxOfWorker), grpc.MaxConcurrentStreams(maxCallsOfWorker))
 	var group sync.WaitGroup
 	group.Go(func() { _ = calls.Serve(p.forward) }) // all end when their queue closes
+	group.Go(func() { _ = asks.Serve(p.workers) })
 	for proto, w := range p.web {
 		group.Go(func() { _ = w.Serve(p.queues[proto]) })
 	}
 	end := func() error {
 		calls.Stop()
+		asks.Stop()
 		return p.close()
 	}
 	stop := context.AfterFunc(ctx, func() {
@@ -100,12 +107,13 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 type protocols struct {
 	agents  bool
 	forward *listener.Queue            // of agents' calls
+	workers *listener.Queue            // of workers' that are servers
 	queues  map[string]*listener.Queue // of HTTP, by protocol
 	web     map[string]*http.Server    // likewise
 }
 
 func (s *Server) protocols(at net.Addr) *protocols {
-	p := &protocols{agents: s.Control != nil, forward: listener.NewQueue(at), queues: map[string]*listener.Queue{}, web: map[string]*http.Server{}}
+	p := &protocols{agents: s.Control != nil || s.Workers != nil, forward: listener.NewQueue(at), workers: listener.NewQueue(at), queues: map[string]*listener.Queue{}, web: map[string]*http.Server{}}
 	p.speak(Join, at, &http.Server{Handler: s.Join, ReadTimeout: handshakeTimeout, WriteTimeout: time.Minute, MaxHeaderBytes: 16 << 10})
 	for proto, h := range map[string]http.Handler{API: s.API, Council: s.Council} {
 		if h != nil {
@@ -146,7 +154,7 @@ func (s *Server) greet(ctx context.Context, c *tls.Conn, p *protocols) {
 		return
 	}
 	st := c.ConnectionState()
-	node, err := nodeOf(st)
+	unit, name, err := callerOf(st)
 	switch proto := st.NegotiatedProtocol; {
 	case proto == Join || proto == "":
 		p.queues[Join].Put(ctx, c)
@@ -159,10 +167,14 @@ func (s *Server) greet(ctx context.Context, c *tls.Conn, p *protocols) {
 		p.queues[proto].Put(ctx, plain{c}) // net/http closes TLS with a protocol that it does not know
 	case err != nil || !p.agents:
 		_ = c.Close()
-	case proto == Forward:
+	case proto == Forward && unit == NodeUnit:
 		p.forward.Put(ctx, c)
-	case proto == Reverse:
-		s.reversed(ctx, node, c)
+	case proto == Forward && unit == WorkerUnit:
+		s.ofWorker(ctx, name, c, p)
+	case proto == Reverse && unit == NodeUnit && s.Control != nil:
+		s.reversed(ctx, name, c)
+	default:
+		_ = c.Close()
 	}
 }
 
@@ -174,22 +186,24 @@ func ofControl(st tls.ConnectionState) bool {
 	return len(st.VerifiedChains) > 0 && slices.Equal(st.VerifiedChains[0][0].Subject.OrganizationalUnit, []string{ControlUnit})
 }
 
-// nodeOf is the node that a certificate is of.
-func nodeOf(st tls.ConnectionState) (string, error) {
+// callerOf is who a certificate is of, and of which kind: a node or a worker.
+func callerOf(st tls.ConnectionState) (unit, name string, err error) {
 	if len(st.VerifiedChains) == 0 {
-		return "", errs.New(errs.Unauthenticated, "a node shows a certificate of the cluster's authority")
+		return "", "", errs.New(errs.Unauthenticated, "a node shows a certificate of the cluster's authority")
 	}
 	leaf := st.VerifiedChains[0][0]
-	if len(leaf.Subject.OrganizationalUnit) != 1 || leaf.Subject.OrganizationalUnit[0] != NodeUnit || leaf.Subject.CommonName == "" {
-		return "", errs.New(errs.Forbidden, "the certificate of %s is not a node's", leaf.Subject.CommonName)
+	if units := leaf.Subject.OrganizationalUnit; len(units) != 1 || !slices.Contains([]string{NodeUnit, WorkerUnit}, units[0]) || leaf.Subject.CommonName == "" {
+		return "", "", errs.New(errs.Forbidden, "the certificate of %s is not a node's", leaf.Subject.CommonName)
 	}
-	return leaf.Subject.CommonName, nil
+	return leaf.Subject.OrganizationalUnit[0], leaf.Subject.CommonName, nil
 }
 
-// The organizational units in certificates: of nodes and of control members.
+// The organizational units in certificates: of nodes, of control members, and of servers
+// that are workers of clusters.
 const (
 	NodeUnit    = "strata-node"
 	ControlUnit = "strata-control"
+	WorkerUnit  = "strata-worker"
 )
 
 // caller finds what the caller may call.
@@ -202,14 +216,19 @@ func (s *Server) caller(ctx context.Context) (*Export, error) {
 	if !ok {
 		return nil, errs.New(errs.Unauthenticated, "the caller shows no certificate")
 	}
-	node, err := nodeOf(info.State)
-	if err != nil {
+	unit, name, err := callerOf(info.State)
+	switch {
+	case err != nil:
+		return nil, err
+	case unit == WorkerUnit:
+		return s.workerExport(name)
+	case s.Control == nil:
+		return nil, errs.Forbiddenf("nodes do not call here")
+	}
+	if err := s.Admit(name); err != nil {
 		return nil, err
 	}
-	if err := s.Admit(node); err != nil {
-		return nil, err
-	}
-	return NewExport(s.Control(node), reflect.TypeFor[Upstream]()), nil
+	return NewExport(s.Control(name), reflect.TypeFor[Upstream]()), nil
 }
 
 // reversed makes the agent callable for as long as its connection lasts.
@@ -292,6 +311,9 @@ type handshaken struct {
 // ServerHandshake implements credentials.TransportCredentials.
 func (handshaken) ServerHandshake(c net.Conn) (net.Conn, credentials.AuthInfo, error) {
 	t, ok := c.(*tls.Conn)
+	if w, is := c.(*worker); is {
+		t, ok = w.tls, true
+	}
 	if !ok {
 		return nil, nil, errors.New("the connection is not TLS")
 	}
