@@ -16,6 +16,7 @@ import (
 
 	"github.com/strata-cloud/strata/internal/compute/wire"
 	"github.com/strata-cloud/strata/internal/errs"
+	"github.com/strata-cloud/strata/internal/policy"
 	"github.com/strata-cloud/strata/internal/rest"
 	"github.com/strata-cloud/strata/internal/store"
 )
@@ -83,7 +84,7 @@ func (s *Service) createServers(ctx context.Context, r *rest.Request) (*rest.Res
 		}
 	}
 	servers := copies(draft, lo, hi)
-	if err := s.commitCreate(ctx, r, servers, lo); err != nil {
+	if err := s.commit(ctx, r.ID, r.Creds, servers, lo); err != nil {
 		return nil, err
 	}
 	if wire.Truthy(b.Server.ReturnRes) {
@@ -152,8 +153,8 @@ func mayHaveNoDisk(r *rest.Request, v *Server) error {
 	return nil
 }
 
-// commitCreate writes the servers and their sagas in one transaction, if the quota allows at least least of them.
-func (s *Service) commitCreate(ctx context.Context, r *rest.Request, servers []*Server, least int) error {
+// commit writes the servers and their sagas in one transaction, if the quota allows at least least of them.
+func (s *Service) commit(ctx context.Context, requestID string, c *policy.Credentials, servers []*Server, least int) error {
 	return s.ledger.Do(ctx, func(tx *store.Tx) error {
 		n, err := s.fitQuota(tx, servers, least)
 		if err != nil {
@@ -163,7 +164,7 @@ func (s *Service) commitCreate(ctx context.Context, r *rest.Request, servers []*
 			if err := s.servers.TxCreate(tx, v); err != nil {
 				return err
 			}
-			if err := s.begin(tx, r.ID, r.Creds, sagaCreate, "create", v, nil); err != nil {
+			if err := s.begin(tx, requestID, c, sagaCreate, "create", v, nil); err != nil {
 				return err
 			}
 		}

@@ -50,6 +50,9 @@ func New(db *store.DB, knownProject func(ctx context.Context, id string) error) 
 // Get gives a flavor, or NotFound.
 func (s *Flavors) Get(id string) (*Flavor, error) { return s.all.Get(id) }
 
+// All are the flavors there are.
+func (s *Flavors) All() []*Flavor { return s.all.All() }
+
 // Named gives the flavor of the name, or NotFound.
 func (s *Flavors) Named(name string) (*Flavor, error) {
 	if f, ok := s.all.Unique("name", name); ok {
