@@ -79,7 +79,9 @@ healthzPort: 0
 func (b *bench) proxyConfig() []byte {
 	at, health := []string{netip.PrefixFrom(b.Address, b.Address.BitLen()).String()}, ""
 	if b.Inside.IsValid() {
-		at = append(at, netip.PrefixFrom(b.Inside, b.Inside.BitLen()).String())
+		if b.Inside != b.Address { // which are one of a server
+			at = append(at, netip.PrefixFrom(b.Inside, b.Inside.BitLen()).String())
+		}
 		health = netip.AddrPortFrom(b.Inside, ProxyHealthPort).String()
 	}
 	return fmt.Appendf(nil, `apiVersion: kubeproxy.config.k8s.io/v1alpha1

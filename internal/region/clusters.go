@@ -168,7 +168,7 @@ func (m kubeMachine) Ensure(ctx context.Context, p nodeapi.KubePart) error {
 			return errors.Join(err, m.Machine.Ensure(ctx, controlOf(p), nil))
 		}
 	}
-	if err := errors.Join(m.Keep(ctx, p.ID, controlOf(p), workerOf(p)), m.volumes.Ensure(ctx, p)); err != nil || p.Worker != nil {
+	if err := errors.Join(m.Keep(ctx, p.ID, controlOf(p), kube.WorkerOf(p)), m.volumes.Ensure(ctx, p)); err != nil || p.Worker != nil {
 		return err
 	}
 	return m.pods.Remove(ctx, p.ID)
@@ -228,19 +228,6 @@ func controlOf(p nodeapi.KubePart) *kube.Control {
 	a := c.Authorities
 	return &kube.Control{ID: p.ID, Name: c.Name, Address: c.Address, Pods: c.Pods, Services: c.Services, EtcdPort: c.EtcdPort, ReviewPort: c.ReviewPort, MetricsPort: c.MetricsPort, Generation: c.Generation,
 		Authorities: authority.Set{Cluster: authority.Pair(a.Cluster), FrontProxy: authority.Pair(a.FrontProxy), Etcd: authority.Pair(a.Etcd), ServiceAccount: a.ServiceAccount}}
-}
-
-func workerOf(p nodeapi.KubePart) *kube.Worker {
-	w := p.Worker
-	if w == nil {
-		return nil
-	}
-	var inside netip.Addr
-	if w.Port != nil {
-		inside, _ = w.Port.IPv4() // a worker without one waits for it
-	}
-	return &kube.Worker{ID: p.ID, Node: w.Name, Inside: inside, Address: w.Address, URL: w.URL, CA: w.CA, Kubelet: authority.Pair(w.Kubelet), Serving: authority.Pair(w.Serving), Proxy: authority.Pair(w.Proxy),
-		Pods: w.Pods, DNS: w.DNS, Generation: w.Generation}
 }
 
 // endClusters removes what this machine does for clusters.

@@ -30,7 +30,7 @@ func originMark(a netip.Addr) uint32 {
 }
 
 // declareOrigins marks connections and their answers.
-func declareOrigins(t nft.Table, w *nodeapi.KubeWorker) {
+func declareOrigins(t nft.Table, device string, w *nodeapi.KubeWorker) {
 	t.Declare("balancers", "type ether_addr : mark")
 	for _, b := range w.Balancers {
 		if b.Transparent {
@@ -39,7 +39,7 @@ func declareOrigins(t nft.Table, w *nodeapi.KubeWorker) {
 	}
 	answer := fmt.Sprintf("ct direction reply ct mark and %#x != 0 meta mark set ct mark and %#x", originMask, originMask)
 	t.Chains["origins"] = nft.Chain{Hook: "type filter hook prerouting priority -150; policy accept", Rules: []string{
-		fmt.Sprintf("iifname %q ct state new ct mark set ether saddr map @balancers", nodeDevice(w.Port.ID)),
+		fmt.Sprintf("iifname %q ct state new ct mark set ether saddr map @balancers", device),
 		fmt.Sprintf("iifname %q %s", podPrefix+"*", answer),
 	}}
 	t.Chains["origins-here"] = nft.Chain{Hook: "type route hook output priority -150; policy accept", Rules: []string{answer}}

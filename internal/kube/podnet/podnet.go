@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -39,9 +40,13 @@ type Config struct {
 	Control Control
 	// Plug puts a device for the node's port into the host's namespace (dataplane.Plane.Veth),
 	// Forward has the machine forward or not as far as this package is concerned.
-	Plug       func(ctx context.Context, ns *netns.NS, device string, p nodeapi.ContainerPort) error
-	Forward    func(on bool) error
-	TunnelPort int // of the region's VXLAN
+	Plug    func(ctx context.Context, ns *netns.NS, device string, p nodeapi.ContainerPort) error
+	Forward func(on bool) error
+	// Own has the node's port be a device that the machine has already, by its MAC, as that
+	// of a server: there is no Plug.
+	Own        bool
+	Closed     []netip.Addr // that pods do not reach
+	TunnelPort int          // of the region's VXLAN; 0: it is not here
 	Log        *slog.Logger
 }
 
@@ -67,6 +72,7 @@ type live struct {
 
 	mu    sync.Mutex
 	want  nodeapi.KubePart
+	gate  string // the device of the node's own port
 	pods  map[string]*Pod
 	swept time.Time
 	guard *guard // nil: nobody says who we are to the cluster's API
@@ -108,8 +114,12 @@ func (n *Network) Ensure(ctx context.Context, want nodeapi.KubePart) error {
 			return err
 		}
 	}
+	gate, err := n.gateOf(want.Worker.Port)
+	if err != nil {
+		return err
+	}
 	l.mu.Lock()
-	l.want = want
+	l.want, l.gate = want, gate
 	l.mu.Unlock()
 	if n.now == nil {
 		if err := l.strays(); err != nil {

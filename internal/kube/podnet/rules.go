@@ -62,7 +62,7 @@ func (l *live) compile() nft.Table {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	t := nft.NewTable("inet", l.tableName())
-	device := nodeDevice(l.want.Worker.Port.ID)
+	device := l.gate
 	pods := fmt.Sprintf("iifname %q ", podPrefix+"*")
 	t.Declare("pods", "type ifname . ipv4_addr")
 	declarePublished(t)
@@ -77,15 +77,21 @@ func (l *live) compile() nft.Table {
 		pods + "iifname . ip saddr != @pods drop",
 		pods + "meta nfproto ipv6 drop",
 	}}
-	t.Chains["ways"] = nft.Chain{Hook: "type filter hook forward priority -10; policy accept", Rules: []string{
-		"ct state established,related accept",
-		fmt.Sprintf("%sudp dport %d drop", pods, l.cfg.TunnelPort), // nobody would know it from this machine's own
+	var closed []string
+	for _, a := range l.cfg.Closed {
+		closed = append(closed, fmt.Sprintf("%sip daddr %s drop", pods, a))
+	}
+	closed = append(closed, "ct state established,related accept")
+	if l.cfg.TunnelPort > 0 {
+		closed = append(closed, fmt.Sprintf("%sudp dport %d drop", pods, l.cfg.TunnelPort)) // nobody would know it from this machine's own
+	}
+	t.Chains["ways"] = nft.Chain{Hook: "type filter hook forward priority -10; policy accept", Rules: append(closed,
 		fmt.Sprintf("iifname != %q accept", device),
 		"ct status dnat accept", // by a service
 		fmt.Sprintf("oifname %q accept", podPrefix+"*"),
 		"drop",
-	}}
-	declareOrigins(t, l.want.Worker)
+	)}
+	declareOrigins(t, device, l.want.Worker)
 	declareExposed(t, l.want.Worker)
 	cluster := l.want.PodCIDR.Masked()
 	t.Chains["leave"] = nft.Chain{Hook: "type nat hook postrouting priority 100; policy accept", Rules: []string{

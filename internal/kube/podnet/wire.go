@@ -12,6 +12,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/strata-cloud/strata/internal/errs"
 	"github.com/strata-cloud/strata/internal/netns"
 	"github.com/strata-cloud/strata/internal/nodeapi"
 )
@@ -41,6 +42,33 @@ func ipNet(p netip.Prefix) *net.IPNet {
 	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
 }
 
+// gateOf is the device of the node's own port: one that is made here, or that a server has.
+func (n *Network) gateOf(port *nodeapi.ContainerPort) (string, error) {
+	if !n.cfg.Own {
+		return nodeDevice(port.ID), nil
+	}
+	h, err := n.cfg.Host.Link()
+	if err != nil {
+		return "", err
+	}
+	links, err := h.LinkList()
+	if err != nil {
+		return "", err
+	}
+	for _, x := range links {
+		if x.Type() == "device" && x.Attrs().HardwareAddr.String() == port.MAC {
+			return x.Attrs().Name, nil
+		}
+	}
+	return "", errs.New(errs.Unavailable, "this machine has no network card %s", port.MAC)
+}
+
+func (l *live) gateDevice() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.gate
+}
+
 // ensureNode has the node's own device in the host's namespace.
 func (l *live) ensureNode(ctx context.Context) error {
 	want := l.part()
@@ -49,12 +77,15 @@ func (l *live) ensureNode(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	device, host := nodeDevice(port.ID), l.cfg.Host
+	device, host := l.gateDevice(), l.cfg.Host
 	h, err := host.Link()
 	if err != nil {
 		return err
 	}
-	if !l.plugged(h, device, &port) {
+	switch plugged := l.plugged(h, device, &port); {
+	case !plugged && l.cfg.Own:
+		return errs.New(errs.Unavailable, "%s has not got its address %s yet", device, addr)
+	case !plugged:
 		port.Gateways, port.Routes = nil, nil // the machine has its own ways
 		if err := l.cfg.Plug(ctx, host, device, port); err != nil {
 			return err
@@ -64,8 +95,10 @@ func (l *live) ensureNode(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := l.mark(h, link); err != nil {
-		return err
+	if !l.cfg.Own { // which is not ours to remove
+		if err := l.mark(h, link); err != nil {
+			return err
+		}
 	}
 	for _, s := range []string{"proxy_arp=1", "send_redirects=0", "rp_filter=2"} {
 		key, value, _ := strings.Cut(s, "=")
