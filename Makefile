@@ -46,6 +46,7 @@ cluster-down: ## remove it and every trace
 build: ## compile bin/strata and the shim beside it
 	@go build -trimpath -ldflags '-s -w -X github.com/strata-cloud/strata/internal/cli.Version=$(VERSION)' -o bin/strata ./cmd/strata
 	@go build -trimpath -ldflags '-s -w' -o bin/strata-shim ./cmd/strata-shim
+	@go build -trimpath -ldflags '-s -w' -o bin/strata-worker ./cmd/strata-worker
 
 # SNAPSHOTS is the module that defines volume snapshots.
 SNAPSHOTS = github.com/kubernetes-csi/external-snapshotter/client/v8

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -14,7 +15,7 @@ import (
 )
 
 // guestKinds are the images that can be built.
-var guestKinds = [...]string{guest.KindTiny, guest.KindDebian}
+var guestKinds = [...]string{guest.KindTiny, guest.KindDebian, guest.KindKubeWorker}
 
 func (a *app) image() *cobra.Command {
 	c := &cobra.Command{Use: "image", Short: "Build guest images", Args: cobra.NoArgs}
@@ -50,7 +51,11 @@ func (a *app) buildImage(ctx context.Context, kind, name string) error {
 	if err != nil {
 		return err
 	}
-	up := uploader{app: a, client: c, kind: kind, name: name, revision: guest.Revision()}
+	revision, programs, err := a.guestRevision(kind)
+	if err != nil {
+		return err
+	}
+	up := uploader{app: a, client: c, kind: kind, name: name, revision: revision}
 	if err := up.list(ctx); err != nil {
 		return a.explain(err)
 	}
@@ -67,7 +72,7 @@ func (a *app) buildImage(ctx context.Context, kind, name string) error {
 	disk := a.path(fmt.Sprintf("guest/%s-%s.qcow2", kind, up.revision))
 	if _, err := os.Stat(disk); err != nil {
 		a.progress("building image %s from distribution packages", kind)
-		err := guest.Build(ctx, guest.Options{Kind: kind, Output: disk, WorkDir: a.path("guest"), Progress: func(s string) { a.progress("  %s", s) }})
+		err := guest.Build(ctx, guest.Options{Kind: kind, Output: disk, WorkDir: a.path("guest"), Programs: programs, Progress: func(s string) { a.progress("  %s", s) }})
 		if err != nil {
 			return fmt.Errorf("building image %s: %w; it can be tried again: what was downloaded is kept in %s", kind, err, a.path("guest"))
 		}
@@ -79,6 +84,24 @@ func (a *app) buildImage(ctx context.Context, kind, name string) error {
 	}
 	a.progress("image %s is ready: %s, %s in all", name, bytesText(img.SizeBytes), took(start))
 	return a.showImage(img.ID, name, img.SizeBytes, time.Since(start))
+}
+
+// guestRevision is that of a kind of guest, and where this project's programs are that go
+// into it: beside this one.
+func (a *app) guestRevision(kind string) (revision, programs string, err error) {
+	if kind != guest.KindKubeWorker {
+		return guest.Revision(), "", nil
+	}
+	exe, err := os.Executable()
+	if err != nil {
+		return "", "", err
+	}
+	if exe, err = filepath.EvalSymlinks(exe); err != nil {
+		return "", "", err
+	}
+	programs = filepath.Dir(exe)
+	revision, err = guest.WorkerRevision(programs)
+	return revision, programs, err
 }
 
 func (a *app) showImage(id, name string, size int64, d time.Duration) error {

@@ -29,6 +29,9 @@ func recipeOf(kind string) recipe {
 	if kind == guest.KindDebian {
 		return recipe{2, 512, false}
 	}
+	if kind == guest.KindKubeWorker {
+		return recipe{3, 768, true}
+	}
 	return recipe{1, 96, true}
 }
 

@@ -4,11 +4,15 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
+	"hash"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -16,8 +20,9 @@ import (
 
 // The kinds of image that Build makes.
 const (
-	KindTiny   = "tiny"
-	KindDebian = "debian"
+	KindTiny       = "tiny"
+	KindDebian     = "debian"
+	KindKubeWorker = "kube-worker"
 )
 
 // KernelArgs is the kernel command line of the tiny guest; use it for direct
@@ -30,9 +35,10 @@ const User = "strata"
 
 // Options say what to build and where.
 type Options struct {
-	Kind     string       // KindTiny (default) or KindDebian
+	Kind     string       // KindTiny (default), KindDebian or KindKubeWorker
 	Output   string       // path of the qcow2 image; beside it come KernelPath(Output) and InitrdPath(Output)
 	WorkDir  string       // cache of packages and the unpacked tree
+	Programs string       // of KindKubeWorker: the directory with WorkerPrograms
 	Progress func(string) // told of each step; may be nil
 }
 
@@ -89,8 +95,8 @@ func Build(ctx context.Context, o Options) error {
 	if o.Kind == "" {
 		o.Kind = KindTiny
 	}
-	if o.Kind != KindTiny && o.Kind != KindDebian {
-		return fmt.Errorf("unknown guest kind %q: use %s or %s", o.Kind, KindTiny, KindDebian)
+	if !slices.Contains([]string{KindTiny, KindDebian, KindKubeWorker}, o.Kind) {
+		return fmt.Errorf("unknown guest kind %q: use %s, %s or %s", o.Kind, KindTiny, KindDebian, KindKubeWorker)
 	}
 	if err := Check(o.Kind); err != nil {
 		return err
@@ -103,15 +109,39 @@ func Build(ctx context.Context, o Options) error {
 		return err
 	}
 	defer b.close()
-	if o.Kind == KindDebian {
+	switch o.Kind {
+	case KindDebian:
 		return b.debian(ctx)
+	case KindKubeWorker:
+		return b.small(ctx, workerRecipe(o.Programs))
 	}
-	return b.tiny(ctx)
+	return b.small(ctx, tinyRecipe())
 }
 
 // Revision names what the recipe of this program makes; it changes when the
 // recipe or our files in the image change, not when packages do.
 func Revision() string {
+	return hex.EncodeToString(revision().Sum(nil)[:6])
+}
+
+// WorkerRevision is that of KindKubeWorker, with the programs in the directory.
+func WorkerRevision(programs string) (string, error) {
+	h := revision()
+	fmt.Fprintln(h, KindKubeWorker, workerRecipeCount, workerPackages, workerProgramsOf, workerModules)
+	for _, name := range WorkerPrograms {
+		f, err := os.Open(filepath.Join(programs, name))
+		if err != nil {
+			return "", fmt.Errorf("%w; make build kube builds it", err)
+		}
+		_, err = io.Copy(h, f)
+		if err := errors.Join(err, f.Close()); err != nil {
+			return "", err
+		}
+	}
+	return hex.EncodeToString(h.Sum(nil)[:6]), nil
+}
+
+func revision() hash.Hash {
 	h := sha256.New()
 	fmt.Fprintln(h, recipe, KernelArgs, tinyPackages, tinyPrograms, tinyLinks, bootModules, extraModules)
 	fs.WalkDir(files, ".", func(path string, d fs.DirEntry, err error) error {
@@ -123,7 +153,7 @@ func Revision() string {
 		h.Write(data)
 		return err
 	})
-	return hex.EncodeToString(h.Sum(nil)[:6])
+	return h
 }
 
 // recipe counts changes of the code that change the image.

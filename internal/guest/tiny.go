@@ -20,10 +20,24 @@ const (
 	rootLabel    = "strata-root"
 )
 
-// tiny builds the small guest.
-func (b *builder) tiny(ctx context.Context) error {
+// smallRecipe is a guest of busybox with some programs more.
+type smallRecipe struct {
+	packages []string
+	programs []string // of packages, by their place in the guest
+	modules  []string // that the kernel loads on demand
+	files    []string // directories of our own files, the later in place of the earlier
+	extra    map[string]string
+	disk     int64 // virtual size
+}
+
+func tinyRecipe() *smallRecipe {
+	return &smallRecipe{packages: tinyPackages, programs: tinyPrograms, modules: extraModules, files: []string{"files/root"}, disk: tinyDiskSize}
+}
+
+// small builds a small guest.
+func (b *builder) small(ctx context.Context, r *smallRecipe) error {
 	b.say("finding packages")
-	tree, err := b.unpacked(ctx, tinyPackages)
+	tree, err := b.unpacked(ctx, r.packages)
 	if err != nil {
 		return err
 	}
@@ -42,7 +56,7 @@ func (b *builder) tiny(ctx context.Context) error {
 		return fmt.Errorf("making the initial ramdisk: %w", err)
 	}
 	root := filepath.Join(b.tmp, "root")
-	if err := makeRoot(ctx, tree, root, release, mods); err != nil {
+	if err := makeRoot(ctx, r, tree, root, release, mods); err != nil {
 		return fmt.Errorf("making the root filesystem: %w", err)
 	}
 	for from, name := range map[string]string{kernel: "vmlinuz", initrd: "initrd.img"} {
@@ -52,7 +66,7 @@ func (b *builder) tiny(ctx context.Context) error {
 	}
 	b.say("making the disk")
 	raw := filepath.Join(b.tmp, "disk.raw")
-	if err := b.makeDisk(ctx, tree, root, raw, tinyDiskSize); err != nil {
+	if err := b.makeDisk(ctx, tree, root, raw, r.disk); err != nil {
 		return fmt.Errorf("making the disk: %w", err)
 	}
 	qcow := filepath.Join(b.tmp, "disk.qcow2")

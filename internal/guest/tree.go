@@ -42,9 +42,9 @@ var tinyLinks = map[string]string{
 	"dev/fd": "/proc/self/fd", "etc/mtab": "../proc/mounts",
 }
 
-// makeRoot assembles the root filesystem of the tiny guest at root from the
+// makeRoot assembles the root filesystem of a small guest at root from the
 // unpacked packages.
-func makeRoot(ctx context.Context, tree, root, release string, mods moduleSet) error {
+func makeRoot(ctx context.Context, r *smallRecipe, tree, root, release string, mods moduleSet) error {
 	for _, d := range []string{"bin", "sbin", "dev", "proc", "sys", "run", "tmp", "mnt", "root", "var/log", "var/lib/strata", "home/strata", "etc/dropbear", "boot/grub", libDir, "lib64"} {
 		if err := os.MkdirAll(filepath.Join(root, d), 0o755); err != nil {
 			return err
@@ -53,7 +53,7 @@ func makeRoot(ctx context.Context, tree, root, release string, mods moduleSet) e
 	if err := installBusybox(ctx, tree, root); err != nil {
 		return err
 	}
-	if err := installPrograms(tree, root); err != nil {
+	if err := installPrograms(r, tree, root); err != nil {
 		return err
 	}
 	for name, target := range tinyLinks {
@@ -65,8 +65,15 @@ func makeRoot(ctx context.Context, tree, root, release string, mods moduleSet) e
 	if err := exposeAdminPrograms(root); err != nil {
 		return err
 	}
-	if err := installOwnFiles(root); err != nil {
-		return err
+	for _, dir := range r.files {
+		if err := installOwnFiles(dir, root); err != nil {
+			return err
+		}
+	}
+	for from, to := range r.extra {
+		if err := copyFile(from, filepath.Join(root, to), 0o755); err != nil {
+			return err
+		}
 	}
 	if err := writeFile(filepath.Join(root, "usr/lib/strata/reseed"), reseedProgram(), 0o755); err != nil {
 		return err
@@ -74,7 +81,7 @@ func makeRoot(ctx context.Context, tree, root, release string, mods moduleSet) e
 	if err := installCertificates(tree, root); err != nil {
 		return err
 	}
-	set, err := mods.closure(append(slices.Clone(bootModules), extraModules...))
+	set, err := mods.closure(append(slices.Clone(bootModules), r.modules...))
 	if err != nil {
 		return err
 	}
@@ -146,15 +153,15 @@ func exposeAdminPrograms(root string) error {
 }
 
 // installPrograms copies the programs, what they load, and every shared library behind them.
-func installPrograms(tree, root string) error {
+func installPrograms(r *smallRecipe, tree, root string) error {
 	need := map[string]bool{}
 	if err := addLibraries(tree, filepath.Join(root, "bin/busybox-sh"), need); err != nil {
 		return err
 	}
-	for i, name := range slices.Concat(tinyPrograms, dlopened) {
+	for i, name := range slices.Concat(r.programs, dlopened) {
 		src, err := lookIn(tree, name)
 		if err != nil {
-			if i >= len(tinyPrograms) {
+			if i >= len(r.programs) {
 				continue // libraries move between releases; one of the places has it
 			}
 			return err
@@ -239,8 +246,8 @@ func lookIn(tree, name string) (string, error) {
 }
 
 // installOwnFiles copies our own files; those that start with #! become programs.
-func installOwnFiles(root string) error {
-	return fs.WalkDir(files, "files/root", func(path string, d fs.DirEntry, err error) error {
+func installOwnFiles(dir, root string) error {
+	return fs.WalkDir(files, dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
 		}
@@ -257,7 +264,7 @@ func installOwnFiles(root string) error {
 		case strings.HasSuffix(path, "/sudoers"):
 			mode = 0o440
 		}
-		name := strings.TrimPrefix(path, "files/root/")
+		name := strings.TrimPrefix(path, dir+"/")
 		os.Remove(filepath.Join(root, name))
 		data = []byte(strings.ReplaceAll(string(data), "@CMDLINE@", KernelArgs))
 		return writeFile(filepath.Join(root, name), data, mode)
