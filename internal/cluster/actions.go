@@ -68,7 +68,7 @@ func (g *Group) allows(count int) error {
 // strangers are names of no worker of the group.
 func (s *Service) strangers(group string, names []string) (out []string) {
 	for _, n := range names {
-		if !slices.ContainsFunc(s.workers.By("group", group), func(w *Worker) bool { return w.ID == n || w.Node == n }) {
+		if !slices.ContainsFunc(s.workers.By("group", group), func(w *Worker) bool { return w.called(n) }) {
 			out = append(out, n)
 		}
 	}
@@ -145,7 +145,15 @@ func (s *Service) upgradeCluster(ctx context.Context, r *rest.Request) (*rest.Re
 	if t.ID != c.TemplateID && !g.Default {
 		return nil, errs.Conflictf("Cluster Template is not valid for upgrade: Nodegroup %s can be upgraded only to match cluster's template (%s).", g.Name, c.TemplateID)
 	}
+	if (t.ServerType == virtual) != (g.Server != nil) {
+		return nil, errs.Conflictf("Cluster Template is not valid for upgrade: its server type is %s, and the cluster's is another.", t.ServerType)
+	}
 	j := job{Cluster: c.ID, Group: g.ID, Template: t.ID, Control: g.Default, Batch: b.Batch}
+	if g.Server != nil {
+		if j.Server, _, err = s.Servers.Kind(ctx, r.Creds, g.Server.FlavorID, deref(t.ImageID)); err != nil {
+			return nil, badReference(err, "%v", err)
+		}
+	}
 	err = s.ledger.Do(ctx, func(tx *store.Tx) error {
 		if err := s.update(tx, c.ID, "Upgrading", CreateComplete, UpdateComplete, UpdateFailed); err != nil {
 			return err

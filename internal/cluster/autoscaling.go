@@ -204,7 +204,9 @@ func (a *scaler) state(ctx context.Context, c *Cluster) (*autoscale.State, error
 		}
 		if g.Status != UpdateFailed || time.Since(*g.Updated) > growAgain {
 			var err error
-			if x.Room, err = a.room(ctx, g.Size); err != nil {
+			if g.Server != nil {
+				x.Room = most // what the project may have is seen when it is asked for
+			} else if x.Room, err = a.room(ctx, g.Size); err != nil {
 				return nil, err
 			}
 		}

@@ -27,6 +27,7 @@ type wanted struct {
 	MasterLB    *bool   `json:"master_lb_enabled"`
 
 	size    Size        // of a worker
+	server  *ServerKind // of workers that are servers
 	network *PodNetwork // that there is already
 
 	external *string // network of the template
@@ -63,7 +64,13 @@ func (s *Service) createCluster(ctx context.Context, r *rest.Request) (*rest.Res
 	if err := s.fitFlavors(ctx, r.Creds, w.MasterFlavorID); err != nil {
 		return nil, err
 	}
-	if w.size, err = s.size(ctx, r.Creds, w.FlavorID); err != nil {
+	if t.ServerType == virtual {
+		w.server, w.size, err = s.Servers.Kind(ctx, r.Creds, deref(w.FlavorID), deref(t.ImageID))
+		err = badReference(err, "%v", err)
+	} else {
+		w.size, err = s.size(ctx, r.Creds, w.FlavorID)
+	}
+	if err != nil {
 		return nil, err
 	}
 	id, err := s.create(ctx, r.Creds, r.ID, t, &w)
@@ -126,6 +133,7 @@ func (s *Service) create(ctx context.Context, who *policy.Credentials, request s
 	workers := s.newGroup(c, GroupFields{Name: workerGroup, Role: workerRole, NodeCount: w.NodeCount, FlavorID: c.FlavorID, ImageID: t.ImageID, Labels: c.Labels, DockerVolumeSize: c.DockerVolumeSize})
 	masters := s.newGroup(c, GroupFields{Name: masterGroup, Role: masterRole, NodeCount: w.MasterCount, MinNodeCount: 1, FlavorID: c.MasterFlavorID, ImageID: t.ImageID, Labels: c.Labels, DockerVolumeSize: c.DockerVolumeSize})
 	workers.Default, masters.Default, workers.Size = true, true, w.size
+	workers.Server = w.server
 	return c.ID, s.ledger.Do(ctx, func(tx *store.Tx) error {
 		if _, err := s.templates.TxGet(tx, t.ID); err != nil {
 			return errs.NotFoundf("ClusterTemplate %s could not be found.", t.ID)

@@ -3,7 +3,7 @@
 //
 // It owns the records of templates, clusters, node groups, workers and quotas. A cluster's
 // control plane is hosted by a control member, its workers are nodes of the pool (server
-// type bm), one cluster on each. What a node is to do for clusters (nodeapi.KubePart) is
+// type bm), one cluster on each, or servers of its project (vm). What a node is to do for clusters (nodeapi.KubePart) is
 // made anew from the records whenever they change, and streamed to it; what it says of
 // that is kept as a report. Which programs those are is package kube's business.
 //
@@ -15,6 +15,9 @@
 //     same, and its ports follow from it.
 //   - A node is a worker at most once. A worker holds a claim of placement's from before
 //     its node hears of it until the node says that it is gone, or is away.
+//   - A worker that is a server has a port, a server and a name that were chosen with its
+//     record. The server is the compute service's; it is a worker as long as its record is
+//     there, and what it says is about itself alone.
 //   - Quotas are counted from the records, inside the ledger.
 //
 // # States

@@ -115,7 +115,10 @@ func (s *Service) complete(ctx context.Context, r *rest.Request, c *Cluster, g *
 		maps.Copy(all, g.Labels)
 		g.Labels = all
 	}
-	g.Size, err = s.size(ctx, r.Creds, g.FlavorID)
+	g.Server, g.Size, err = s.serverKind(ctx, r.Creds, c, g.FlavorID, g.ImageID)
+	if err == nil && g.Server == nil {
+		g.Size, err = s.size(ctx, r.Creds, g.FlavorID)
+	}
 	return err
 }
 

@@ -41,6 +41,7 @@ type PortSpec struct {
 	ID, NetworkID, SubnetID, ProjectID string
 	Name, Cluster, Node                string
 	Behind                             string // of a pod: its node's port
+	Server                             bool   // the node is a server, which the compute service plugs in
 }
 
 // PodNetwork is the network of a cluster's nodes and pods.
@@ -149,7 +150,7 @@ func (s *Service) plugNode(ctx context.Context, c *Cluster, w *Worker) error {
 		return errs.New(errs.Internal, "cluster %s has no network", c.ID)
 	}
 	_, err := s.Networks.EnsurePort(ctx, PortSpec{ID: w.Port, NetworkID: c.Network.ID, SubnetID: c.Network.SubnetID, ProjectID: c.ProjectID,
-		Name: c.Name + " " + w.Node, Cluster: c.ID, Node: w.Node})
+		Name: c.Name + " " + w.Node, Cluster: c.ID, Node: w.Node, Server: w.Server != ""})
 	return err
 }
 

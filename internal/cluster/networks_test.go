@@ -78,8 +78,12 @@ func (n *fakeNetworks) EnsurePort(_ context.Context, p PortSpec) (*nodeapi.Conta
 func (n *fakeNetworks) Plug(port string) (nodeapi.ContainerPort, bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	_, ok := n.ports[port]
-	return nodeapi.ContainerPort{ID: port}, ok
+	p, ok := n.ports[port]
+	out := nodeapi.ContainerPort{ID: port}
+	if p.Server {
+		out.Addrs = []netip.Prefix{netip.MustParsePrefix("10.100.0.9/16")}
+	}
+	return out, ok
 }
 
 func (n *fakeNetworks) DropPorts(_ context.Context, cluster, node string, match func(id string, pod bool) bool) error {

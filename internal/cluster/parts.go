@@ -177,7 +177,11 @@ func (s *Service) health(c *Cluster) health {
 		}
 	}
 	for _, w := range s.workers.By("cluster", c.ID) {
-		if _, err := s.Nodes.Conn(w.Node); err != nil {
+		if w.Server != "" {
+			if why := s.serverFault(w); why != "" && !w.Leaving {
+				h.status, h.reasons[w.Node+".Server"] = "UNHEALTHY", why
+			}
+		} else if _, err := s.Nodes.Conn(w.Node); err != nil {
 			h.reasons[w.Node+".Link"] = "down"
 		} else if st := s.reported(w.Node, c.ID); st != nil && st.Fault != "" && w.Node != c.Member {
 			h.reasons[w.Node+".Fault"] = st.Fault

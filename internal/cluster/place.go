@@ -117,6 +117,9 @@ func (s *Service) chooseMember() (node string, addr netip.Addr, err error) {
 // hire makes a node of the pool a worker of the group: placement chooses, and the record
 // keeps others from it before the claim is made.
 func (s *Service) hire(ctx context.Context, c *Cluster, g *Group) error {
+	if g.Server != nil {
+		return s.hireServer(ctx, c, g)
+	}
 	size := g.Size
 	list, err := s.Placement.Candidates(ctx, size.VCPUs, size.MemoryMiB)
 	if err != nil {
@@ -182,7 +185,7 @@ func certify(c *Cluster, w *Worker) (changed bool, err error) {
 // recertify replaces a worker's certificates that are soon over.
 func (s *Service) recertify(ctx context.Context, id string) error {
 	w, err := s.workers.Get(id)
-	if err != nil || w.Leaving {
+	if err != nil || w.Leaving || w.Address == "" { // a server that has none yet
 		return ignoreAbsent(err)
 	}
 	c, err := s.clusters.Get(w.ClusterID)
@@ -200,6 +203,11 @@ func (s *Service) recertify(ctx context.Context, id string) error {
 	return ignoreAbsent(err)
 }
 
+// called tells whether a name is the worker's.
+func (w *Worker) called(name string) bool {
+	return name == w.ID || name == w.Node || w.Server != "" && name == w.Server
+}
+
 func ignoreAbsent(err error) error {
 	if errs.Is(err, errs.NotFound) {
 		return nil
@@ -207,7 +215,7 @@ func ignoreAbsent(err error) error {
 	return err
 }
 
-// without are the workers that are not named, by id or node.
+// without are the workers that are not named, by their id, node or server.
 func without(list []*Worker, names []string) []*Worker {
-	return slices.DeleteFunc(slices.Clone(list), func(w *Worker) bool { return slices.Contains(names, w.ID) || slices.Contains(names, w.Node) })
+	return slices.DeleteFunc(slices.Clone(list), func(w *Worker) bool { return slices.ContainsFunc(names, w.called) })
 }

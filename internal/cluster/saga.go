@@ -25,6 +25,8 @@ type job struct {
 	Control  bool   `json:"control,omitempty"`  // the control plane is upgraded, too
 	Target   int    `json:"target,omitempty"`   // generation of the programs
 	Batch    int    `json:"batch,omitempty"`    // workers at a time
+
+	Server *ServerKind `json:"server,omitempty"` // what servers are made from after an upgrade
 }
 
 // The kinds of sagas.
@@ -228,8 +230,12 @@ func (s *Service) removeParts(ctx context.Context, j *job) error {
 	if err != nil {
 		return ignoreAbsent(err)
 	}
-	for _, w := range s.workers.By("cluster", c.ID) {
-		if err := s.await(ctx, "node "+w.Node+" to leave cluster "+c.ID, func() (bool, error) { return s.absent(w.Node, c.ID), nil }); err != nil {
+	all := s.workers.By("cluster", c.ID)
+	if err := s.removeServers(ctx, c, all); err != nil {
+		return err
+	}
+	for _, w := range all {
+		if err := s.await(ctx, "node "+w.Node+" to leave cluster "+c.ID, func() (bool, error) { return s.away(w), nil }); err != nil {
 			return err
 		}
 		if err := s.release(ctx, w); err != nil {
@@ -251,6 +257,12 @@ func (s *Service) release(ctx context.Context, w *Worker) error {
 	}
 	if err := s.Placement.Release(ctx, w.ID); err != nil {
 		return err
+	}
+	if w.Server != "" { // a machine of the pool goes on to report
+		s.calls.Delete(w.ID)
+		return s.DB.Txn(ctx, func(tx *store.Tx) error {
+			return errors.Join(ignoreAbsent(s.workers.TxDelete(tx, w.ID)), ignoreAbsent(s.reports.TxDelete(tx, w.Node)))
+		})
 	}
 	return ignoreAbsent(s.workers.Delete(ctx, w.ID))
 }

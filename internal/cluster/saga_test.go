@@ -42,6 +42,11 @@ func TestSagaCreate(t *testing.T) {
 // that the options disturb, over the same store.
 func quiet(t *testing.T, opt saga.Options, nodes int) (*world, string) {
 	t.Helper()
+	return quietOf(t, opt, nodes, func(w *world) string { return w.template("") })
+}
+
+func quietOf(t *testing.T, opt saga.Options, nodes int, template func(*world) string) (*world, string) {
+	t.Helper()
 	var disturb func(saga.Point) error
 	ask := opt.Intercept
 	opt.Intercept = func(p saga.Point) error {
@@ -57,7 +62,8 @@ func quiet(t *testing.T, opt saga.Options, nodes int) (*world, string) {
 		defer close(ended)
 		_ = w.engine.Run(ctx)
 	}()
-	id := w.made(`,"name":"one","node_count":` + text(nodes))
+	id := w.do("owner", "1.11", "POST", "/clusters", `{"cluster_template_id":"`+template(w)+`","name":"one","node_count":`+text(nodes)+`}`).want(202).str("uuid")
+	w.settled()
 	stop()
 	<-ended
 	disturb = ask

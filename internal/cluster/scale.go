@@ -2,6 +2,8 @@ package cluster
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -78,6 +80,12 @@ func (s *Service) confirm(ctx context.Context, c *Cluster, g *Group) error {
 		if w.Claimed {
 			continue
 		}
+		if w.Server != "" {
+			if err := s.install(ctx, c, g, w); err != nil {
+				return err
+			}
+			continue
+		}
 		err := s.claim(ctx, c, w, g.Size)
 		if errs.Is(err, errs.NoCapacity) {
 			err = s.workers.Delete(ctx, w.ID)
@@ -118,10 +126,11 @@ func (s *Service) dismiss(ctx context.Context, c *Cluster, list []*Worker) error
 
 // seeOff waits until the workers that leave have left, and gives their nodes back.
 func (s *Service) seeOff(ctx context.Context, c *Cluster) error {
-	for _, w := range s.workers.By("cluster", c.ID) {
-		if !w.Leaving {
-			continue
-		}
+	leaving := slices.DeleteFunc(slices.Clone(s.workers.By("cluster", c.ID)), func(w *Worker) bool { return !w.Leaving })
+	if err := s.removeServers(ctx, c, leaving); err != nil {
+		return err
+	}
+	for _, w := range leaving {
 		err := s.await(ctx, "node "+w.Node+" to leave cluster "+c.ID, func() (bool, error) { return s.left(c, w), nil })
 		if err != nil {
 			return err
@@ -135,7 +144,7 @@ func (s *Service) seeOff(ctx context.Context, c *Cluster) error {
 
 // left tells whether a worker has stopped and is no node of the cluster.
 func (s *Service) left(c *Cluster, w *Worker) bool {
-	stopped := s.absent(w.Node, c.ID)
+	stopped := s.away(w)
 	if w.Node == c.Member && !stopped { // which keeps the part with the control plane
 		ok, err := s.reached(c.Member, c.ID)
 		stopped = ok && err == nil
@@ -159,11 +168,37 @@ func (s *Service) listed(c *Cluster, node string) (nodeapi.KubeNode, bool) {
 
 // awaitWorker waits until a worker is a node of its cluster, and ready.
 func (s *Service) awaitWorker(ctx context.Context, c *Cluster, w *Worker) error {
+	if w.Server != "" {
+		return s.awaitServer(ctx, c, w)
+	}
 	return s.await(ctx, "node "+w.Node+" to join cluster "+c.ID, func() (bool, error) {
 		ok, err := s.reached(w.Node, c.ID)
 		n, _ := s.listed(c, w.Node)
 		return ok && n.Ready, err
 	})
+}
+
+// awaitServer does so with a server, which boots first, and on whose way there it may say
+// that something is not there yet.
+func (s *Service) awaitServer(ctx context.Context, c *Cluster, w *Worker) error {
+	ctx, cancel := context.WithTimeout(ctx, bootLimit)
+	defer cancel()
+	last := "nothing"
+	err := s.await(ctx, "server "+w.Node+" to join cluster "+c.ID, func() (bool, error) {
+		if why := s.serverFault(w); why != "" {
+			return false, errs.New(errs.Internal, "server %s: %s", w.Node, why)
+		}
+		ok, err := s.reached(w.Node, c.ID)
+		if err != nil {
+			last = err.Error()
+		}
+		n, _ := s.listed(c, w.Node)
+		return ok && n.Ready, nil
+	})
+	if errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("%w; it says: %s", err, last)
+	}
+	return err
 }
 
 // retire takes all workers of a group whose cluster goes on.
@@ -216,6 +251,11 @@ func (s *Service) upgradeWorkers(ctx context.Context, j *job) error {
 	c, g, err := s.both(j)
 	if err != nil {
 		return err
+	}
+	if j.Server != nil && g.Server != nil {
+		if err := s.replaceServers(ctx, c, g, j); err != nil {
+			return err
+		}
 	}
 	for batch := range slices.Chunk(s.present(g.ID), max(j.Batch, 1)) {
 		for _, w := range batch {

@@ -59,6 +59,7 @@ type Options struct {
 	Pool      Pool
 	Networks  Networks
 	Volumes   Volumes
+	Servers   Servers
 	Drain     Drain
 	Identity  Identity
 	// Controllers work for each cluster.
@@ -72,6 +73,7 @@ type Service struct {
 	records
 	ledger *store.Ledger
 	renew  *reconcile.Loop
+	calls  sync.Map // *rate.Limiter of workers that are servers, by id
 }
 
 // renewEvery is how often certificates of workers are looked at.

@@ -70,17 +70,20 @@ type Group struct {
 	ClusterID string `json:"cluster_id"`
 	ProjectID string `json:"project_id"`
 	GroupFields
-	Size    Size       `json:"size"` // of each worker, as its flavor was
-	Default bool       `json:"default"`
-	Status  Status     `json:"status"`
-	Reason  string     `json:"reason,omitempty"`
-	Created time.Time  `json:"created"`
-	Updated *time.Time `json:"updated,omitempty"`
+	Size Size `json:"size"` // of each worker, as its flavor was
+	// Server is what workers are made from that are servers; nil: they are machines of the pool.
+	Server  *ServerKind `json:"server,omitempty"`
+	Default bool        `json:"default"`
+	Status  Status      `json:"status"`
+	Reason  string      `json:"reason,omitempty"`
+	Created time.Time   `json:"created"`
+	Updated *time.Time  `json:"updated,omitempty"`
 }
 
-// Worker is a node of the pool that works for a cluster.
+// Worker is a node of the pool, or a server, that works for a cluster.
 type Worker struct {
-	ID         string         `json:"id"` // placement knows it by this
+	ID         string         `json:"id"`               // placement knows it by this
+	Server     string         `json:"server,omitempty"` // id of the server that it is; "": a node of the pool
 	ClusterID  string         `json:"cluster_id"`
 	GroupID    string         `json:"group_id"`
 	Node       string         `json:"node"` // its name in the cluster as well
@@ -91,7 +94,8 @@ type Worker struct {
 	Proxy      authority.Pair `json:"proxy"`
 	Policies   authority.Pair `json:"policies"`
 	Generation int            `json:"generation"`
-	Claimed    bool           `json:"claimed"`           // placement has given it the node
+	Image      string         `json:"image,omitempty"`   // that its server was made from
+	Claimed    bool           `json:"claimed"`           // placement has given it the node, or its server was made
 	Leaving    bool           `json:"leaving,omitempty"` // its node is not to have it any more
 	Created    time.Time      `json:"created"`
 }

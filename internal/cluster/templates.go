@@ -18,6 +18,7 @@ import (
 const (
 	kubernetes = "kubernetes"
 	bareMetal  = "bm"
+	virtual    = "vm"
 	ourDriver  = "strata"
 )
 
@@ -61,8 +62,8 @@ func (s *Service) fitTemplate(ctx context.Context, c *policy.Credentials, t *Tem
 		t.Driver = ptr(ourDriver)
 	}
 	switch {
-	case t.ServerType != bareMetal:
-		return errs.Invalidf("Server type %s is not supported, expecting a %s server type.", t.ServerType, bareMetal)
+	case t.ServerType != bareMetal && t.ServerType != virtual:
+		return errs.Invalidf("Server type %s is not supported, expecting a %s or %s server type.", t.ServerType, virtual, bareMetal)
 	case *t.NetworkDriver != ourDriver:
 		return errs.Invalidf("Network driver type %s is not supported, expecting a %s network driver.", *t.NetworkDriver, ourDriver)
 	case t.VolumeDriver != nil:

@@ -23,7 +23,7 @@ func TestTemplates(t *testing.T) {
 	if !reflect.DeepEqual(v["labels"], map[string]any{"n": 1.0, "t": true}) {
 		t.Errorf("labels are %v", v["labels"])
 	}
-	for _, body := range []string{`{}`, `{"coe":"swarm"}`, `{"coe":"kubernetes"}`, `{"coe":"kubernetes","server_type":"vm"}`, `{"coe":"kubernetes","server_type":"bm","image_id":"none"}`, `{"coe":"kubernetes","server_type":"bm","flavor_id":"none"}`,
+	for _, body := range []string{`{}`, `{"coe":"swarm"}`, `{"coe":"kubernetes","server_type":"metal"}`, `{"coe":"kubernetes","image_id":"none"}`, `{"coe":"kubernetes","server_type":"bm","image_id":"none"}`, `{"coe":"kubernetes","server_type":"bm","flavor_id":"none"}`,
 		`{"coe":"kubernetes","server_type":"bm","network_driver":"flannel"}`, `{"coe":"kubernetes","server_type":"bm","volume_driver":"cinder"}`, `{"coe":"kubernetes","server_type":"bm","tls_disabled":"yes"}`,
 		`{"coe":"kubernetes","server_type":"bm","public":"perhaps"}`, `{"coe":"kubernetes","server_type":"bm","strange":1}`, `{"coe":"kubernetes","server_type":"bm","apiserver_port":80}`} {
 		w.do("owner", "1.11", "POST", "/clustertemplates", body).want(400)
@@ -60,7 +60,7 @@ func TestPatchTemplate(t *testing.T) {
 	}
 	for _, body := range []string{`{}`, `[{"op":"move","path":"/name","value":"x"}]`, `[{"op":"replace","path":"name","value":"x"}]`, `[{"op":"replace","path":"/uuid","value":"x"}]`, `[{"op":"remove","path":"/coe"}]`, `[{"op":"remove","path":"/name"}]`,
 		`[{"op":"replace","path":"/name"}]`, `[{"op":"add","path":"/name","value":"x"}]`, `[{"op":"add","path":"/strange","value":"x"}]`, `[{"op":"replace","path":"/labels","value":"{'a': "}]`, `[{"op":"replace","path":"/labels/none","value":"1"}]`,
-		`[{"op":"replace","path":"/coe","value":"swarm"}]`, `[{"op":"replace","path":"/server_type","value":"vm"}]`, `[{"op":"replace","path":"/docker_volume_size","value":"big"}]`, `[{"op":"replace","path":"/flavor_id","value":"none"}]`, `[{"op":"replace","path":"/name/x","value":"1"}]`} {
+		`[{"op":"replace","path":"/coe","value":"swarm"}]`, `[{"op":"replace","path":"/server_type","value":"metal"}]`, `[{"op":"replace","path":"/docker_volume_size","value":"big"}]`, `[{"op":"replace","path":"/flavor_id","value":"none"}]`, `[{"op":"replace","path":"/name/x","value":"1"}]`} {
 		patch(body, 400)
 	}
 	c := w.do("owner", "1.11", "POST", "/clusters", `{"cluster_template_id":"one","node_count":0}`).want(202).str("uuid")

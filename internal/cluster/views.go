@@ -144,7 +144,7 @@ func (s *Service) counts(c *Cluster) (nodes, masters int, addresses []string) {
 func (s *Service) addresses(group string) []string {
 	out := []string{}
 	for _, w := range s.workers.By("group", group) {
-		if !w.Leaving {
+		if !w.Leaving && w.Address != "" {
 			out = append(out, w.Address)
 		}
 	}

@@ -61,6 +61,7 @@ type world struct {
 	pool    *fakePool
 	claims  *fakePlacement
 	nets    *fakeNetworks
+	servers *fakeServers
 	agents  map[string]*agent
 	handler http.Handler
 }
@@ -78,13 +79,15 @@ func newWorld(t testing.TB, opt saga.Options) *world {
 	t.Cleanup(func() { db.Close() })
 	w := &world{t: t, db: db, engine: saga.New(db, opt), reg: nodes.New(db), pool: &fakePool{}, claims: &fakePlacement{held: map[string]string{}, room: 4}, agents: map[string]*agent{}}
 	w.nets = &fakeNetworks{db: db, made: map[string]netip.Prefix{}, ports: map[string]PortSpec{}}
-	w.svc = New(Options{DB: db, Sagas: w.engine, Nodes: w.reg, Resources: fakeResources{}, Placement: w.claims, Pool: w.pool, Networks: w.nets, Volumes: &noVolumes{}, Identity: tokens{}, Log: log})
+	w.servers = &fakeServers{world: w, made: map[string]*fakeServer{}}
+	w.svc = New(Options{DB: db, Sagas: w.engine, Nodes: w.reg, Resources: fakeResources{}, Placement: w.claims, Pool: w.pool, Networks: w.nets, Volumes: &noVolumes{}, Servers: w.servers, Identity: tokens{}, Log: log})
 	if err := db.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	ctx, stop := context.WithCancel(t.Context())
 	var group sync.WaitGroup
-	t.Cleanup(func() { stop(); group.Wait() })
+	t.Cleanup(func() { stop(); group.Wait(); w.servers.group.Wait() })
+	w.servers.ctx = ctx
 	for _, name := range nodeNames {
 		conn := &nodestest.Agent{Info: nodeapi.NodeInfo{ID: name, Host: name, Addr: "192.0.2." + name[5:]}}
 		if err := conn.Register(t.Context(), db, w.reg); err != nil {
@@ -213,8 +216,22 @@ func (a *agent) members(id string, gone []string) (out []nodeapi.KubeNode) {
 	}
 	joined := a.joined[id]
 	a.mu.Unlock()
-	for _, name := range nodeNames {
-		p, ok := a.world.agents[name].has()[id]
+	names, servers := slices.Clone(nodeNames), a.world.servers.working(id)
+	for name := range servers {
+		names = append(names, name)
+	}
+	for name := range joined {
+		if !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	for _, name := range names {
+		p, ok := nodeapi.KubePart{}, servers[name]
+		if pool := a.world.agents[name]; pool != nil {
+			p, ok = pool.has()[id]
+		} else if ok {
+			p.Worker = &nodeapi.KubeWorker{}
+		}
 		if works := ok && p.Worker != nil; works || joined[name] {
 			joined[name] = true
 		}
@@ -370,7 +387,11 @@ func (w *world) clean(t testing.TB) {
 		if x.Leaving || !x.Claimed {
 			t.Errorf("worker %s is left as %+v", x.Node, x)
 		}
-		want[x.ID] = x.Node
+		if x.Server == "" {
+			want[x.ID] = x.Node
+		} else if !w.servers.has(x.Server) {
+			t.Errorf("worker %s has no server", x.Node)
+		}
 	}
 	for _, c := range w.svc.clusters.All() {
 		for _, n := range w.svc.listedNodes(c) {
@@ -390,8 +411,17 @@ func (w *world) clean(t testing.TB) {
 			own++
 		}
 	}
-	if networks, ports := w.nets.count(); networks != own || ports != len(want) {
-		t.Errorf("there are %d networks and %d ports, of %d clusters and %d workers", networks, ports, own, len(want))
+	if networks, ports := w.nets.count(); networks != own || ports != w.svc.workers.Len() {
+		t.Errorf("there are %d networks and %d ports, of %d clusters and %d workers", networks, ports, own, w.svc.workers.Len())
+	}
+	servers := slices.DeleteFunc(slices.Clone(w.svc.workers.All()), func(x *Worker) bool { return x.Server == "" })
+	if n := w.servers.count(); n != len(servers) {
+		t.Errorf("there are %d servers for %d workers", n, len(servers))
+	}
+	for _, r := range w.svc.reports.All() {
+		if !slices.Contains(nodeNames, r.Node) && !slices.ContainsFunc(servers, func(x *Worker) bool { return x.Node == r.Node }) {
+			t.Errorf("a report of %s is left", r.Node)
+		}
 	}
 	for _, name := range nodeNames {
 		parts := w.svc.Parts(name)

@@ -78,6 +78,11 @@ func checkPort(p nodeapi.Port) error {
 			return errors.New("fixed address is invalid")
 		}
 	}
+	for _, a := range p.Routed {
+		if !a.IsValid() || a.Zone() != "" {
+			return errors.New("address behind the port is invalid")
+		}
+	}
 	for _, a := range p.AllowedPairs {
 		if !a.Prefix.IsValid() {
 			return errors.New("allowed address pair is invalid")

@@ -17,11 +17,29 @@ const (
 )
 
 // ClusterPort is a port that a cluster of Kubernetes wants on one of its nodes: that of the
-// node itself or, with Behind, of a pod that the node routes to.
+// node itself or, with Behind, of a pod that the node routes to. The port of a node that is
+// a server is for the compute service to plug in.
 type ClusterPort struct {
 	ID, NetworkID, SubnetID, ProjectID string
 	Name, Cluster, Node                string
 	Behind                             string // the node's port
+	Server                             bool
+}
+
+// is tells whether a port is the one that is wanted.
+func (v *ClusterPort) is(p *Port) bool {
+	if v.Server {
+		return p.Worker != nil && *p.Worker == PortOfWorker{v.Cluster, v.Node}
+	}
+	return p.DeviceID == v.Cluster && p.DeviceOwner == v.owner() && p.Host == v.Node && p.Behind == v.Behind
+}
+
+// leads tells whether a pod's port can be behind a port.
+func (v *ClusterPort) leads(p *Port) bool {
+	if p.Worker != nil {
+		return *p.Worker == PortOfWorker{v.Cluster, v.Node} && p.NetworkID == v.NetworkID
+	}
+	return p.DeviceID == v.Cluster && p.Host == v.Node && p.NetworkID == v.NetworkID
 }
 
 func (v *ClusterPort) owner() string {
@@ -34,7 +52,9 @@ func (v *ClusterPort) owner() string {
 // EnsureClusterPort makes a port for a cluster. Repeating it changes nothing.
 //
 // Such ports have no security groups, and a node sends for all its pods: what pods send and
-// get is the node's to filter, which knows the cluster's own policies.
+// get is the node's to filter, which knows the cluster's own policies. A server is trusted
+// with less: its port has a group, which is the cluster's and lets everything in, and it
+// sends with its own address and those of ports behind its own.
 func (s *Service) EnsureClusterPort(ctx context.Context, v ClusterPort) (*nodeapi.ContainerPort, error) {
 	err := s.do(ctx, nil, func(c *call) error {
 		p, err := get(c, c.ports, v.ID)
@@ -43,7 +63,7 @@ func (s *Service) EnsureClusterPort(ctx context.Context, v ClusterPort) (*nodeap
 			return c.newClusterPort(v)
 		case err != nil:
 			return err
-		case p.DeviceID != v.Cluster || p.DeviceOwner != v.owner() || p.Host != v.Node || p.Behind != v.Behind:
+		case !v.is(p):
 			return conflict("PortInUse", "Port %s is still in use.", p.ID)
 		}
 		return nil
@@ -71,10 +91,18 @@ func (c *call) newClusterPort(v ClusterPort) error {
 		Status: statusDown, DeviceID: v.Cluster, DeviceOwner: v.owner(), Host: v.Node, Behind: v.Behind, VNICType: "normal"}
 	if v.Behind != "" {
 		gate, err := get(c, c.ports, v.Behind)
-		if err != nil || gate.DeviceID != v.Cluster || gate.Host != v.Node || gate.NetworkID != n.ID {
+		if err != nil || !v.leads(gate) {
 			return errs.Conflictf("Port %s is no port of node %s in cluster %s.", v.Behind, v.Node, v.Cluster)
 		}
 		p.Status = statusActive // no data plane has a device of it
+	}
+	if v.Server {
+		g, err := c.clusterGroup(v)
+		if err != nil {
+			return err
+		}
+		p.DeviceID, p.DeviceOwner, p.Host, p.PortSecurity, p.Groups = "", "", "", true, []string{g.ID}
+		p.Worker = &PortOfWorker{v.Cluster, v.Node}
 	}
 	if err := c.takeMAC(p, false); err != nil {
 		return err
@@ -108,13 +136,51 @@ func (s *Service) DropClusterPorts(ctx context.Context, cluster, node string, ma
 				return err
 			}
 		}
+		for _, p := range by(c, c.ports, "worker", cluster) {
+			if (node == "" || p.Worker.Node == node) && match(p.ID, false) {
+				gates = append(gates, p.ID)
+			}
+		}
 		for _, id := range gates {
 			if err := c.port.drop(c, id); err != nil {
 				return err
 			}
 		}
-		return nil
+		return c.dropClusterGroup(cluster)
 	})
+}
+
+// clusterGroup is the security group of the servers that work for a cluster, by an id that
+// is a name for the cluster.
+func (c *call) clusterGroup(v ClusterPort) (*SecurityGroup, error) {
+	id := clusterGroupID(v.Cluster)
+	if g, err := get(c, c.groups, id); err == nil {
+		return g, nil
+	}
+	if err := c.within("security_group", v.ProjectID, func() int { return c.groups.TxCount(c.tx, "project", v.ProjectID) }, 1); err != nil {
+		return nil, err
+	}
+	g := &SecurityGroup{Base: Base{ID: id, ProjectID: v.ProjectID, Name: "kubernetes-" + v.Cluster, Description: "Servers and pods of cluster " + v.Cluster,
+		Created: c.now, Updated: c.now, Revision: 1}, Stateful: true}
+	if err := c.groups.TxCreate(c.tx, g); err != nil {
+		return nil, err
+	}
+	if err := c.baseRules(g, false); err != nil {
+		return nil, err
+	}
+	return g, c.writeRule(g, SecurityRule{Direction: ingress, EtherType: ipv4})
+}
+
+func clusterGroupID(cluster string) string { return deviceUUID("cluster " + cluster) }
+
+// dropClusterGroup removes it when no server of the cluster is left. One that others use by
+// now is left to them.
+func (c *call) dropClusterGroup(cluster string) error {
+	id := clusterGroupID(cluster)
+	if _, err := get(c, c.groups, id); err != nil || len(by(c, c.ports, "worker", cluster)) > 0 || len(by(c, c.ports, "group", id)) > 0 {
+		return nil
+	}
+	return c.group.drop(c, id)
 }
 
 // ClusterSubnet finds a subnet for IPv4 that the caller's clusters can be on, by id or name of

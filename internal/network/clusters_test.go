@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/strata-cloud/strata/internal/errs"
+	"github.com/strata-cloud/strata/internal/nodeapi"
 	"github.com/strata-cloud/strata/internal/policy"
 	"github.com/strata-cloud/strata/internal/store"
 )
@@ -98,5 +99,81 @@ func TestClusterPorts(t *testing.T) {
 	}
 	if w.s.ports.Len() != 0 {
 		t.Errorf("%d ports are left", w.s.ports.Len())
+	}
+}
+
+// TestClusterServerPorts: pods of a server are where the server is, which may send with their
+// addresses and no others; the cluster's group goes with the last of its servers.
+func TestClusterServerPorts(t *testing.T) {
+	w, ctx := start(t), t.Context()
+	network := ""
+	err := w.s.MakeNetwork(ctx, &policy.Credentials{ProjectID: "shop"}, Wanted{Name: "pods", Subnets: []WantedSubnet{{CIDR: netip.MustParsePrefix("10.100.0.0/16")}}},
+		func(_ *store.Tx, id, _ string) error { network = id; return nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	gate := ClusterPort{ID: "s1", NetworkID: network, ProjectID: "shop", Name: "one a", Cluster: "c1", Node: "one-a", Server: true}
+	pod := ClusterPort{ID: "p1", NetworkID: network, ProjectID: "shop", Name: "default/web", Cluster: "c1", Node: "one-a", Behind: "s1"}
+	var at []netip.Addr
+	for range 2 { // repeated
+		for _, v := range []ClusterPort{gate, pod} {
+			p, err := w.s.EnsureClusterPort(ctx, v)
+			if err != nil {
+				t.Fatal(err)
+			}
+			at = append(at, p.Addrs[0].Addr())
+		}
+		if _, err := w.s.EnsurePort(ctx, PortSpec{ID: "s1", Server: "server-1", Host: "n1", Existing: true}); err != nil { // by compute
+			t.Fatal(err)
+		}
+	}
+	for what, v := range map[string]ClusterPort{
+		"another node's pod": {ID: "p2", NetworkID: network, ProjectID: "shop", Cluster: "c1", Node: "one-b", Behind: "s1"},
+		"another cluster's":  {ID: "p2", NetworkID: network, ProjectID: "shop", Cluster: "c2", Node: "one-a", Behind: "s1"},
+		"another's gate":     {ID: "s1", NetworkID: network, ProjectID: "shop", Cluster: "c2", Node: "one-a", Server: true},
+	} {
+		if _, err := w.s.EnsureClusterPort(ctx, v); !errs.Is(err, errs.Conflict) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	told := func(node string) map[string]nodeapi.Port {
+		out := map[string]nodeapi.Port{}
+		for _, p := range w.s.NetState(node).Ports {
+			out[p.ID] = p
+		}
+		return out
+	}
+	for _, node := range []string{"n1", "n2"} { // before and after a migration
+		if _, err := w.s.EnsurePort(ctx, PortSpec{ID: "s1", Server: "server-1", Host: node, Existing: true}); err != nil {
+			t.Fatal(err)
+		}
+		p := told(node)
+		if !p["s1"].Local || !p["s1"].PortSecurity || !slices.Equal(p["s1"].Routed, []netip.Addr{at[1]}) || len(p["s1"].SecurityGroups) != 1 {
+			t.Errorf("%s is told of the server: %+v", node, p["s1"])
+		}
+		if !p["p1"].Local || p["p1"].Behind != "s1" || p["p1"].MAC != p["s1"].MAC || p["p1"].Routed != nil {
+			t.Errorf("%s is told of its pod: %+v", node, p["p1"])
+		}
+	}
+	for _, g := range w.s.NetState("n2").SecurityGroups {
+		if len(g.Members) != 2 || !slices.Contains(g.Members, at[1]) {
+			t.Errorf("members of the group: %v", g.Members)
+		}
+	}
+	all := func(string, bool) bool { return true }
+	if err := w.s.DropClusterPorts(ctx, "c1", "one-b", all); err != nil || w.s.groups.Len() == 0 {
+		t.Errorf("another node: %v", err)
+	}
+	if err := w.s.DropClusterPorts(ctx, "c1", "one-a", func(_ string, pod bool) bool { return pod }); err != nil {
+		t.Fatal(err)
+	}
+	if p := told("n2"); len(p["s1"].Routed) != 0 || p["p1"].ID != "" {
+		t.Errorf("after the pod has gone: %+v", p)
+	}
+	if err := w.s.DropClusterPorts(ctx, "c1", "one-a", all); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.s.groups.Get(clusterGroupID("c1")); !errs.Is(err, errs.NotFound) || len(w.s.ports.By("worker", "c1")) != 0 {
+		t.Errorf("the group is left (%v), or ports are", err)
 	}
 }

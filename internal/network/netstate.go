@@ -152,6 +152,7 @@ func (c *call) nodeGroup(g *SecurityGroup) *nodeapi.SecurityGroup {
 		for _, f := range p.FixedIPs {
 			x.Members = append(x.Members, f.Addr)
 		}
+		x.Members = append(x.Members, c.routed(p)...)
 		for _, a := range p.Pairs {
 			if a.Prefix.IsSingleIP() {
 				x.Members = append(x.Members, a.Prefix.Addr())
@@ -179,18 +180,37 @@ func nodeRule(r *SecurityRule) nodeapi.Rule {
 }
 
 func (c *call) nodePort(p *Port, node string) nodeapi.Port {
-	x := nodeapi.Port{ID: p.ID, NetworkID: p.NetworkID, MAC: p.MAC, FixedIPs: p.FixedIPs, DeviceID: p.DeviceID, DeviceOwner: p.DeviceOwner,
-		Local: p.Host == node, AdminUp: p.AdminUp, PortSecurity: p.PortSecurity && !p.open(), AllowedPairs: p.Pairs, SecurityGroups: p.Groups,
-		DNSName: p.DNSName, Aliases: p.Aliases, DHCPOptions: p.DHCPOptions}
-	if p.Host != "" && !x.Local {
-		x.Tunnel = c.members.tunnel(p.Host)
-	}
+	host, gate := p.Host, (*Port)(nil)
 	if p.Behind != "" {
-		if gate, err := c.ports.Get(p.Behind); err == nil {
-			x.Behind, x.MAC = gate.ID, gate.MAC
+		if g, err := c.ports.Get(p.Behind); err == nil {
+			host, gate = g.Host, g // a server's goes with the server
 		}
 	}
+	x := nodeapi.Port{ID: p.ID, NetworkID: p.NetworkID, MAC: p.MAC, FixedIPs: p.FixedIPs, DeviceID: p.DeviceID, DeviceOwner: p.DeviceOwner,
+		Local: host == node, Routed: c.routed(p), AdminUp: p.AdminUp, PortSecurity: p.PortSecurity && !p.open(), AllowedPairs: p.Pairs, SecurityGroups: p.Groups,
+		DNSName: p.DNSName, Aliases: p.Aliases, DHCPOptions: p.DHCPOptions}
+	if host != "" && !x.Local {
+		x.Tunnel = c.members.tunnel(host)
+	}
+	if gate != nil {
+		x.Behind, x.MAC = gate.ID, gate.MAC
+	}
 	return x
+}
+
+// routed are the addresses of the pods that are behind a server's port. A machine of the
+// pool is trusted with its own.
+func (c *call) routed(p *Port) (out []netip.Addr) {
+	if p.Worker == nil {
+		return nil
+	}
+	for _, pod := range c.ports.By("behind", p.ID) {
+		for _, f := range pod.FixedIPs {
+			out = append(out, f.Addr)
+		}
+	}
+	slices.SortFunc(out, netip.Addr.Compare)
+	return out
 }
 
 func (c *call) nodeNetwork(n *Network) nodeapi.Network {

@@ -117,14 +117,19 @@ func (s *Service) portChanged(old, now *Port) {
 		return // such as its status
 	}
 	id, served := "", false
+	var other []string // what is told of them follows from this one
 	for _, p := range []*Port{old, now} {
 		if p != nil {
 			id, served = p.ID, served || serviceOwned(p.DeviceOwner)
+			other = append(other, s.tied(p)...)
 		}
 	}
 	for _, n := range idsOf(old, now, func(p *Port) string { return p.NetworkID }) {
 		s.notices.tell(topic{aNetwork, n}, func(d *dirt) {
 			d.ports[id] = struct{}{}
+			for _, x := range other {
+				d.ports[x] = struct{}{}
+			}
 			if served {
 				d.networks[n], d.reach = struct{}{}, true
 			}
@@ -138,6 +143,13 @@ func (s *Service) portChanged(old, now *Port) {
 	for _, h := range idsOf(old, now, func(p *Port) string { return p.Host }) {
 		s.notices.tell(topic{aNode, h}, func(d *dirt) { d.ports[id], d.reach, d.urgent = struct{}{}, true, true })
 	}
+	for _, p := range []*Port{old, now} {
+		if p != nil && p.Behind != "" { // its address is a member of its machine's groups
+			if gate, err := s.ports.Get(p.Behind); err == nil && gate.Worker != nil {
+				s.groupChanged(false, gate.Groups...)
+			}
+		}
+	}
 	if old != nil && now != nil && slices.Equal(old.Groups, now.Groups) && slices.Equal(old.FixedIPs, now.FixedIPs) && slices.Equal(old.Pairs, now.Pairs) {
 		return
 	}
@@ -146,6 +158,20 @@ func (s *Service) portChanged(old, now *Port) {
 			s.groupChanged(false, p.Groups...)
 		}
 	}
+}
+
+// tied are the ports of which nodes are told something that follows from p: those behind a
+// server's, and the server's of one that is behind it.
+func (s *Service) tied(p *Port) (ids []string) {
+	if p.Behind != "" {
+		return []string{p.Behind}
+	}
+	if p.Worker != nil {
+		for _, x := range s.ports.By("behind", p.ID) {
+			ids = append(ids, x.ID)
+		}
+	}
+	return ids
 }
 
 // samePort compares what nodes are told of a port.
@@ -204,6 +230,9 @@ func (s *Service) poolChanged(old, now *members, changed []string) {
 		for _, p := range s.portsOn(id, old.byID[id].Name, now.byID[id].Name) {
 			s.notices.tell(topic{aNetwork, p.NetworkID}, func(d *dirt) {
 				d.ports[p.ID] = struct{}{}
+				for _, x := range s.tied(p) {
+					d.ports[x] = struct{}{}
+				}
 				if serviceOwned(p.DeviceOwner) {
 					d.networks[p.NetworkID] = struct{}{}
 				}

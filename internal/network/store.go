@@ -93,6 +93,13 @@ type Port struct {
 	VNICType     string                `json:"vnic_type"`
 	Profile      map[string]any        `json:"profile,omitempty"`
 	Behind       string                `json:"behind,omitempty"` // the port of the machine that routes to it
+	Worker       *PortOfWorker         `json:"worker,omitempty"` // of the server that has it, for a cluster
+}
+
+// PortOfWorker says that a port is for a server that is a worker of a cluster.
+type PortOfWorker struct {
+	Cluster string `json:"cluster"`
+	Node    string `json:"node"`
 }
 
 // Router joins subnets; its legs are ports whose device it is.
@@ -282,7 +289,14 @@ func registerPorts(db *store.DB) *store.Collection[Port] {
 			}
 			return out
 		},
-		"group": func(p *Port) []string { return p.Groups },
+		"group":  func(p *Port) []string { return p.Groups },
+		"behind": func(p *Port) []string { return one(p.Behind) },
+		"worker": func(p *Port) []string {
+			if p.Worker == nil {
+				return nil
+			}
+			return []string{p.Worker.Cluster}
+		},
 		// The legs of routers in a network.
 		"leg": func(p *Port) []string {
 			if p.DeviceOwner != ownerInterface {

@@ -38,6 +38,7 @@ type toldPort struct {
 	*Port
 	local  bool
 	tunnel netip.Addr
+	routed []netip.Addr
 }
 
 // dirt is what has to be looked at anew.
@@ -266,8 +267,8 @@ func (v *nodeView) tellPort(c *call, id string, out *nodeapi.NetChange) {
 		return
 	}
 	x := c.nodePort(p, v.node)
-	v.ports[id] = toldPort{p, x.Local, x.Tunnel}
-	if !had || was.local != x.Local || was.tunnel != x.Tunnel || was.Port != p && !samePort(was.Port, p) {
+	v.ports[id] = toldPort{p, x.Local, x.Tunnel, x.Routed}
+	if !had || was.local != x.Local || was.tunnel != x.Tunnel || !slices.Equal(was.routed, x.Routed) || was.Port != p && !samePort(was.Port, p) {
 		out.Ports = append(out.Ports, x)
 	}
 }

@@ -57,10 +57,10 @@ func viewIsNetState(t *testing.T, rng *rand.Rand) {
 	networks := w.s.networks.By("project", "p1")
 	group := w.s.groups.By("project", "p1")[0].ID
 	var ports []string
-	for i := range 30 {
+	for i := range 40 {
 		step := ""
 		n := networks[rng.IntN(len(networks))].ID
-		switch k := rng.IntN(9); {
+		switch k := rng.IntN(11); {
 		case k < 3 || len(ports) == 0:
 			id := uuid.NewString()
 			step = "a port"
@@ -104,6 +104,29 @@ func viewIsNetState(t *testing.T, rng *rand.Rand) {
 			nodes.lose("n2", !lost, time.Minute)
 			w.s.NetState("n1") // notices
 			nodes.lose("n2", !lost, time.Minute)
+		case k == 8:
+			step = "a server of a cluster"
+			id := uuid.NewString()
+			if _, err := w.s.EnsureClusterPort(ctx, ClusterPort{ID: id, NetworkID: n, ProjectID: "p1", Cluster: "c", Node: id, Server: true}); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := w.s.EnsurePort(ctx, PortSpec{ID: id, ProjectID: "p1", Server: "s" + id, Host: ids[rng.IntN(3)], Existing: true}); err != nil {
+				t.Fatal(err)
+			}
+			ports = append(ports, id)
+		case k == 9:
+			step = "a pod on each, or the end of those"
+			for _, gate := range w.s.ports.By("worker", "c") {
+				if err := w.s.DropClusterPorts(ctx, "c", gate.ID, func(_ string, pod bool) bool { return pod && i%2 == 0 }); err != nil {
+					t.Fatal(err)
+				}
+				if i%2 == 0 {
+					continue
+				}
+				if _, err := w.s.EnsureClusterPort(ctx, ClusterPort{ID: uuid.NewString(), NetworkID: gate.NetworkID, ProjectID: "p1", Cluster: "c", Node: gate.ID, Behind: gate.ID}); err != nil {
+					t.Fatal(err)
+				}
+			}
 		default:
 			step = "a name server"
 			w.want(200, "alice", "PUT", "/subnets/"+w.s.subnets.By("network", n)[0].ID, fmt.Sprintf(`{"subnet":{"dns_nameservers":["192.0.2.%d"]}}`, i+1))

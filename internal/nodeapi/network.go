@@ -99,6 +99,8 @@ type Port struct {
 	// Behind is the port whose device leads to this one, which has none of its own: the MAC
 	// is that port's, whose machine routes. "": there is none.
 	Behind string `json:"behind,omitempty"`
+	// Routed are the addresses of ports behind this one, which it sends from as well.
+	Routed []netip.Addr `json:"routed,omitempty"`
 }
 
 // AddressPair is a further source address that a port may use; an empty MAC means the port's own.

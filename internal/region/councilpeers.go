@@ -30,6 +30,7 @@ func (c *council) clusterServer(r *Region) *nodelink.Server {
 	}
 	join.HandleFunc("POST /join", r.joinRoute)
 	s.API, s.Admit, s.Connected = http.HandlerFunc(c.passed), r.Nodes.Admit, r.connected
+	s.Workers = r.worker
 	s.Control = func(node string) nodelink.Upstream { return upstream{control{r, node}} }
 	return s
 }

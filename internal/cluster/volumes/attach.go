@@ -30,8 +30,8 @@ func (c *controller) ControllerPublishVolume(ctx context.Context, r *csi.Control
 	if err != nil {
 		return nil, err
 	}
-	if !c.Works(r.NodeId) {
-		return nil, errs.NotFoundf("Node %s does not work for the cluster.", r.NodeId)
+	if err := c.Takes(r.NodeId); err != nil {
+		return nil, err
 	}
 	readOnly := r.Readonly || r.VolumeCapability.GetAccessMode().GetMode() == csi.VolumeCapability_AccessMode_SINGLE_NODE_READER_ONLY
 	a := Attachment{ID: AttachmentID(c.Cluster, v.ID, r.NodeId), Volume: v.ID, Node: r.NodeId, Cluster: c.Cluster, ReadOnly: readOnly}

@@ -10,8 +10,8 @@ import (
 // Scope is for whom something is done.
 type Scope struct {
 	Cluster, Project, User string
-	// Works tells whether a node works for the cluster.
-	Works func(node string) bool
+	// Takes tells why a node has no volumes of the cluster. NotFound: it does not work for it.
+	Takes func(node string) error
 }
 
 // id is a name for something of the cluster.

@@ -114,7 +114,12 @@ type caller struct {
 
 func newCaller(t *testing.T) *caller {
 	return &caller{t, &memory{volumes: map[string]*Volume{}, snapshots: map[string]*Snapshot{}},
-		&Scope{Cluster: "c", Project: "p", Works: func(node string) bool { return node != "stranger" }}}
+		&Scope{Cluster: "c", Project: "p", Takes: func(node string) error {
+			if node == "stranger" {
+				return errs.NotFoundf("Node %s does not work for the cluster.", node)
+			}
+			return nil
+		}}}
 }
 
 // call gives the code; out, unless nil, takes the answer.

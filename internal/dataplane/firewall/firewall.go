@@ -207,6 +207,9 @@ func sources(t nft.Table, p *nodeapi.Port, mark string) {
 	for _, ip := range p.FixedIPs {
 		add(own, netip.PrefixFrom(ip.Addr, ip.Addr.BitLen()))
 	}
+	for _, a := range p.Routed {
+		add(own, netip.PrefixFrom(a, a.BitLen()))
+	}
 	for _, pair := range p.AllowedPairs {
 		mac := own
 		if m, err := net.ParseMAC(pair.MAC); err == nil {
