@@ -11,12 +11,17 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// metalTemplate is the template that a project is given for clusters that name none.
-const metalTemplate = "strata-metal"
+// The templates that a project is given for clusters that name none: of machines of the
+// pool, and of servers.
+const (
+	metalTemplate   = "strata-metal"
+	serversTemplate = "strata-servers"
+)
 
 // clusterOptions are what a new cluster is to be.
 type clusterOptions struct {
 	nodes            int
+	servers          bool
 	flavor, template string
 	labels           map[string]string
 	minutes          int
@@ -25,14 +30,15 @@ type clusterOptions struct {
 
 func (a *app) clusterCreate(cloud *string) *cobra.Command {
 	var o clusterOptions
-	c := &cobra.Command{Use: "create NAME", Short: "Make a cluster of Kubernetes on the pool's machines", Args: oneCluster("create"),
+	c := &cobra.Command{Use: "create NAME", Short: "Make a cluster of Kubernetes on the pool's machines, or on servers", Args: oneCluster("create"),
 		Example: "  strata cluster create one --nodes 2\n  strata cluster kubeconfig one > one.conf\n  kubectl --kubeconfig one.conf get nodes",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.explain(a.createCluster(cmd.Context(), *cloud, args[0], o))
 		}}
-	c.Flags().IntVar(&o.nodes, "nodes", 1, "how many machines of the pool work for it")
-	c.Flags().StringVar(&o.flavor, "flavor", "", "what it takes of each machine (default: 2 VCPUs and 2 GiB)")
-	c.Flags().StringVar(&o.template, "template", "", "cluster template to make it from (default: "+metalTemplate+", which is made when it is not there)")
+	c.Flags().IntVar(&o.nodes, "nodes", 1, "how many machines of the pool, or servers, work for it")
+	c.Flags().BoolVar(&o.servers, "servers", false, "have servers of the project work for it (strata image build kube-worker makes their image), and not machines of the pool")
+	c.Flags().StringVar(&o.flavor, "flavor", "", "what it takes of each machine (default: 2 VCPUs and 2 GiB), or the flavor of its servers (default: the smallest with 2 GiB)")
+	c.Flags().StringVar(&o.template, "template", "", "cluster template to make it from (default: "+metalTemplate+", or with --servers "+serversTemplate+", which is made when it is not there)")
 	c.Flags().StringToStringVar(&o.labels, "label", nil, "labels, such as service_cluster_ip_range=10.254.0.0/16")
 	c.Flags().IntVar(&o.minutes, "timeout", 60, "minutes until a cluster that is not ready is given up; 0: never")
 	c.Flags().BoolVar(&o.noWait, "no-wait", false, "do not wait until it is ready")
@@ -44,8 +50,15 @@ func (a *app) createCluster(ctx context.Context, cloud, name string, o clusterOp
 	if err != nil {
 		return err
 	}
+	if o.template != "" && o.servers {
+		return usageError{fmt.Errorf("a template says itself whether servers work for its clusters: name it, or say --servers")}
+	}
 	if o.template == "" {
-		if o.template, err = ensureTemplate(ctx, c); err != nil {
+		t := bareTemplate{metalTemplate, "bm"}
+		if o.servers {
+			t = bareTemplate{serversTemplate, "vm"}
+		}
+		if o.template, err = ensureTemplate(ctx, c, t); err != nil {
 			return err
 		}
 	}
@@ -73,23 +86,23 @@ func (a *app) follow(ctx context.Context, c *gophercloud.ServiceClient, id strin
 	return a.printCluster(x)
 }
 
-// bareTemplate is a template without an image, which the library demands and machines of
-// the pool have no use for.
-type bareTemplate struct{ name string }
+// bareTemplate is a template without an image, which the library demands: machines of the
+// pool have no use for one, and for servers the region chooses.
+type bareTemplate struct{ name, serverType string }
 
 // ToClusterCreateMap implements clustertemplates.CreateOptsBuilder.
 func (t bareTemplate) ToClusterCreateMap() (map[string]any, error) {
-	return map[string]any{"name": t.name, "coe": "kubernetes", "server_type": "bm"}, nil
+	return map[string]any{"name": t.name, "coe": "kubernetes", "server_type": t.serverType}, nil
 }
 
 // ensureTemplate gives the template for clusters that name none.
-func ensureTemplate(ctx context.Context, c *gophercloud.ServiceClient) (id string, err error) {
-	t, err := clustertemplates.Get(ctx, c, metalTemplate).Extract()
+func ensureTemplate(ctx context.Context, c *gophercloud.ServiceClient, want bareTemplate) (id string, err error) {
+	t, err := clustertemplates.Get(ctx, c, want.name).Extract()
 	if gophercloud.ResponseCodeIs(err, 404) {
-		t, err = clustertemplates.Create(ctx, c, bareTemplate{metalTemplate}).Extract()
+		t, err = clustertemplates.Create(ctx, c, want).Extract()
 	}
 	if err != nil {
-		return "", fmt.Errorf("cluster template %s: %w", metalTemplate, err)
+		return "", fmt.Errorf("cluster template %s: %w", want.name, err)
 	}
 	return t.UUID, nil
 }
