@@ -59,6 +59,18 @@ func (s *Service) Find(c *policy.Credentials, name string) (*Image, error) {
 	return nil, errs.NotFoundf("No image found with name %s", name)
 }
 
+// Newest gives the newest active image of a name that the caller may see and that is not
+// hidden, as an earlier one of the same name is.
+func (s *Service) Newest(c *policy.Credentials, name string) (*Image, error) {
+	list := slices.DeleteFunc(slices.Clone(s.images.All()), func(v *Image) bool {
+		return v.Name == nil || *v.Name != name || v.Status != Active || v.Hidden || !v.visibleTo(c)
+	})
+	if len(list) == 0 {
+		return nil, errs.NotFoundf("No image found with name %s", name)
+	}
+	return slices.MaxFunc(list, func(a, b *Image) int { return a.Created.Compare(b.Created) }), nil
+}
+
 // Made lists the project's active images that have all the properties and are not
 // protected, newest first.
 func (s *Service) Made(project string, properties map[string]string) []string {

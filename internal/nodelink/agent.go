@@ -21,6 +21,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/keepalive"
 
 	"github.com/strata-cloud/strata/internal/listener"
 	"github.com/strata-cloud/strata/internal/node"
@@ -92,14 +93,16 @@ var (
 )
 
 // Dial makes the agent's end. conf presents the node's certificate and trusts the
-// cluster's authority; images is where downloaded images are kept, if any are. Where the control
+// cluster's authority; images is where downloaded images are kept. Where the control
 // plane has more members, Know says so.
 func Dial(addr string, conf *tls.Config, images string, log *slog.Logger) (*Client, error) {
-	if images != "" {
-		if err := os.MkdirAll(images, 0o711); err != nil {
-			return nil, err
-		}
+	if err := os.MkdirAll(images, 0o711); err != nil {
+		return nil, err
 	}
+	return dial(addr, conf, images, alive, log)
+}
+
+func dial(addr string, conf *tls.Config, images string, alive keepalive.ClientParameters, log *slog.Logger) (*Client, error) {
 	forward := conf.Clone()
 	forward.NextProtos = []string{Forward}
 	k := newKnown(addr)

@@ -76,7 +76,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	conf.NextProtos = p.names()
 	conf.GetConfigForClient = newHandshakes().turn
 	calls := newServer(s.caller, grpc.Creds(handshaken{}), grpc.KeepaliveParams(aliveServer), grpc.KeepaliveEnforcementPolicy(aliveAllowed))
-	asks := newServer(s.caller, grpc.Creds(handshaken{}), grpc.KeepaliveParams(aliveServer), grpc.KeepaliveEnforcementPolicy(aliveAllowed), grpc.MaxRecvMsgSize(maxOfWorker), grpc.MaxConcurrentStreams(maxCallsOfWorker))
+	asks := newServer(s.caller, grpc.Creds(handshaken{}), grpc.KeepaliveParams(patientServer), grpc.KeepaliveEnforcementPolicy(aliveAllowed), grpc.MaxRecvMsgSize(maxOfWorker), grpc.MaxConcurrentStreams(maxCallsOfWorker))
 	var group sync.WaitGroup
 	group.Go(func() { _ = calls.Serve(p.forward) }) // all end when their queue closes
 	group.Go(func() { _ = asks.Serve(p.workers) })

@@ -3,7 +3,11 @@ package nodelink
 import (
 	"context"
 	"crypto/tls"
+	"log/slog"
 	"reflect"
+	"time"
+
+	"google.golang.org/grpc/keepalive"
 
 	"github.com/strata-cloud/strata/internal/errs"
 	"github.com/strata-cloud/strata/internal/nodeapi"
@@ -33,6 +37,18 @@ const (
 	maxCallsOfWorker = 64
 	maxConnsOfWorker = 4
 )
+
+// A server is slower than a machine to answer, most of all without hardware virtualisation
+// on a busy host, and nothing is decided by whether it does.
+var (
+	patient       = keepalive.ClientParameters{Time: time.Minute, Timeout: 30 * time.Second, PermitWithoutStream: true}
+	patientServer = keepalive.ServerParameters{Time: time.Minute, Timeout: 30 * time.Second}
+)
+
+// DialWorker is Dial for a worker that is a server.
+func DialWorker(addr string, conf *tls.Config, log *slog.Logger) (*Client, error) {
+	return dial(addr, conf, "", patient, log)
+}
 
 // ofWorker lets a worker call, unless it is none or has connections enough.
 func (s *Server) ofWorker(ctx context.Context, id string, c *tls.Conn, p *protocols) {

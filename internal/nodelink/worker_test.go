@@ -19,7 +19,7 @@ import (
 // as is the calling end with a certificate of a kind.
 func (w *world) as(name, unit string) *Client {
 	w.Helper()
-	c, err := Dial(w.addr, w.ca.conf(w.T, name, unit), "", slog.New(slog.DiscardHandler))
+	c, err := DialWorker(w.addr, w.ca.conf(w.T, name, unit), slog.New(slog.DiscardHandler))
 	if err != nil {
 		w.Fatal(err)
 	}

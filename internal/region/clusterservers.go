@@ -38,7 +38,7 @@ func (s serversForCluster) Kind(ctx context.Context, who *policy.Credentials, fl
 	}
 	img, err := s.r.Image.Image(ctx, who, name)
 	if errs.Is(err, errs.NotFound) {
-		img, err = s.r.Image.Find(who, name)
+		img, err = s.r.Image.Newest(who, name)
 	}
 	switch {
 	case errs.Is(err, errs.NotFound) && image == "":

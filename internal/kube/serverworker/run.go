@@ -48,7 +48,7 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	client, err := nodelink.Dial(b.Control[0], id.tls(), "", o.Log)
+	client, err := nodelink.DialWorker(b.Control[0], id.tls(), o.Log)
 	if err != nil {
 		return err
 	}
