@@ -20,7 +20,7 @@ KUBE_VERSION = $(shell cd kubernetes && go list -m -f '{{.Version}}' k8s.io/kube
 KUBE_FLAGS   = $(foreach p,k8s.io/component-base/version k8s.io/client-go/pkg/version,-X $(p).gitVersion=$(KUBE_VERSION) -X $(p).gitMajor=$(word 1,$(KUBE_WORDS)) -X $(p).gitMinor=$(word 2,$(KUBE_WORDS)) -X $(p).gitTreeState=clean)
 KUBE_WORDS   = $(subst ., ,$(KUBE_VERSION:v%=%))
 
-.PHONY: help up down reset cluster cluster-down build kube kube-suite kube-conformance kube-check kube-test check test unit system conformance bench integrity ceph-test deps deps-test docs clean
+.PHONY: help up down reset cluster cluster-down build kube kube-suite kube-conformance kube-check kube-test kube-vm-test check test unit system conformance bench integrity ceph-test deps deps-test docs clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -66,7 +66,10 @@ kube-conformance: build kube kube-suite ## upstream's own tests of conformance; 
 	@$(MAKE) --no-print-directory deps RUN_PACKAGES='$(SUITE_PACKAGES)'
 	$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" CGO_ENABLED=0 'SUITE=$(or $(SUITE),ci)' go test -tags kube -count=1 -timeout 4h -v -run '^TestKubeConformance$$' ./test/system
 
-kube-check: ## formatting, vet and unit tests of the modules kubernetes and csi
+kube-kube-vm-test: build kube ## a real cluster whose workers are servers; minutes without hardware virtualisation
+	$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" CGO_ENABLED=0 go test -tags kube -count=1 -timeout 60m -v -run '^TestClusterVM$$' ./test/system
+
+check: ## formatting, vet and unit tests of the modules kubernetes and csi
 	@out=$$(gofmt -l kubernetes csi); [ -z "$$out" ] || { echo "gofmt these:"; echo "$$out"; exit 1; }
 	cd kubernetes && go vet -trimpath ./... && go test -trimpath ./...
 	cd csi && go vet -trimpath -tags sanity ./... && go test -trimpath ./...
