@@ -88,7 +88,7 @@ func New(o Options) *Service {
 		return ids
 	}
 	s.registerSagas()
-	s.Controllers = append(slices.Clone(o.Controllers), Controller{Name: "autoscaler", Run: s.autoscale})
+	s.Controllers = append(slices.Clone(o.Controllers), Controller{Name: "autoscaler", Run: s.autoscale}, Controller{Name: "lost-workers", Run: s.giveUp})
 	return s
 }
 
