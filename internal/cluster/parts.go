@@ -107,12 +107,13 @@ func (s *Service) worker(w *Worker) *nodeapi.KubeWorker {
 	}
 	return &nodeapi.KubeWorker{Name: w.Node, Port: port, Balancers: s.Networks.Balancers(c.ID), Generation: w.Generation, Address: addr, URL: "https://" + c.Address, CA: c.Authorities.Cluster.Cert,
 		Kubelet: nodeapi.KubePair(w.Kubelet), Serving: nodeapi.KubePair(w.Serving), Proxy: nodeapi.KubePair(w.Proxy), Policies: nodeapi.KubePair(w.Policies),
-		Pods: inner.pods, DNS: (&kube.Control{Services: inner.services}).DNSIP()}
+		Pods: inner.pods, DNS: (&kube.Control{Services: inner.services}).DNSIP(), Registries: s.Registry.Names(), Mirrors: s.Registry.Mirrored()}
 }
 
 // Watch streams what a node is to do for clusters, as a whole, coalesced.
 func (s *Service) Watch(ctx context.Context, node string) <-chan []nodeapi.KubePart {
-	return store.Stream(ctx, s.DB, func() []nodeapi.KubePart { return s.Parts(node) }, service+"/cluster", service+"/worker", "loadbalancer/loadbalancer", "network/floatingip")
+	return store.Stream(ctx, s.DB, func() []nodeapi.KubePart { return s.Parts(node) }, service+"/cluster", service+"/worker", "loadbalancer/loadbalancer", "network/floatingip",
+		"registry/mirror", "node/info") // the last: a control member that has joined has an address of the registry
 }
 
 // Report writes what a node says of clusters.

@@ -61,6 +61,7 @@ type Options struct {
 	Volumes   Volumes
 	Drain     Drain
 	Identity  Identity
+	Registry  Registry
 	// Controllers work for each cluster.
 	Controllers []Controller
 	Log         *slog.Logger

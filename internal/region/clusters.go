@@ -20,6 +20,7 @@ import (
 	"github.com/strata-cloud/strata/internal/kube"
 	"github.com/strata-cloud/strata/internal/kube/authority"
 	"github.com/strata-cloud/strata/internal/kube/csi"
+	"github.com/strata-cloud/strata/internal/kube/images"
 	"github.com/strata-cloud/strata/internal/kube/podnet"
 	"github.com/strata-cloud/strata/internal/kube/tokenreview"
 	"github.com/strata-cloud/strata/internal/netns"
@@ -117,6 +118,7 @@ type kubeMachine struct {
 	*kube.Machine
 	pods    *podnet.Network
 	reviews *tokenreview.Server
+	images  *images.Server
 	volumes *csi.Driver // nil: all that there is of them is taken away otherwise
 }
 
@@ -128,7 +130,7 @@ func (m kubeMachine) newVolumes(control csi.Control, mounts *fsmount.Manager) *c
 		}, Log: m.Log})
 }
 
-func newKubeMachine(cfg *Config, shim string, pods podnet.Config, reviewer tokenreview.Reviewer) (kubeMachine, error) {
+func newKubeMachine(cfg *Config, shim string, pods podnet.Config, reviewer tokenreview.Reviewer, registry images.Control) (kubeMachine, error) {
 	// A program is found again by its directory, which the kernel tells without links.
 	dir, err := filepath.EvalSymlinks(cfg.DataDir)
 	if err != nil {
@@ -147,7 +149,8 @@ func newKubeMachine(cfg *Config, shim string, pods podnet.Config, reviewer token
 		}
 		return dataplane.GiveForward(pods.Host, name+"-pods")
 	}
-	return kubeMachine{Machine: m, pods: podnet.New(pods), reviews: tokenreview.New(reviewer, cfg.Log)}, nil
+	return kubeMachine{Machine: m, pods: podnet.New(pods), reviews: tokenreview.New(reviewer, cfg.Log),
+		images: images.New(images.Config{Control: registry, Dir: m.Registries, Socket: m.LoginSocket, Log: cfg.Log})}, nil
 }
 
 // plugLimit bounds how long one attempt waits for the data plane to know the node's port.
@@ -167,11 +170,14 @@ func (m kubeMachine) Ensure(ctx context.Context, p nodeapi.KubePart) error {
 		if err := m.pods.Ensure(limit, p); err != nil {
 			return errors.Join(err, m.Machine.Ensure(ctx, controlOf(p), nil))
 		}
+		if err := m.images.Ensure(p); err != nil {
+			return errors.Join(err, m.Machine.Ensure(ctx, controlOf(p), nil))
+		}
 	}
 	if err := errors.Join(m.Keep(ctx, p.ID, controlOf(p), workerOf(p)), m.volumes.Ensure(ctx, p)); err != nil || p.Worker != nil {
 		return err
 	}
-	return m.pods.Remove(ctx, p.ID)
+	return errors.Join(m.images.Remove(p.ID), m.pods.Remove(ctx, p.ID))
 }
 
 // review has tokens judged for a control plane here, and for no other.
@@ -198,7 +204,7 @@ func (m kubeMachine) Remove(ctx context.Context, id string) error {
 			return err
 		}
 	}
-	if err := m.pods.Remove(ctx, id); err != nil {
+	if err := errors.Join(m.images.Remove(id), m.pods.Remove(ctx, id)); err != nil {
 		return err
 	}
 	return m.Machine.Remove(ctx, id)
@@ -240,7 +246,7 @@ func workerOf(p nodeapi.KubePart) *kube.Worker {
 		inside, _ = w.Port.IPv4() // a worker without one waits for it
 	}
 	return &kube.Worker{ID: p.ID, Node: w.Name, Inside: inside, Address: w.Address, URL: w.URL, CA: w.CA, Kubelet: authority.Pair(w.Kubelet), Serving: authority.Pair(w.Serving), Proxy: authority.Pair(w.Proxy),
-		Pods: w.Pods, DNS: w.DNS, Generation: w.Generation}
+		Pods: w.Pods, DNS: w.DNS, Registries: w.Registries, Generation: w.Generation}
 }
 
 // endClusters removes what this machine does for clusters.
@@ -252,7 +258,7 @@ func endClusters(ctx context.Context, cfg *Config) error {
 	if err != nil {
 		return err
 	}
-	m, err := newKubeMachine(cfg, program, podnet.Config{}, nil)
+	m, err := newKubeMachine(cfg, program, podnet.Config{}, nil, nil)
 	if err != nil {
 		return err
 	}
