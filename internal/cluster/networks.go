@@ -41,6 +41,7 @@ type PortSpec struct {
 	ID, NetworkID, SubnetID, ProjectID string
 	Name, Cluster, Node                string
 	Behind                             string // of a pod: its node's port
+	Gate                               bool   // of the control plane
 }
 
 // PodNetwork is the network of a cluster's nodes and pods.

@@ -81,12 +81,18 @@ func (s *Service) control(c *Cluster) *nodeapi.KubeControl {
 	a := c.Authorities
 	p := &nodeapi.KubeControl{Name: c.Name, Generation: c.Generation, Address: at, Pods: inner.pods, Services: inner.services, EtcdPort: firstEtcdPort + 2*c.Slot, ReviewPort: firstReviewPort + c.Slot, MetricsPort: firstMetricsPort + c.Slot,
 		Authorities: nodeapi.KubeAuthorities{Cluster: nodeapi.KubePair(a.Cluster), FrontProxy: nodeapi.KubePair(a.FrontProxy), Etcd: nodeapi.KubePair(a.Etcd), ServiceAccount: a.ServiceAccount}}
+	if port, ok := s.Networks.Plug(c.Gate); ok {
+		p.Gate = &port
+	}
 	for _, w := range s.workers.By("cluster", c.ID) {
 		if w.Leaving {
 			p.Gone = append(p.Gone, w.Node)
+		} else if a, err := netip.ParseAddr(w.Address); err == nil && w.Claimed {
+			p.Machines = append(p.Machines, a)
 		}
 	}
 	slices.Sort(p.Gone)
+	slices.SortFunc(p.Machines, netip.Addr.Compare)
 	return p
 }
 

@@ -73,6 +73,7 @@ type Service struct {
 	records
 	ledger *store.Ledger
 	renew  *reconcile.Loop
+	gates  *reconcile.Loop
 }
 
 // renewEvery is how often certificates of workers are looked at.
@@ -88,16 +89,20 @@ func New(o Options) *Service {
 		}
 		return ids
 	}
+	s.gates = reconcile.New("gates of control planes", o.Log, s.regate)
+	s.gates.Resync, s.gates.List = renewEvery, s.gateless
 	s.registerSagas()
 	s.Controllers = append(slices.Clone(o.Controllers), Controller{Name: "autoscaler", Run: s.autoscale}, Controller{Name: "lost-workers", Run: s.giveUp})
 	return s
 }
 
-// Run works until ctx ends: certificates that are soon over are replaced, controllers work.
+// Run works until ctx ends: certificates that are soon over are replaced, control planes
+// without a gate get one, controllers work.
 func (s *Service) Run(ctx context.Context) {
 	var group sync.WaitGroup
 	defer group.Wait()
 	group.Go(func() { s.renew.Run(ctx) })
+	group.Go(func() { s.gates.Run(ctx) })
 	s.runControllers(ctx)
 }
 

@@ -384,14 +384,20 @@ func (w *world) clean(t testing.TB) {
 		t.Errorf("placement holds %v, the records say %v", w.claims.held, want)
 	}
 	w.claims.mu.Unlock()
-	own := 0
+	own, gates := 0, 0
 	for _, c := range w.svc.clusters.All() {
 		if c.Network != nil && c.Network.Own {
 			own++
 		}
+		if c.Gate != "" {
+			gates++
+		}
+		if (c.Gate != "") != (c.Address != "") {
+			t.Errorf("cluster %s at %q has the gate %q", c.Name, c.Address, c.Gate)
+		}
 	}
-	if networks, ports := w.nets.count(); networks != own || ports != len(want) {
-		t.Errorf("there are %d networks and %d ports, of %d clusters and %d workers", networks, ports, own, len(want))
+	if networks, ports := w.nets.count(); networks != own || ports != len(want)+gates {
+		t.Errorf("there are %d networks and %d ports, of %d clusters, %d gates and %d workers", networks, ports, own, gates, len(want))
 	}
 	for _, name := range nodeNames {
 		parts := w.svc.Parts(name)

@@ -44,6 +44,11 @@ type KubeControl struct {
 	ReviewPort  int             `json:"review_port"`  // where the API server has users' tokens judged, on loopback
 	MetricsPort int             `json:"metrics_port"` // of the server of metrics, on loopback
 	Authorities KubeAuthorities `json:"authorities"`
+	// Gate is the control plane's own place in the network of pods; nil: it has none yet.
+	Gate *ContainerPort `json:"gate,omitempty"`
+	// Machines are the addresses of workers that are machines of the pool: their kubelets are
+	// reached from the machine. Those of others are in the network.
+	Machines []netip.Addr `json:"machines,omitempty"`
 	// Gone are workers that are to be nodes of the cluster no more.
 	Gone []string `json:"gone,omitempty"`
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/strata-cloud/strata/internal/kube"
 	"github.com/strata-cloud/strata/internal/kube/authority"
 	"github.com/strata-cloud/strata/internal/kube/csi"
+	"github.com/strata-cloud/strata/internal/kube/gate"
 	"github.com/strata-cloud/strata/internal/kube/images"
 	"github.com/strata-cloud/strata/internal/kube/podnet"
 	"github.com/strata-cloud/strata/internal/kube/tokenreview"
@@ -117,6 +118,7 @@ const (
 type kubeMachine struct {
 	*kube.Machine
 	pods    *podnet.Network
+	gates   *gate.Gates
 	reviews *tokenreview.Server
 	images  *images.Server
 	volumes *csi.Driver // nil: all that there is of them is taken away otherwise
@@ -149,7 +151,8 @@ func newKubeMachine(cfg *Config, shim string, pods podnet.Config, reviewer token
 		}
 		return dataplane.GiveForward(pods.Host, name+"-pods")
 	}
-	return kubeMachine{Machine: m, pods: podnet.New(pods), reviews: tokenreview.New(reviewer, cfg.Log),
+	gates := gate.New(gate.Config{Name: name, Host: pods.Host, Socket: m.ControlGate, Plug: pods.Plug, Log: cfg.Log})
+	return kubeMachine{Machine: m, pods: podnet.New(pods), gates: gates, reviews: tokenreview.New(reviewer, cfg.Log),
 		images: images.New(images.Config{Control: registry, Dir: m.Registries, Socket: m.LoginSocket, Log: cfg.Log})}, nil
 }
 
@@ -164,6 +167,11 @@ func (m kubeMachine) Ensure(ctx context.Context, p nodeapi.KubePart) error {
 	if err := m.review(p); err != nil {
 		return err
 	}
+	return errors.Join(m.ensure(ctx, p), m.open(ctx, p))
+}
+
+// ensure has the programs run, and what they call here served.
+func (m kubeMachine) ensure(ctx context.Context, p nodeapi.KubePart) error {
 	if p.Worker != nil {
 		limit, cancel := context.WithTimeout(ctx, plugLimit)
 		defer cancel()
@@ -178,6 +186,17 @@ func (m kubeMachine) Ensure(ctx context.Context, p nodeapi.KubePart) error {
 		return err
 	}
 	return errors.Join(m.images.Remove(p.ID), m.pods.Remove(ctx, p.ID))
+}
+
+// open has a control plane here reach its cluster, and nobody else: after its programs have
+// started, or have ended.
+func (m kubeMachine) open(ctx context.Context, p nodeapi.KubePart) error {
+	if p.Control == nil {
+		return m.gates.Remove(p.ID)
+	}
+	ctx, cancel := context.WithTimeout(ctx, plugLimit)
+	defer cancel()
+	return m.gates.Ensure(ctx, gate.Want{Cluster: p.ID, Port: p.Control.Gate, Network: p.PodCIDR, Machines: p.Control.Machines, Beside: controlOf(p).Beside()})
 }
 
 // review has tokens judged for a control plane here, and for no other.
@@ -204,7 +223,7 @@ func (m kubeMachine) Remove(ctx context.Context, id string) error {
 			return err
 		}
 	}
-	if err := errors.Join(m.images.Remove(id), m.pods.Remove(ctx, id)); err != nil {
+	if err := errors.Join(m.images.Remove(id), m.pods.Remove(ctx, id), m.gates.Remove(id)); err != nil {
 		return err
 	}
 	return m.Machine.Remove(ctx, id)
@@ -224,7 +243,13 @@ func (m kubeMachine) API(ctx context.Context, p nodeapi.KubePart) *nodeapi.KubeA
 }
 
 // List implements node.ClusterMachine.
-func (m kubeMachine) List() ([]string, error) { return m.Clusters() }
+func (m kubeMachine) List() ([]string, error) {
+	ids, err := m.Clusters()
+	gates, also := m.gates.Clusters()
+	ids = append(ids, gates...)
+	slices.Sort(ids)
+	return slices.Compact(ids), errors.Join(err, also)
+}
 
 func controlOf(p nodeapi.KubePart) *kube.Control {
 	c := p.Control

@@ -24,6 +24,7 @@ import (
 	"github.com/strata-cloud/strata/internal/dataplane/balancer"
 	"github.com/strata-cloud/strata/internal/hypervisor"
 	"github.com/strata-cloud/strata/internal/kube/csi"
+	"github.com/strata-cloud/strata/internal/kube/gate"
 	"github.com/strata-cloud/strata/internal/kube/images"
 	"github.com/strata-cloud/strata/internal/kube/podnet"
 	"github.com/strata-cloud/strata/internal/kube/tokenreview"
@@ -49,6 +50,7 @@ type host struct {
 	containers *containers // nil: there are none here
 	clusters   *node.Clusters
 	pods       *podnet.Network
+	gates      *gate.Gates
 	reviews    *tokenreview.Server
 	podVolumes *csi.Driver
 	images     *images.Server
@@ -152,7 +154,7 @@ func newHost(ctx context.Context, cfg *Config, control hostControl) (*host, erro
 		return nil, err
 	}
 	machine.volumes = machine.newVolumes(control, podMounts)
-	h.pods, h.reviews, h.podVolumes, h.images = machine.pods, machine.reviews, machine.volumes, machine.images
+	h.pods, h.gates, h.reviews, h.podVolumes, h.images = machine.pods, machine.gates, machine.reviews, machine.volumes, machine.images
 	h.clusters = node.NewClusters(control, machine, cfg.Log)
 	return h, nil
 }
@@ -206,6 +208,7 @@ func (h *host) run(ctx context.Context) {
 	group.Wait()
 	h.machines.Close()
 	h.pods.Close()
+	h.gates.Close()
 	h.reviews.Close()
 	h.podVolumes.Close()
 	h.images.Close()
