@@ -53,7 +53,7 @@ SNAPSHOTS = github.com/kubernetes-csi/external-snapshotter/client/v8
 kube: ## compile bin/strata-kube and bin/strata-csi, the programs of Kubernetes; the first time takes minutes
 	@cd kubernetes && go build -trimpath -ldflags '-s -w $(KUBE_FLAGS)' -o ../bin/strata-kube ./cmd/strata-kube
 	@cd kubernetes && go build -trimpath -ldflags '-s -w' -o ../bin/strata-pause ./cmd/strata-pause
-	@cd csi && for kind in classes contents s; do install -m 644 "$$(go list -m -f '{{.Dir}}' $(SNAPSHOTS))/config/crd/snapshot.storage.k8s.io_volumesnapshot$$kind.yaml" internal/volumes/crds; done
+	@cd csi && go mod download $(SNAPSHOTS) && for kind in classes contents s; do install -m 644 "$$(go list -m -f '{{.Dir}}' $(SNAPSHOTS))/config/crd/snapshot.storage.k8s.io_volumesnapshot$$kind.yaml" internal/volumes/crds; done
 	@cd csi && go build -trimpath -ldflags '-s -w' -o ../bin/strata-csi ./cmd/strata-csi
 
 kube-suite: ## compile upstream's tests of conformance and what their pods run
