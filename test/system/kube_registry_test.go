@@ -26,8 +26,13 @@ func TestClusterRegistry(t *testing.T) {
 	program := suiteLayer(t, func(t *testing.T, root string) {
 		put(t, filepath.Join(filepath.Dir(cloud.Program(t)), "strata-pause"), filepath.Join(root, "pause"))
 	})
-	archive(t, s.archive, []image{{name: "localhost/box:1", layers: []*layer{program}, user: "65535:65535", entry: []string{"/pause"}}})
-	skopeo{t, o.cloud}.must("copy", "--dest-tls-verify=false", "--dest-creds", o.creds, s.source(), "docker://"+o.cloud.Listen+"/library/box:1")
+	pack := func(file, user string) { // who knows one of them has not all of the other
+		archive(t, file, []image{{name: "localhost/box:1", layers: []*layer{program}, user: user, entry: []string{"/pause"}}})
+	}
+	box := filepath.Join(t.TempDir(), "box.tar")
+	pack(s.archive, "65535:65535")
+	pack(box, "65533:65533")
+	skopeo{t, o.cloud}.must("copy", "--dest-tls-verify=false", "--dest-creds", o.creds, "docker-archive:"+box+":localhost/box:1", "docker://"+o.cloud.Listen+"/library/box:1")
 	p.strata(first, "down")
 	p.strata(first, "up", "--detach", "--listen", s.at, "--cluster-listen", first.Addr+":5001", "--name", first.Name, "--public-cidr", p.public, "--registry-mirror", "docker.io=http://"+o.addr)
 	o.logins(t, first.DataDir)

@@ -37,7 +37,7 @@ func shopDatabase(t *testing.T, root string) {
 			t.Fatalf("%v: %s", err, out)
 		}
 	}
-	user(t, root)
+	shopUser(t, root)
 	script(t, filepath.Join(root, "start"), `PATH=/`+postgresBin+`:$PATH
 if [ ! -s "$PGDATA/PG_VERSION" ]; then
 	rm -rf "$PGDATA.new"
@@ -53,7 +53,7 @@ exec postgres -D "$PGDATA" -c listen_addresses='*' -c unix_socket_directories=/t
 // shopAPI writes each visit, and tells its number.
 func shopAPI(t *testing.T, root string) {
 	putWithLibraries(t, filepath.Join(cloud.Debian(t, "postgresql-client-15"), postgresBin, "psql"), root, "usr/bin/psql")
-	user(t, root)
+	shopUser(t, root)
 	write(t, filepath.Join(root, "www/index.html"), "ready\n")
 	script(t, filepath.Join(root, "www/cgi-bin/visit"), `n=$(PGCONNECT_TIMEOUT=5 psql -qtAX -h db.shop.svc.cluster.local -U shop -d postgres -c 'insert into visits default values returning id') || {
 	printf 'Status: 503 No database\r\n\r\n'
@@ -78,8 +78,8 @@ http {
 `)
 }
 
-// user gives the user of the shop's programs a name, which PostgreSQL wants.
-func user(t *testing.T, root string) {
+// shopUser gives the user of the shop's programs a name, which PostgreSQL wants.
+func shopUser(t *testing.T, root string) {
 	write(t, filepath.Join(root, "etc/passwd"), "root:x:0:0:root:/root:/bin/sh\nshop:x:999:999::/tmp:/bin/sh\n")
 }
 
