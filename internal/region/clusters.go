@@ -178,7 +178,7 @@ func (m kubeMachine) ensure(ctx context.Context, p nodeapi.KubePart) error {
 		if err := m.pods.Ensure(limit, p); err != nil {
 			return errors.Join(err, m.Machine.Ensure(ctx, controlOf(p), nil))
 		}
-		if err := m.images.Ensure(p); err != nil {
+		if err := m.images.Ensure(ctx, p); err != nil {
 			return errors.Join(err, m.Machine.Ensure(ctx, controlOf(p), nil))
 		}
 	}

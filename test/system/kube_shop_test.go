@@ -14,7 +14,7 @@ import (
 
 // shopImages are those of testdata/kube/shop.yaml, made of Debian's packages.
 func shopImages(t *testing.T) []image {
-	base := suiteLayer(t, suiteBase)
+	base := suiteLayer(t, smallBase)
 	return []image{
 		{name: "localhost/shop/db:1", layers: []*layer{base, suiteLayer(t, shopDatabase)}, user: "999", entry: []string{"/start"}},
 		{name: "localhost/shop/api:1", layers: []*layer{base, suiteLayer(t, shopAPI)}, user: "999", entry: []string{"/bin/httpd", "-f", "-p", "8080", "-h", "/www"}},

@@ -52,7 +52,7 @@ type live struct {
 func New(cfg Config) *Server { return &Server{cfg: cfg} }
 
 // Ensure has the programs of a cluster's worker find the region's registry; it may be repeated.
-func (s *Server) Ensure(p nodeapi.KubePart) error {
+func (s *Server) Ensure(ctx context.Context, p nodeapi.KubePart) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if p.Worker == nil {
@@ -62,7 +62,7 @@ func (s *Server) Ensure(p nodeapi.KubePart) error {
 		return errs.Conflictf("this machine still pulls images for cluster %s", s.now.cluster)
 	}
 	if s.now == nil {
-		l, err := s.open(p.ID)
+		l, err := s.open(ctx, p.ID)
 		if err != nil {
 			return fmt.Errorf("images of the region's registry: %w", err)
 		}
@@ -79,12 +79,12 @@ func without(list, other []string) []string {
 	return slices.DeleteFunc(slices.Clone(list), func(x string) bool { return slices.Contains(other, x) })
 }
 
-func (s *Server) open(cluster string) (*live, error) {
+func (s *Server) open(ctx context.Context, cluster string) (*live, error) {
 	r, err := newRelay(s.cfg.Control, s.cfg.Log)
 	if err != nil {
 		return nil, err
 	}
-	l, err := serveLogins(s.cfg.Socket(cluster), cluster, s.cfg.Control, s.cfg.Log)
+	l, err := serveLogins(ctx, s.cfg.Socket(cluster), cluster, s.cfg.Control, s.cfg.Log)
 	if err != nil {
 		r.close()
 		return nil, err

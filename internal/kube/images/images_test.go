@@ -114,7 +114,7 @@ func part(cluster string, names, mirrors []string) nodeapi.KubePart {
 
 func (w *worker) ensure(t *testing.T, p nodeapi.KubePart) {
 	t.Helper()
-	if err := w.Ensure(p); err != nil {
+	if err := w.Ensure(t.Context(), p); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -305,11 +305,11 @@ func TestFiles(t *testing.T) {
 		t.Errorf("there are %q, want %q", got, want)
 	}
 	for _, bad := range []string{"../x", "a/b", "..", ".", ""} {
-		if err := w.Ensure(part("c1", []string{bad}, nil)); err == nil {
+		if err := w.Ensure(t.Context(), part("c1", []string{bad}, nil)); err == nil {
 			t.Errorf("the name %q is taken", bad)
 		}
 	}
-	if err := w.Ensure(part("c2", []string{ownName}, nil)); !errs.Is(err, errs.Conflict) {
+	if err := w.Ensure(t.Context(), part("c2", []string{ownName}, nil)); !errs.Is(err, errs.Conflict) {
 		t.Errorf("another cluster: %v", err)
 	}
 	for range 2 {

@@ -38,7 +38,7 @@ type logins struct {
 }
 
 // serveLogins begins to answer at a socket, in the place of one that a crash left.
-func serveLogins(socket, cluster string, control Control, log *slog.Logger) (*logins, error) {
+func serveLogins(ctx context.Context, socket, cluster string, control Control, log *slog.Logger) (*logins, error) {
 	if err := os.MkdirAll(filepath.Dir(socket), 0o700); err != nil {
 		return nil, err
 	}
@@ -53,7 +53,7 @@ func serveLogins(socket, cluster string, control Control, log *slog.Logger) (*lo
 		return nil, errors.Join(err, at.Close())
 	}
 	s := &logins{cluster: cluster, control: control, log: log, l: at}
-	ctx, end := context.WithCancel(context.Background())
+	ctx, end := context.WithCancel(context.WithoutCancel(ctx))
 	s.end = end
 	s.group.Go(func() {
 		for {
