@@ -122,6 +122,8 @@ type kubeMachine struct {
 	reviews *tokenreview.Server
 	images  *images.Server
 	volumes *csi.Driver // nil: all that there is of them is taken away otherwise
+
+	podMounts string // the directory of volumes that pods have
 }
 
 // newVolumes makes the driver of clusters' volumes.
@@ -152,7 +154,7 @@ func newKubeMachine(cfg *Config, shim string, pods podnet.Config, reviewer token
 		return dataplane.GiveForward(pods.Host, name+"-pods")
 	}
 	gates := gate.New(gate.Config{Name: name, Host: pods.Host, Socket: m.ControlGate, Plug: pods.Plug, Log: cfg.Log})
-	return kubeMachine{Machine: m, pods: podnet.New(pods), gates: gates, reviews: tokenreview.New(reviewer, cfg.Log),
+	return kubeMachine{Machine: m, podMounts: cfg.path(podMountsDir), pods: podnet.New(pods), gates: gates, reviews: tokenreview.New(reviewer, cfg.Log),
 		images: images.New(images.Config{Control: registry, Dir: m.Registries, Socket: m.LoginSocket, Log: cfg.Log})}, nil
 }
 
@@ -212,11 +214,17 @@ func (m kubeMachine) review(p nodeapi.KubePart) error {
 	return m.reviews.Ensure(p.ID, e)
 }
 
-// Remove implements node.ClusterMachine.
+// Remove implements node.ClusterMachine. What does not end waits for a volume that nobody
+// answers for any more, perhaps: then that goes first.
 func (m kubeMachine) Remove(ctx context.Context, id string) error {
 	m.reviews.Remove(id)
 	if err := m.Keep(ctx, id, nil, nil); err != nil {
-		return err
+		if lost := m.abandon(ctx, id); lost != nil {
+			return errors.Join(err, lost)
+		}
+		if err := m.Keep(ctx, id, nil, nil); err != nil {
+			return err
+		}
 	}
 	if m.volumes != nil {
 		if err := m.volumes.Ensure(ctx, nodeapi.KubePart{ID: id}); err != nil {
@@ -227,6 +235,14 @@ func (m kubeMachine) Remove(ctx context.Context, id string) error {
 		return err
 	}
 	return m.Machine.Remove(ctx, id)
+}
+
+// abandon takes away the volumes of a cluster's pods, whoever uses them.
+func (m kubeMachine) abandon(ctx context.Context, id string) error {
+	if m.volumes == nil {
+		return fsmount.Reset(ctx, m.podMounts)
+	}
+	return m.volumes.Ensure(ctx, nodeapi.KubePart{ID: id})
 }
 
 // API implements node.ClusterMachine.
