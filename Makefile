@@ -71,7 +71,7 @@ kube-check: ## formatting, vet and unit tests of the modules kubernetes and csi
 	cd csi && go vet -trimpath -tags sanity ./... && go test -trimpath ./...
 
 kube-test: build kube ## real clusters of Kubernetes, on machines of the pool
-	$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" CGO_ENABLED=0 go test -tags kube -count=1 -timeout 60m -v -run '^Test(Cluster(Metal|Services|Day2|Volumes|Registry)|DriverSuite)$$' ./test/system
+	$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" CGO_ENABLED=0 go test -tags kube -count=1 -timeout 60m -v -run '^Test(Cluster(Metal|Services|Day2|Volumes|Registry|Story)|DriverSuite)$$' ./test/system
 
 kube-bench: build kube ## a cluster of two workers and its pods, measured
 	$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" CGO_ENABLED=0 go test -tags kube -count=1 -timeout 30m -v -run '^TestClusterMeasured$$' ./test/system
