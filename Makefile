@@ -20,7 +20,7 @@ KUBE_VERSION = $(shell cd kubernetes && go list -m -f '{{.Version}}' k8s.io/kube
 KUBE_FLAGS   = $(foreach p,k8s.io/component-base/version k8s.io/client-go/pkg/version,-X $(p).gitVersion=$(KUBE_VERSION) -X $(p).gitMajor=$(word 1,$(KUBE_WORDS)) -X $(p).gitMinor=$(word 2,$(KUBE_WORDS)) -X $(p).gitTreeState=clean)
 KUBE_WORDS   = $(subst ., ,$(KUBE_VERSION:v%=%))
 
-.PHONY: help up down reset cluster cluster-down build kube kube-suite kube-conformance kube-check kube-test kube-bench kube-ahead check test unit system conformance bench integrity ceph-test deps deps-test docs clean
+.PHONY: help up down reset cluster cluster-down build kube kube-suite kube-conformance kube-check kube-test kube-story kube-bench kube-ahead check test unit system conformance bench integrity ceph-test deps deps-test docs clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -71,7 +71,10 @@ kube-check: ## formatting, vet and unit tests of the modules kubernetes and csi
 	cd csi && go vet -trimpath -tags sanity ./... && go test -trimpath ./...
 
 kube-test: build kube ## real clusters of Kubernetes, on machines of the pool
-	$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" CGO_ENABLED=0 go test -tags kube -count=1 -timeout 60m -v -run '^Test(Cluster(Metal|Services|Day2|Volumes|Registry|Story)|DriverSuite)$$' ./test/system
+	$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" CGO_ENABLED=0 go test -tags kube -count=1 -timeout 60m -v -run '^Test(Cluster(Metal|Services|Day2|Volumes|Registry)|DriverSuite)$$' ./test/system
+
+kube-story: build kube ## the life of an application in a cluster
+	$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" CGO_ENABLED=0 go test -tags kube -count=1 -timeout 30m -v -run '^TestClusterStory$$' ./test/system
 
 kube-bench: build kube ## a cluster of two workers and its pods, measured
 	$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" CGO_ENABLED=0 go test -tags kube -count=1 -timeout 30m -v -run '^TestClusterMeasured$$' ./test/system
@@ -88,7 +91,7 @@ test: deps-test check unit ## everything that must pass
 	@$(MAKE) --no-print-directory conformance kube-check kube-test
 
 kube-ahead: # compiles Kubernetes while others wait, who go first
-	@nice -n 19 env GOFLAGS=-p=1 $(MAKE) --no-print-directory kube kube-suite
+	@nice -n 19 env GOFLAGS=-p=1 $(MAKE) --no-print-directory kube
 
 unit: ## tests beside the code; those of the node need root
 	$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" CGO_ENABLED=0 STRATA_NEEDS=all go test -timeout 15m ./cmd/... ./internal/...
