@@ -124,14 +124,19 @@ func (k *clusterChecks) network(ctx context.Context, c *gophercloud.ServiceClien
 		k.note("quota of ports", q.Port.Used < q.Port.Limit, bad, fmt.Sprintf("%d of %d used; each pod and each worker takes one", q.Port.Used, q.Port.Limit),
 			"openstack quota set --ports NUMBER PROJECT (an administrator's), or delete what is not needed")
 	}
-	pages, err := ports.List(n, ports.ListOpts{DeviceID: k.cluster.UUID, DeviceOwner: "container-infra:node"}).AllPages(ctx)
-	if err != nil {
-		return // who may see the cluster may not see its network
-	}
-	list, _ := ports.ExtractPorts(pages)
-	for _, p := range list {
-		if p.Status != "ACTIVE" {
-			k.note("network port "+p.Name, false, bad, "it is "+p.Status+": pods of that worker have no network", "strata doctor --port "+p.ID+" goes its way")
+	for _, x := range []struct{ owner, lost string }{
+		{"container-infra:node", "pods of that worker have no network"},
+		{"container-infra:gate", "the API reaches no pods, and so no webhooks"},
+	} {
+		pages, err := ports.List(n, ports.ListOpts{DeviceID: k.cluster.UUID, DeviceOwner: x.owner}).AllPages(ctx)
+		if err != nil {
+			return // who may see the cluster may not see its network
+		}
+		list, _ := ports.ExtractPorts(pages)
+		for _, p := range list {
+			if p.Status != "ACTIVE" {
+				k.note("network port "+p.Name, false, bad, "it is "+p.Status+": "+x.lost, "strata doctor --port "+p.ID+" goes its way")
+			}
 		}
 	}
 }

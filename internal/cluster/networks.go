@@ -42,6 +42,7 @@ type PortSpec struct {
 	Name, Cluster, Node                string
 	Behind                             string // of a pod: its node's port
 	Server                             bool   // the node is a server, which the compute service plugs in
+	Gate                               bool   // of the control plane
 }
 
 // PodNetwork is the network of a cluster's nodes and pods.

@@ -126,7 +126,7 @@ func TestPodPorts(t *testing.T) {
 	w, ctx := newWorld(t, saga.Options{}).start(), t.Context()
 	id := w.made(`,"name":"one","node_count":2`)
 	workers := w.svc.workers.By("cluster", id)
-	if networks, ports := w.nets.count(); networks != 1 || ports != 2 {
+	if networks, ports := w.nets.count(); networks != 1 || ports != 3 {
 		t.Fatalf("a cluster of two nodes has %d networks, %d ports", networks, ports)
 	}
 	mine := workers[0]

@@ -81,12 +81,18 @@ func (s *Service) control(c *Cluster) *nodeapi.KubeControl {
 	a := c.Authorities
 	p := &nodeapi.KubeControl{Name: c.Name, Generation: c.Generation, Address: at, Pods: inner.pods, Services: inner.services, EtcdPort: firstEtcdPort + 2*c.Slot, ReviewPort: firstReviewPort + c.Slot, MetricsPort: firstMetricsPort + c.Slot,
 		Authorities: nodeapi.KubeAuthorities{Cluster: nodeapi.KubePair(a.Cluster), FrontProxy: nodeapi.KubePair(a.FrontProxy), Etcd: nodeapi.KubePair(a.Etcd), ServiceAccount: a.ServiceAccount}}
+	if port, ok := s.Networks.Plug(c.Gate); ok {
+		p.Gate = &port
+	}
 	for _, w := range s.workers.By("cluster", c.ID) {
 		if w.Leaving {
 			p.Gone = append(p.Gone, w.Node)
+		} else if a, err := netip.ParseAddr(w.Address); err == nil && w.Claimed && w.Server == "" {
+			p.Machines = append(p.Machines, a)
 		}
 	}
 	slices.Sort(p.Gone)
+	slices.SortFunc(p.Machines, netip.Addr.Compare)
 	return p
 }
 
@@ -105,14 +111,19 @@ func (s *Service) worker(w *Worker) *nodeapi.KubeWorker {
 	if p, ok := s.Networks.Plug(w.Port); ok {
 		port = &p
 	}
-	return &nodeapi.KubeWorker{Name: w.Node, Port: port, Balancers: s.Networks.Balancers(c.ID), Generation: w.Generation, Address: addr, URL: "https://" + c.Address, CA: c.Authorities.Cluster.Cert,
+	out := &nodeapi.KubeWorker{Name: w.Node, Port: port, Balancers: s.Networks.Balancers(c.ID), Generation: w.Generation, Address: addr, URL: "https://" + c.Address, CA: c.Authorities.Cluster.Cert,
 		Kubelet: nodeapi.KubePair(w.Kubelet), Serving: nodeapi.KubePair(w.Serving), Proxy: nodeapi.KubePair(w.Proxy), Policies: nodeapi.KubePair(w.Policies),
 		Pods: inner.pods, DNS: (&kube.Control{Services: inner.services}).DNSIP()}
+	if w.Server == "" { // whose agent relays: a server's cannot
+		out.Registries, out.Mirrors = s.Registry.Names(), s.Registry.Mirrored()
+	}
+	return out
 }
 
 // Watch streams what a node is to do for clusters, as a whole, coalesced.
 func (s *Service) Watch(ctx context.Context, node string) <-chan []nodeapi.KubePart {
-	return store.Stream(ctx, s.DB, func() []nodeapi.KubePart { return s.Parts(node) }, service+"/cluster", service+"/worker", "loadbalancer/loadbalancer", "network/floatingip")
+	return store.Stream(ctx, s.DB, func() []nodeapi.KubePart { return s.Parts(node) }, service+"/cluster", service+"/worker", "loadbalancer/loadbalancer", "network/floatingip",
+		"registry/mirror", "node/info") // the last: a control member that has joined has an address of the registry
 }
 
 // Report writes what a node says of clusters.

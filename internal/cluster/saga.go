@@ -43,7 +43,7 @@ func (s *Service) registerSagas() {
 	define := func(kind string, insist bool, failed func(context.Context, *job, error) error, steps ...step) {
 		saga.Register(s.Sagas, saga.Definition[job]{Kind: kind, Insist: insist, Failed: failed, Steps: steps})
 	}
-	define(sagaCreate, false, s.failed(CreateFailed), step{Name: "network", Do: s.makeNetwork, Undo: s.dropNetwork}, step{Name: "place", Do: s.place, Undo: s.unplace}, step{Name: "control", Do: s.awaitCreated},
+	define(sagaCreate, false, s.failed(CreateFailed), step{Name: "network", Do: s.makeNetwork, Undo: s.dropNetwork}, step{Name: "place", Do: s.place, Undo: s.unplace}, step{Name: "gate", Do: s.makeGate}, step{Name: "control", Do: s.awaitCreated},
 		step{Name: "workers", Do: s.hireAll, Undo: s.dismissAll}, step{Name: "ready", Do: s.settled(CreateComplete)})
 	define(sagaResize, false, s.failed(UpdateFailed), step{Name: "workers", Do: s.converge, Undo: s.dismissNew}, step{Name: "ready", Do: s.settled(UpdateComplete)})
 	define(sagaUpgrade, false, s.failed(UpdateFailed), step{Name: "control", Do: s.upgradeControl}, step{Name: "workers", Do: s.upgradeWorkers}, step{Name: "ready", Do: s.upgraded})
@@ -120,7 +120,10 @@ func (s *Service) unplace(ctx context.Context, j *job) error {
 	if err := s.await(ctx, "node "+c.Member+" to remove its part of cluster "+c.ID, func() (bool, error) { return s.absent(c.Member, c.ID), nil }); err != nil {
 		return err
 	}
-	_, err = s.clusters.Update(ctx, c.ID, func(c *Cluster) error { c.Member = ""; return nil })
+	if err := s.dropGate(ctx, c); err != nil {
+		return err
+	}
+	_, err = s.clusters.Update(ctx, c.ID, func(c *Cluster) error { c.Member, c.Gate = "", ""; return nil })
 	return ignoreAbsent(err)
 }
 
@@ -247,12 +250,14 @@ func (s *Service) removeParts(ctx context.Context, j *job) error {
 
 // release gives back a worker's volumes, claim and ports, and forgets it.
 func (s *Service) release(ctx context.Context, w *Worker) error {
+	match := everyPort
 	if c, err := s.clusters.Get(w.ClusterID); err == nil {
 		if err := s.Volumes.LetGo(ctx, c.ProjectID, c.ID, w.Node); err != nil {
 			return err
 		}
+		match = func(id string, _ bool) bool { return id != gateOf(c) }
 	}
-	if err := s.Networks.DropPorts(ctx, w.ClusterID, w.Node, everyPort); err != nil {
+	if err := s.Networks.DropPorts(ctx, w.ClusterID, w.Node, match); err != nil {
 		return err
 	}
 	if err := s.Placement.Release(ctx, w.ID); err != nil {

@@ -62,6 +62,7 @@ type Options struct {
 	Servers   Servers
 	Drain     Drain
 	Identity  Identity
+	Registry  Registry
 	// Controllers work for each cluster.
 	Controllers []Controller
 	Log         *slog.Logger
@@ -74,6 +75,7 @@ type Service struct {
 	ledger *store.Ledger
 	renew  *reconcile.Loop
 	calls  sync.Map // *rate.Limiter of workers that are servers, by id
+	gates  *reconcile.Loop
 }
 
 // renewEvery is how often certificates of workers are looked at.
@@ -89,16 +91,20 @@ func New(o Options) *Service {
 		}
 		return ids
 	}
+	s.gates = reconcile.New("gates of control planes", o.Log, s.regate)
+	s.gates.Resync, s.gates.List = renewEvery, s.gateless
 	s.registerSagas()
-	s.Controllers = append(slices.Clone(o.Controllers), Controller{Name: "autoscaler", Run: s.autoscale})
+	s.Controllers = append(slices.Clone(o.Controllers), Controller{Name: "autoscaler", Run: s.autoscale}, Controller{Name: "lost-workers", Run: s.giveUp})
 	return s
 }
 
-// Run works until ctx ends: certificates that are soon over are replaced, controllers work.
+// Run works until ctx ends: certificates that are soon over are replaced, control planes
+// without a gate get one, controllers work.
 func (s *Service) Run(ctx context.Context) {
 	var group sync.WaitGroup
 	defer group.Wait()
 	group.Go(func() { s.renew.Run(ctx) })
+	group.Go(func() { s.gates.Run(ctx) })
 	s.runControllers(ctx)
 }
 

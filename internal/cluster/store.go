@@ -61,6 +61,7 @@ type Cluster struct {
 	Generation  int     `json:"generation"` // of the control plane's programs
 
 	Network  *PodNetwork `json:"network,omitempty"`  // nil: none yet
+	Gate     string      `json:"gate,omitempty"`     // the control plane's port there; "": none yet
 	External string      `json:"external,omitempty"` // where its own network's router leads; "": where there is one alone
 }
 

@@ -80,7 +80,7 @@ func newWorld(t testing.TB, opt saga.Options) *world {
 	w := &world{t: t, db: db, engine: saga.New(db, opt), reg: nodes.New(db), pool: &fakePool{}, claims: &fakePlacement{held: map[string]string{}, room: 4}, agents: map[string]*agent{}}
 	w.nets = &fakeNetworks{db: db, made: map[string]netip.Prefix{}, ports: map[string]PortSpec{}}
 	w.servers = &fakeServers{world: w, made: map[string]*fakeServer{}}
-	w.svc = New(Options{DB: db, Sagas: w.engine, Nodes: w.reg, Resources: fakeResources{}, Placement: w.claims, Pool: w.pool, Networks: w.nets, Volumes: &noVolumes{}, Servers: w.servers, Identity: tokens{}, Log: log})
+	w.svc = New(Options{DB: db, Sagas: w.engine, Nodes: w.reg, Resources: fakeResources{}, Placement: w.claims, Pool: w.pool, Networks: w.nets, Volumes: &noVolumes{}, Servers: w.servers, Identity: tokens{}, Registry: fakeRegistry{}, Log: log})
 	if err := db.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -405,14 +405,20 @@ func (w *world) clean(t testing.TB) {
 		t.Errorf("placement holds %v, the records say %v", w.claims.held, want)
 	}
 	w.claims.mu.Unlock()
-	own := 0
+	own, gates := 0, 0
 	for _, c := range w.svc.clusters.All() {
 		if c.Network != nil && c.Network.Own {
 			own++
 		}
+		if c.Gate != "" {
+			gates++
+		}
+		if (c.Gate != "") != (c.Address != "") {
+			t.Errorf("cluster %s at %q has the gate %q", c.Name, c.Address, c.Gate)
+		}
 	}
-	if networks, ports := w.nets.count(); networks != own || ports != w.svc.workers.Len() {
-		t.Errorf("there are %d networks and %d ports, of %d clusters and %d workers", networks, ports, own, w.svc.workers.Len())
+	if networks, ports := w.nets.count(); networks != own || ports != w.svc.workers.Len()+gates {
+		t.Errorf("there are %d networks and %d ports, of %d clusters, %d gates and %d workers", networks, ports, own, gates, w.svc.workers.Len())
 	}
 	servers := slices.DeleteFunc(slices.Clone(w.svc.workers.All()), func(x *Worker) bool { return x.Server == "" })
 	if n := w.servers.count(); n != len(servers) {

@@ -63,7 +63,9 @@ func TestProviderNetwork(t *testing.T) {
 	c.apply()
 	a := c.boot(portID(1, 1, 10))
 	a.serve(7000)
-	world := func() (net.Conn, error) { return net.DialTimeout("tcp", "172.24.4.51:7000", time.Second) }
+	// Longer than until the first packet is sent again, which a switch may lose as the gateway
+	// moves, and far shorter than until switches forget by themselves.
+	world := func() (net.Conn, error) { return net.DialTimeout("tcp", "172.24.4.51:7000", 10*time.Second) }
 	_, _, from := talks(t, "the floating IP from the provider's network", world)
 	if from != "172.24.4.1" {
 		t.Errorf("the server sees %s", from)

@@ -49,7 +49,7 @@ func reset(ctx context.Context, host *netns.NS, name string) error {
 		if kind == "node" {
 			errs = append(errs, returnAll(ns, host))
 		}
-		if kind == "node" || strings.HasPrefix(kind, "net-") || strings.HasPrefix(kind, "qr-") || strings.HasPrefix(kind, "lb-") {
+		if kind == "node" || strings.HasPrefix(kind, "net-") || strings.HasPrefix(kind, "qr-") || strings.HasPrefix(kind, "lb-") || strings.HasPrefix(kind, "gate-") {
 			errs = append(errs, removeNamespace(ns))
 		}
 	}

@@ -198,6 +198,19 @@ func (s *Service) Project(_ context.Context, id string) (*directory.Project, err
 	return s.dir.Projects.Get(id)
 }
 
+// ActiveProject is Project for one that people can act in: the project and its domain are
+// enabled. NotFound.
+func (s *Service) ActiveProject(_ context.Context, id string) (*directory.Project, error) {
+	p, err := s.dir.Projects.Get(id)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := s.activeDomain(p.DomainID); err != nil || !p.Enabled || p.IsDomain {
+		return nil, errs.NotFoundf("project %s is disabled", id)
+	}
+	return p, nil
+}
+
 // User gives a user, or an error of kind NotFound.
 func (s *Service) User(_ context.Context, id string) (*directory.User, error) {
 	return s.dir.Users.Get(id)

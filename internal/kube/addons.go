@@ -45,7 +45,7 @@ func (c *Control) addons() ([]object, error) {
 		return nil, err
 	}
 	values := map[string]string{"Domain": Domain, "DNSIP": c.DNSIP().String(), "Image": SandboxImage, "Program": Linked, "KubeletClients": kubeletClients, "PolicyReader": policyReader,
-		"MetricsUser": metricsUser, "MetricsPort": strconv.Itoa(c.MetricsPort), "CA": base64.StdEncoding.EncodeToString(c.Authorities.Cluster.Cert)}
+		"Member": c.Address.Addr().String(), "MetricsUser": metricsUser, "MetricsPort": strconv.Itoa(c.MetricsPort), "CA": base64.StdEncoding.EncodeToString(c.Authorities.Cluster.Cert)}
 	var out []object
 	files, err := manifests.ReadDir("addons")
 	if err != nil {
@@ -90,7 +90,7 @@ func objects(manifest []byte) (out []object, err error) {
 
 // resources are the kinds that manifests have, as paths name them.
 var resources = map[string]string{
-	"APIService": "apiservices", "ClusterRole": "clusterroles", "ClusterRoleBinding": "clusterrolebindings", "ConfigMap": "configmaps", "Deployment": "deployments", "PodDisruptionBudget": "poddisruptionbudgets",
+	"APIService": "apiservices", "ClusterRole": "clusterroles", "ClusterRoleBinding": "clusterrolebindings", "ConfigMap": "configmaps", "Deployment": "deployments", "EndpointSlice": "endpointslices", "PodDisruptionBudget": "poddisruptionbudgets",
 	"IngressClass": "ingressclasses", "Service": "services", "ServiceAccount": "serviceaccounts", "CSIDriver": "csidrivers", "StorageClass": "storageclasses",
 }
 

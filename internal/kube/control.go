@@ -23,7 +23,7 @@ type Control struct {
 	Services    []netip.Prefix
 	EtcdPort    int // of etcd for its clients, on loopback; the next is for its peers
 	ReviewPort  int // where users' tokens are judged, on loopback
-	MetricsPort int // of the server of metrics, on loopback
+	MetricsPort int // of the server of metrics, on loopback; by others it is found at Address
 	Authorities authority.Set
 	Generation  int // another one has the programs started anew
 }
@@ -62,6 +62,7 @@ type plane struct {
 	dir     string
 
 	volumesProgram, csi string // the paths of strata-csi, and of the socket that it calls
+	gate                string // the socket by which the API server reaches the cluster
 }
 
 func (p *plane) pki(name string) string { return filepath.Join(p.dir, pkiDir, name) }
@@ -106,6 +107,9 @@ func (p *plane) write() error {
 		}
 	}
 	if err := writeGeneration(p.config(generationFile), p.Generation); err != nil {
+		return err
+	}
+	if err := writeFile(p.config(egressFile), p.egress()); err != nil {
 		return err
 	}
 	if err := writeFile(p.config(etcdURLFile), []byte(p.etcdURL()+"\n")); err != nil {
@@ -164,6 +168,8 @@ func (p *plane) apiserverFlags() []string {
 		"--proxy-client-cert-file=" + p.pki("front-proxy.crt"), "--proxy-client-key-file=" + p.pki("front-proxy.key"),
 		"--shutdown-watch-termination-grace-period=1s", // else it waits a minute for those who watch
 		"--authentication-token-webhook-config-file=" + p.config(reviewConfig), "--authentication-token-webhook-version=v1", "--authentication-token-webhook-cache-ttl=" + reviewTTL,
+		// Services lead to pods here: the addresses that kube-proxy makes are not known to the machine.
+		"--egress-selector-config-file=" + p.config(egressFile), "--enable-aggregator-routing",
 		"--profiling=false"}
 }
 
@@ -190,9 +196,13 @@ func list(all []netip.Prefix) string {
 	return strings.Join(out, ",")
 }
 
+func (m *Machine) plane(c *Control) *plane {
+	return &plane{Control: c, program: m.Program, dir: filepath.Join(m.Dir, c.ID, controlDir), volumesProgram: m.Volumes, csi: m.ControlCSI(c.ID), gate: m.ControlGate(c.ID)}
+}
+
 // ensureControl brings a control plane to run.
 func (m *Machine) ensureControl(ctx context.Context, c *Control) error {
-	p := &plane{Control: c, program: m.Program, dir: filepath.Join(m.Dir, c.ID, controlDir), volumesProgram: m.Volumes, csi: m.ControlCSI(c.ID)}
+	p := m.plane(c)
 	if err := errors.Join(p.write(), p.restore()); err != nil {
 		return err
 	}

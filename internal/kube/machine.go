@@ -29,6 +29,9 @@ const (
 	cniConfDir = "cni/net.d"
 )
 
+// registriesDir is what containerd reads of registries (package images).
+const registriesDir = "registries"
+
 // CNI gives the directories where containerd of a cluster's worker looks for the programs
 // and for the configuration of the pods' network.
 func (m *Machine) CNI(cluster string) (bin, conf string) {
@@ -38,6 +41,16 @@ func (m *Machine) CNI(cluster string) (bin, conf string) {
 
 // CNISocket is where the plugin speaks to the agent.
 func (m *Machine) CNISocket(cluster string) string { return filepath.Join(m.run(cluster), "cni.sock") }
+
+// Registries is where containerd of a cluster's worker reads how registries are reached.
+func (m *Machine) Registries(cluster string) string {
+	return filepath.Join(m.Dir, cluster, workerDir, registriesDir)
+}
+
+// LoginSocket is where kubelet's plugin for credentials of registries speaks to the agent.
+func (m *Machine) LoginSocket(cluster string) string {
+	return filepath.Join(m.run(cluster), "login.sock")
+}
 
 // Ensure brings what this machine does for a cluster to run as it is wanted.
 func (m *Machine) Ensure(ctx context.Context, c *Control, w *Worker) error {

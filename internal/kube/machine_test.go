@@ -21,6 +21,7 @@ import (
 	"testing"
 
 	"github.com/strata-cloud/strata/internal/kube/authority"
+	"github.com/strata-cloud/strata/internal/kube/credentials"
 	"github.com/strata-cloud/strata/internal/process"
 )
 
@@ -118,6 +119,9 @@ func TestKeepAndRemove(t *testing.T) {
 	}
 	if ids, err := m.Clusters(); err != nil || !reflect.DeepEqual(ids, []string{"c1"}) {
 		t.Errorf("there are %v, %v", ids, err)
+	}
+	if to, err := os.Readlink(filepath.Join(m.Dir, "c1", workerDir, credentialsBin, credentials.Program)); err != nil || to != m.Shim {
+		t.Errorf("kubelet's plugin is %s, %v", to, err)
 	}
 	pids := func() string {
 		raw, err := filepath.Glob("/proc/[0-9]*/cwd")

@@ -2,8 +2,9 @@ package kube
 
 import "strconv"
 
-// The server of metrics runs beside the API server, which has it as an aggregated API: the
-// name of its service leads to loopback. It reads kubelets by who it is in the cluster.
+// The server of metrics runs beside the API server, which has it as an aggregated API: its
+// service leads to a port of the member, which only the gate makes one on loopback. It reads
+// kubelets by who it is in the cluster.
 const (
 	metricsUser      = "strata:metrics"
 	metricsNamespace = "kube-system"

@@ -3,7 +3,6 @@ package kube
 import (
 	"context"
 	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -64,7 +63,7 @@ func (m *Machine) Observe(ctx context.Context, c *Control, gone []string) (*Stat
 
 // admin is an administrator of a cluster.
 func (m *Machine) admin(c *Control) (*kubeapi.Client, error) {
-	p := &plane{Control: c, dir: filepath.Join(m.Dir, c.ID, controlDir)}
+	p := m.plane(c)
 	cert, err := os.ReadFile(p.pki("admin.crt"))
 	if err != nil {
 		return nil, err

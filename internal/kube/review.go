@@ -3,7 +3,6 @@ package kube
 import (
 	"net"
 	"os"
-	"path/filepath"
 	"strconv"
 
 	"github.com/strata-cloud/strata/internal/kube/tokenreview"
@@ -25,7 +24,7 @@ func (p *plane) reviewAddr() string { return net.JoinHostPort("127.0.0.1", strco
 
 // Reviews is where tokens are judged for a control plane of this machine.
 func (m *Machine) Reviews(c *Control) (tokenreview.Endpoint, error) {
-	p := &plane{Control: c, dir: filepath.Join(m.Dir, c.ID, controlDir)}
+	p := m.plane(c)
 	if err := p.write(); err != nil {
 		return tokenreview.Endpoint{}, err
 	}

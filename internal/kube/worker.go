@@ -7,6 +7,7 @@ import (
 
 	"github.com/strata-cloud/strata/internal/cgroup"
 	"github.com/strata-cloud/strata/internal/kube/authority"
+	"github.com/strata-cloud/strata/internal/kube/credentials"
 	"github.com/strata-cloud/strata/internal/process"
 )
 
@@ -24,6 +25,8 @@ type Worker struct {
 	Pods    []netip.Prefix
 	Inside  netip.Addr // its own in the network of pods; not valid: none
 	DNS     netip.Addr
+	// Registries are the names of the region's registry in images' names.
+	Registries []string
 	// Generation is as a control plane's.
 	Generation int
 }
@@ -77,6 +80,9 @@ func (b *bench) write() error {
 	for name, p := range map[string]*authority.Pair{kubeletProgram: &b.Kubelet, "kubelet-serving": &b.Serving, proxyProgram: &b.Proxy} {
 		files[b.pki(name+".crt")], files[b.pki(name+".key")] = p.Cert, p.Key
 	}
+	if len(b.Registries) > 0 {
+		files[b.config(credentialsFile)] = b.credentialsConfig()
+	}
 	for path, raw := range files {
 		if err := writeFile(path, raw); err != nil {
 			return err
@@ -101,6 +107,9 @@ func (b *bench) programs() []process.Program {
 			"--node-ip", b.Address.String(), "--root-dir", b.machine.kubelet(b.ID), "--cert-dir", b.file(pkiDir)},
 		proxyProgram: {"--config", b.config("kube-proxy.yaml")},
 	}
+	if len(b.Registries) > 0 {
+		flags[kubeletProgram] = append(flags[kubeletProgram], "--image-credential-provider-config", b.config(credentialsFile), "--image-credential-provider-bin-dir", b.file(credentialsBin))
+	}
 	var out []process.Program
 	for _, name := range []string{containerdProgram, kubeletProgram, proxyProgram} {
 		out = append(out, process.Program{Name: name, Args: append([]string{b.machine.Program, name}, flags[name]...),
@@ -122,8 +131,10 @@ func (m *Machine) ensureWorker(ctx context.Context, w *Worker) error {
 	if err := link(m.Program, Linked); err != nil {
 		return err
 	}
-	if err := link(m.Shim, b.file(shimName)); err != nil {
-		return err
+	for _, name := range []string{shimName, filepath.Join(credentialsBin, credentials.Program)} {
+		if err := link(m.Shim, b.file(name)); err != nil {
+			return err
+		}
 	}
 	programs := b.programs()
 	if err := m.keep(ctx, w.ID, b.dir, programs[:1]); err != nil {

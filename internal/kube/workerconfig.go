@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"path/filepath"
 	"strings"
+
+	"github.com/strata-cloud/strata/internal/kube/credentials"
 )
 
 // SandboxImage is what pods' sandboxes are made from. Add-ons whose program is in
@@ -43,7 +45,7 @@ disabled_plugins = ["io.containerd.nri.v1.nri", "io.containerd.image-verifier.v1
   runtime_type = "io.containerd.runc.v2"
 [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc.options]
   Root = %q
-`, b.file("containerd-root"), b.file("state"), b.socket(), b.file("opt"), b.machine.run(b.ID), b.machine.ShimEnv, SandboxImage, b.file("registries"), b.file(cniConfDir), b.file(cniBinDir), filepath.Join(b.machine.run(b.ID), "runc"))
+`, b.file("containerd-root"), b.file("state"), b.socket(), b.file("opt"), b.machine.run(b.ID), b.machine.ShimEnv, SandboxImage, b.machine.Registries(b.ID), b.file(cniConfDir), b.file(cniBinDir), filepath.Join(b.machine.run(b.ID), "runc"))
 }
 
 // kubeletConfig leaves a machine's disk to its owner: what is short is told in bytes, for
@@ -72,6 +74,26 @@ clusterDNS: [%q]
 clusterDomain: %q
 healthzPort: 0
 `, b.Address, b.pki("ca.crt"), b.pki("kubelet-serving.crt"), b.pki("kubelet-serving.key"), b.machine.groups(b.ID).Path(), "unix://"+b.socket(), b.file(podLogs), b.file("volume-plugins"), b.DNS, Domain)
+}
+
+// credentialsFile tells kubelet of the plugin, which is in credentialsBin.
+const (
+	credentialsFile = "credentials.yaml"
+	credentialsBin  = "credentials"
+)
+
+// credentialsConfig has kubelet ask the plugin for the region's registry. What it is given says
+// itself how long it is good.
+func (b *bench) credentialsConfig() []byte {
+	return fmt.Appendf(nil, `apiVersion: kubelet.config.k8s.io/v1
+kind: CredentialProviderConfig
+providers:
+- name: %q
+  apiVersion: %q
+  matchImages: ["%s"]
+  defaultCacheDuration: 0s
+  args: [%q]
+`, credentials.Program, credentials.APIVersion, strings.Join(b.Registries, `", "`), b.machine.LoginSocket(b.ID))
 }
 
 // proxyConfig has ports of nodes at the machine's address and at that on the cluster's network,

@@ -18,5 +18,5 @@ func WorkerOf(p nodeapi.KubePart) *Worker {
 		inside, _ = w.Port.IPv4() // a worker without one waits for it
 	}
 	return &Worker{ID: p.ID, Node: w.Name, Inside: inside, Address: w.Address, URL: w.URL, CA: w.CA, Kubelet: authority.Pair(w.Kubelet), Serving: authority.Pair(w.Serving), Proxy: authority.Pair(w.Proxy),
-		Pods: w.Pods, DNS: w.DNS, Generation: w.Generation}
+		Pods: w.Pods, DNS: w.DNS, Registries: w.Registries, Generation: w.Generation}
 }

@@ -14,16 +14,18 @@ import (
 const (
 	ownerClusterNode = "container-infra:node"
 	ownerClusterPod  = "container-infra:pod"
+	ownerClusterGate = "container-infra:gate"
 )
 
 // ClusterPort is a port that a cluster of Kubernetes wants on one of its nodes: that of the
-// node itself or, with Behind, of a pod that the node routes to. The port of a node that is
-// a server is for the compute service to plug in.
+// node itself, with Behind of a pod that the node routes to, or with Gate of the control plane
+// that the node hosts. The port of a node that is a server is for the compute service to plug in.
 type ClusterPort struct {
 	ID, NetworkID, SubnetID, ProjectID string
 	Name, Cluster, Node                string
 	Behind                             string // the node's port
-	Server                             bool
+	Server                             bool   // the node is one
+	Gate                               bool
 }
 
 // is tells whether a port is the one that is wanted.
@@ -39,14 +41,21 @@ func (v *ClusterPort) leads(p *Port) bool {
 	if p.Worker != nil {
 		return *p.Worker == PortOfWorker{v.Cluster, v.Node} && p.NetworkID == v.NetworkID
 	}
-	return p.DeviceID == v.Cluster && p.Host == v.Node && p.NetworkID == v.NetworkID
+	return p.DeviceID == v.Cluster && p.DeviceOwner == ownerClusterNode && p.Host == v.Node && p.NetworkID == v.NetworkID
 }
 
 func (v *ClusterPort) owner() string {
-	if v.Behind == "" {
+	switch {
+	case v.Gate:
+		return ownerClusterGate
+	case v.Behind == "":
 		return ownerClusterNode
 	}
 	return ownerClusterPod
+}
+
+func ofCluster(owner string) bool {
+	return owner == ownerClusterNode || owner == ownerClusterPod || owner == ownerClusterGate
 }
 
 // EnsureClusterPort makes a port for a cluster. Repeating it changes nothing.
@@ -90,8 +99,8 @@ func (c *call) newClusterPort(v ClusterPort) error {
 	p := &Port{Base: Base{ID: v.ID, ProjectID: v.ProjectID, Name: v.Name, Created: c.now, Updated: c.now, Revision: 1}, NetworkID: n.ID, AdminUp: true,
 		Status: statusDown, DeviceID: v.Cluster, DeviceOwner: v.owner(), Host: v.Node, Behind: v.Behind, VNICType: "normal"}
 	if v.Behind != "" {
-		gate, err := get(c, c.ports, v.Behind)
-		if err != nil || !v.leads(gate) {
+		own, err := get(c, c.ports, v.Behind)
+		if err != nil || !v.leads(own) {
 			return errs.Conflictf("Port %s is no port of node %s in cluster %s.", v.Behind, v.Node, v.Cluster)
 		}
 		p.Status = statusActive // no data plane has a device of it
@@ -121,27 +130,27 @@ func (c *call) newClusterPort(v ClusterPort) error {
 }
 
 // DropClusterPorts deletes those of a cluster's ports on a node that match: of its pods,
-// and of the node itself. "" is every node. There may be none.
+// of the node itself and of the control plane. "" is every node. There may be none.
 func (s *Service) DropClusterPorts(ctx context.Context, cluster, node string, match func(id string, pod bool) bool) error {
 	return s.do(ctx, nil, func(c *call) error {
-		var gates []string
+		var others []string
 		for _, p := range by(c, c.ports, "device", cluster) {
 			pod := p.DeviceOwner == ownerClusterPod
-			if !pod && p.DeviceOwner != ownerClusterNode || node != "" && p.Host != node || !match(p.ID, pod) {
+			if !ofCluster(p.DeviceOwner) || node != "" && p.Host != node || !match(p.ID, pod) {
 				continue
 			}
 			if !pod {
-				gates = append(gates, p.ID) // after what is behind them
+				others = append(others, p.ID) // after what is behind them
 			} else if err := c.port.drop(c, p.ID); err != nil {
 				return err
 			}
 		}
 		for _, p := range by(c, c.ports, "worker", cluster) {
 			if (node == "" || p.Worker.Node == node) && match(p.ID, false) {
-				gates = append(gates, p.ID)
+				others = append(others, p.ID)
 			}
 		}
-		for _, id := range gates {
+		for _, id := range others {
 			if err := c.port.drop(c, id); err != nil {
 				return err
 			}

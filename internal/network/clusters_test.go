@@ -74,7 +74,19 @@ func TestClusterPorts(t *testing.T) {
 	if got := w.s.PodPorts("c1", "n1"); !slices.Equal(got, []string{"p1"}) || len(w.s.PodPorts("c1", "n2"))+len(w.s.PodPorts("c2", "n1")) != 0 {
 		t.Errorf("pods' ports: %v", got)
 	}
-	for _, id := range []string{"p1", "g1"} {
+	way := ClusterPort{ID: "w1", NetworkID: network, ProjectID: "shop", Name: "one", Cluster: "c1", Node: "n1", Gate: true}
+	for range 2 { // repeated
+		if p, err := w.s.EnsureClusterPort(ctx, way); err != nil || len(p.Addrs) != 1 || slices.Contains(addrs, p.Addrs[0]) {
+			t.Errorf("the control plane's port: %+v, %v", p, err)
+		}
+	}
+	if p, err := w.s.ports.Get("w1"); err != nil || p.DeviceOwner != "container-infra:gate" || p.DeviceID != "c1" || p.Host != "n1" || p.PortSecurity {
+		t.Errorf("the control plane's port is %+v, %v", p, err)
+	}
+	if _, err := w.s.EnsureClusterPort(ctx, ClusterPort{ID: "p3", NetworkID: network, ProjectID: "shop", Cluster: "c1", Node: "n1", Behind: "w1"}); !errs.Is(err, errs.Conflict) {
+		t.Errorf("a pod behind the control plane's port: %v", err)
+	}
+	for _, id := range []string{"p1", "g1", "w1"} {
 		if status, out := w.call("admin", "DELETE", "/ports/"+id, nil); status != 409 || refusal(out) != "ServicePortInUse" {
 			t.Errorf("a user deletes %s: %d %v", id, status, out)
 		}
@@ -91,7 +103,10 @@ func TestClusterPorts(t *testing.T) {
 	if len(w.s.PodPorts("c1", "n1")) != 1 {
 		t.Error("another has dropped the port")
 	}
-	drop("c1", "n1", all)
+	drop("c1", "n1", func(id string, _ bool) bool { return id != "w1" })
+	if _, err := w.s.ports.Get("w1"); err != nil || len(w.s.PodPorts("c1", "n1")) != 0 {
+		t.Errorf("a worker that leaves takes the control plane's port: %v", err)
+	}
 	drop("c1", "", all)
 	drop("c1", "", all)
 	if err := w.s.DropNetwork(ctx, network, router, func(*store.Tx) error { return nil }); err != nil {

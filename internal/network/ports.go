@@ -287,7 +287,7 @@ func removePort(c *call, p *Port) error {
 	case ownerFloating:
 		_, err := get(c, c.floating, p.DeviceID)
 		inUse = err == nil
-	case ownerClusterNode, ownerClusterPod:
+	case ownerClusterNode, ownerClusterPod, ownerClusterGate:
 		inUse = c.r != nil // the cluster's own service has no request
 	}
 	if inUse {

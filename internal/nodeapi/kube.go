@@ -1,6 +1,9 @@
 package nodeapi
 
-import "net/netip"
+import (
+	"net/netip"
+	"time"
+)
 
 // KubePair is a certificate and its key, in PEM.
 type KubePair struct {
@@ -41,6 +44,11 @@ type KubeControl struct {
 	ReviewPort  int             `json:"review_port"`  // where the API server has users' tokens judged, on loopback
 	MetricsPort int             `json:"metrics_port"` // of the server of metrics, on loopback
 	Authorities KubeAuthorities `json:"authorities"`
+	// Gate is the control plane's own place in the network of pods; nil: it has none yet.
+	Gate *ContainerPort `json:"gate,omitempty"`
+	// Machines are the addresses of workers that are machines of the pool: their kubelets are
+	// reached from the machine. Those of others are in the network.
+	Machines []netip.Addr `json:"machines,omitempty"`
 	// Gone are workers that are to be nodes of the cluster no more.
 	Gone []string `json:"gone,omitempty"`
 }
@@ -60,6 +68,10 @@ type KubeWorker struct {
 	DNS        netip.Addr     `json:"dns"`
 	// Port is the node's own place in the network of pods; nil: it has none yet.
 	Port *ContainerPort `json:"port,omitempty"`
+	// Registries are the names of the region's own registry, Mirrors the registries of others
+	// that it mirrors.
+	Registries []string `json:"registries,omitempty"`
+	Mirrors    []string `json:"mirrors,omitempty"`
 	// Balancers are the cluster's, of its Services.
 	Balancers []KubeBalancer `json:"balancers,omitempty"`
 }
@@ -79,6 +91,13 @@ type KubeUser struct {
 	UID    string              `json:"uid"`
 	Groups []string            `json:"groups"`
 	Extra  map[string][]string `json:"extra"`
+}
+
+// KubeLogin pulls images of a cluster's project from the region's registry, for a while.
+type KubeLogin struct {
+	Name     string        `json:"name"`
+	Password string        `json:"password"`
+	Lasts    time.Duration `json:"lasts"`
 }
 
 // KubePod is a pod that wants a place in the network of its cluster: it is found again by

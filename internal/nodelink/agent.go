@@ -54,6 +54,8 @@ type Upstream interface {
 	// CSI and ClusterVolume are csi.Control's.
 	CSI(ctx context.Context, cluster, method string, body []byte) (*nodeapi.CSIAnswer, error)
 	ClusterVolume(ctx context.Context, cluster, volume string) (*nodeapi.ContainerVolume, error)
+	// PullLogin is images.Control's.
+	PullLogin(ctx context.Context, cluster string) (*nodeapi.KubeLogin, error)
 	Report(ctx context.Context, s nodeapi.InstanceStatus) error
 	ReportPorts(ctx context.Context, ports []nodeapi.PortStatus) error
 	ReportNode(ctx context.Context, n nodeapi.NodeInfo) error
@@ -67,7 +69,7 @@ type Upstream interface {
 	// OpenBlob gives content of the registry, by its digest.
 	OpenBlob(ctx context.Context, digest string) (io.ReadCloser, error)
 	// Mirrors are the registries of others that the region's registry mirrors, DialMirror a
-	// connection to it for these alone, which speaks HTTP.
+	// connection to it, which speaks HTTP: for these without credentials.
 	Mirrors(ctx context.Context) ([]string, error)
 	DialMirror(ctx context.Context) (net.Conn, error)
 	// Renew answers a certificate request for the same node with a certificate (both DER).
@@ -383,6 +385,11 @@ func (c *Client) ClusterVolume(ctx context.Context, cluster, volume string) (*no
 	return ask[*nodeapi.ContainerVolume](ctx, c.stub, "ClusterVolume", cluster, volume)
 }
 
+// PullLogin implements images.Control.
+func (c *Client) PullLogin(ctx context.Context, cluster string) (*nodeapi.KubeLogin, error) {
+	return ask[*nodeapi.KubeLogin](ctx, c.stub, "PullLogin", cluster)
+}
+
 // ReportPassword implements node.Control.
 func (c *Client) ReportPassword(ctx context.Context, id, password string) error {
 	return c.stub.call(ctx, nil, "ReportPassword", id, password)
@@ -413,8 +420,8 @@ func (c *Client) Mirrors(ctx context.Context) ([]string, error) {
 	return ask[[]string](ctx, c.stub, "Mirrors")
 }
 
-// DialMirror opens a connection to the region's registry, for mirrors. It lasts until it
-// is closed, or ctx ends.
+// DialMirror opens a connection to the region's registry. It lasts until it is closed, or
+// ctx ends.
 func (c *Client) DialMirror(ctx context.Context) (net.Conn, error) {
 	return c.stub.dialled(ctx, "DialMirror")
 }

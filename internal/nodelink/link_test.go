@@ -235,6 +235,13 @@ func (v view) Mirrors(context.Context) ([]string, error) { return []string{"dock
 
 func (v view) DialMirror(context.Context) (net.Conn, error) { return nil, errs.NotFoundf("no mirror") }
 
+func (v view) PullLogin(_ context.Context, cluster string) (*nodeapi.KubeLogin, error) {
+	if cluster != "c" {
+		return nil, errs.Forbiddenf("node %s does not work for cluster %s", v.node, cluster)
+	}
+	return &nodeapi.KubeLogin{Name: v.node, Password: "p", Lasts: time.Minute}, nil
+}
+
 func (v view) Members(context.Context) ([]string, error) { return []string{"one:1", "two:2"}, nil }
 
 // imageData takes several frames.
@@ -377,6 +384,12 @@ func TestAgentCalls(t *testing.T) {
 	}
 	if _, err := c.ClusterVolume(ctx, "c", "v"); !errs.Is(err, errs.NotFound) {
 		t.Errorf("a volume that is not there: %v", err)
+	}
+	if l, err := c.PullLogin(ctx, "c"); err != nil || *l != (nodeapi.KubeLogin{Name: "n1", Password: "p", Lasts: time.Minute}) {
+		t.Errorf("what pulls images: %+v, %v", l, err)
+	}
+	if _, err := c.PullLogin(ctx, "d"); !errs.Is(err, errs.Forbidden) {
+		t.Errorf("what pulls images for another cluster: %v", err)
 	}
 	if list, err := c.PodPorts(ctx, "c"); err != nil || len(list) != 1 || list[0] != "n1 c" {
 		t.Errorf("pods' ports: %v, %v", list, err)

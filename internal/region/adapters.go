@@ -139,3 +139,11 @@ func (i identityForRegistry) Open(purpose, text string) ([]byte, error) {
 func (i identityForRegistry) HasProject(ctx context.Context, id string) bool {
 	return i.r.hasProject(ctx, id)
 }
+
+func (i identityForRegistry) ProjectName(ctx context.Context, id string) (string, error) {
+	p, err := i.r.Identity.ActiveProject(ctx, id)
+	if err != nil {
+		return "", err
+	}
+	return p.Name, nil
+}

@@ -20,6 +20,8 @@ import (
 	"github.com/strata-cloud/strata/internal/kube"
 	"github.com/strata-cloud/strata/internal/kube/authority"
 	"github.com/strata-cloud/strata/internal/kube/csi"
+	"github.com/strata-cloud/strata/internal/kube/gate"
+	"github.com/strata-cloud/strata/internal/kube/images"
 	"github.com/strata-cloud/strata/internal/kube/podnet"
 	"github.com/strata-cloud/strata/internal/kube/tokenreview"
 	"github.com/strata-cloud/strata/internal/netns"
@@ -116,8 +118,12 @@ const (
 type kubeMachine struct {
 	*kube.Machine
 	pods    *podnet.Network
+	gates   *gate.Gates
 	reviews *tokenreview.Server
+	images  *images.Server
 	volumes *csi.Driver // nil: all that there is of them is taken away otherwise
+
+	podMounts string // the directory of volumes that pods have
 }
 
 // newVolumes makes the driver of clusters' volumes.
@@ -128,7 +134,7 @@ func (m kubeMachine) newVolumes(control csi.Control, mounts *fsmount.Manager) *c
 		}, Log: m.Log})
 }
 
-func newKubeMachine(cfg *Config, shim string, pods podnet.Config, reviewer tokenreview.Reviewer) (kubeMachine, error) {
+func newKubeMachine(cfg *Config, shim string, pods podnet.Config, reviewer tokenreview.Reviewer, registry images.Control) (kubeMachine, error) {
 	// A program is found again by its directory, which the kernel tells without links.
 	dir, err := filepath.EvalSymlinks(cfg.DataDir)
 	if err != nil {
@@ -147,7 +153,9 @@ func newKubeMachine(cfg *Config, shim string, pods podnet.Config, reviewer token
 		}
 		return dataplane.GiveForward(pods.Host, name+"-pods")
 	}
-	return kubeMachine{Machine: m, pods: podnet.New(pods), reviews: tokenreview.New(reviewer, cfg.Log)}, nil
+	gates := gate.New(gate.Config{Name: name, Host: pods.Host, Socket: m.ControlGate, Plug: pods.Plug, Log: cfg.Log})
+	return kubeMachine{Machine: m, podMounts: cfg.path(podMountsDir), pods: podnet.New(pods), gates: gates, reviews: tokenreview.New(reviewer, cfg.Log),
+		images: images.New(images.Config{Control: registry, Dir: m.Registries, Socket: m.LoginSocket, Log: cfg.Log})}, nil
 }
 
 // plugLimit bounds how long one attempt waits for the data plane to know the node's port.
@@ -161,17 +169,36 @@ func (m kubeMachine) Ensure(ctx context.Context, p nodeapi.KubePart) error {
 	if err := m.review(p); err != nil {
 		return err
 	}
+	return errors.Join(m.ensure(ctx, p), m.open(ctx, p))
+}
+
+// ensure has the programs run, and what they call here served.
+func (m kubeMachine) ensure(ctx context.Context, p nodeapi.KubePart) error {
 	if p.Worker != nil {
 		limit, cancel := context.WithTimeout(ctx, plugLimit)
 		defer cancel()
 		if err := m.pods.Ensure(limit, p); err != nil {
 			return errors.Join(err, m.Machine.Ensure(ctx, controlOf(p), nil))
 		}
+		if err := m.images.Ensure(ctx, p); err != nil {
+			return errors.Join(err, m.Machine.Ensure(ctx, controlOf(p), nil))
+		}
 	}
 	if err := errors.Join(m.Keep(ctx, p.ID, controlOf(p), kube.WorkerOf(p)), m.volumes.Ensure(ctx, p)); err != nil || p.Worker != nil {
 		return err
 	}
-	return m.pods.Remove(ctx, p.ID)
+	return errors.Join(m.images.Remove(p.ID), m.pods.Remove(ctx, p.ID))
+}
+
+// open has a control plane here reach its cluster, and nobody else: after its programs have
+// started, or have ended.
+func (m kubeMachine) open(ctx context.Context, p nodeapi.KubePart) error {
+	if p.Control == nil {
+		return m.gates.Remove(p.ID)
+	}
+	ctx, cancel := context.WithTimeout(ctx, plugLimit)
+	defer cancel()
+	return m.gates.Ensure(ctx, gate.Want{Cluster: p.ID, Port: p.Control.Gate, Network: p.PodCIDR, Machines: p.Control.Machines, Beside: controlOf(p).Beside()})
 }
 
 // review has tokens judged for a control plane here, and for no other.
@@ -187,21 +214,35 @@ func (m kubeMachine) review(p nodeapi.KubePart) error {
 	return m.reviews.Ensure(p.ID, e)
 }
 
-// Remove implements node.ClusterMachine.
+// Remove implements node.ClusterMachine. What does not end waits for a volume that nobody
+// answers for any more, perhaps: then that goes first.
 func (m kubeMachine) Remove(ctx context.Context, id string) error {
 	m.reviews.Remove(id)
 	if err := m.Keep(ctx, id, nil, nil); err != nil {
-		return err
+		if lost := m.abandon(ctx, id); lost != nil {
+			return errors.Join(err, lost)
+		}
+		if err := m.Keep(ctx, id, nil, nil); err != nil {
+			return err
+		}
 	}
 	if m.volumes != nil {
 		if err := m.volumes.Ensure(ctx, nodeapi.KubePart{ID: id}); err != nil {
 			return err
 		}
 	}
-	if err := m.pods.Remove(ctx, id); err != nil {
+	if err := errors.Join(m.images.Remove(id), m.pods.Remove(ctx, id), m.gates.Remove(id)); err != nil {
 		return err
 	}
 	return m.Machine.Remove(ctx, id)
+}
+
+// abandon takes away the volumes of a cluster's pods, whoever uses them.
+func (m kubeMachine) abandon(ctx context.Context, id string) error {
+	if m.volumes == nil {
+		return fsmount.Reset(ctx, m.podMounts)
+	}
+	return m.volumes.Ensure(ctx, nodeapi.KubePart{ID: id})
 }
 
 // API implements node.ClusterMachine.
@@ -218,7 +259,13 @@ func (m kubeMachine) API(ctx context.Context, p nodeapi.KubePart) *nodeapi.KubeA
 }
 
 // List implements node.ClusterMachine.
-func (m kubeMachine) List() ([]string, error) { return m.Clusters() }
+func (m kubeMachine) List() ([]string, error) {
+	ids, err := m.Clusters()
+	gates, also := m.gates.Clusters()
+	ids = append(ids, gates...)
+	slices.Sort(ids)
+	return slices.Compact(ids), errors.Join(err, also)
+}
 
 func controlOf(p nodeapi.KubePart) *kube.Control {
 	c := p.Control
@@ -239,7 +286,7 @@ func endClusters(ctx context.Context, cfg *Config) error {
 	if err != nil {
 		return err
 	}
-	m, err := newKubeMachine(cfg, program, podnet.Config{}, nil)
+	m, err := newKubeMachine(cfg, program, podnet.Config{}, nil, nil)
 	if err != nil {
 		return err
 	}

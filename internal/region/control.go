@@ -117,6 +117,10 @@ func (c control) ClusterVolume(ctx context.Context, cluster, volume string) (*no
 	return c.r.Cluster.ClusterVolume(ctx, c.node, cluster, volume)
 }
 
+func (c control) PullLogin(_ context.Context, cluster string) (*nodeapi.KubeLogin, error) {
+	return c.r.Cluster.PullLogin(c.node, cluster)
+}
+
 func (c control) ReportPassword(ctx context.Context, id, password string) error {
 	return c.r.Compute.TakePassword(ctx, id, password)
 }

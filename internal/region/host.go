@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"net"
 	"net/http"
 	"net/netip"
 	"os"
@@ -25,6 +24,8 @@ import (
 	"github.com/strata-cloud/strata/internal/dataplane/balancer"
 	"github.com/strata-cloud/strata/internal/hypervisor"
 	"github.com/strata-cloud/strata/internal/kube/csi"
+	"github.com/strata-cloud/strata/internal/kube/gate"
+	"github.com/strata-cloud/strata/internal/kube/images"
 	"github.com/strata-cloud/strata/internal/kube/podnet"
 	"github.com/strata-cloud/strata/internal/kube/tokenreview"
 	"github.com/strata-cloud/strata/internal/network"
@@ -49,8 +50,10 @@ type host struct {
 	containers *containers // nil: there are none here
 	clusters   *node.Clusters
 	pods       *podnet.Network
+	gates      *gate.Gates
 	reviews    *tokenreview.Server
 	podVolumes *csi.Driver
+	images     *images.Server
 }
 
 // hostControl is the control plane as this machine sees it.
@@ -62,11 +65,11 @@ type hostControl interface {
 	podnet.Control
 	tokenreview.Reviewer
 	csi.Control
+	images.Control
 	// OpenBlob gives content of the registry, by its digest.
 	OpenBlob(ctx context.Context, digest string) (io.ReadCloser, error)
-	// Mirrors and DialMirror are nodelink.Upstream's.
+	// Mirrors is nodelink.Upstream's.
 	Mirrors(ctx context.Context) ([]string, error)
-	DialMirror(ctx context.Context) (net.Conn, error)
 }
 
 // conn is how the control plane reaches this machine.
@@ -146,12 +149,12 @@ func newHost(ctx context.Context, cfg *Config, control hostControl) (*host, erro
 	if err != nil {
 		return nil, err
 	}
-	machine, err := newKubeMachine(cfg, program, podnet.Config{Control: control, Plug: h.plane.Veth}, control)
+	machine, err := newKubeMachine(cfg, program, podnet.Config{Control: control, Plug: h.plane.Veth}, control, control)
 	if err != nil {
 		return nil, err
 	}
 	machine.volumes = machine.newVolumes(control, podMounts)
-	h.pods, h.reviews, h.podVolumes = machine.pods, machine.reviews, machine.volumes
+	h.pods, h.gates, h.reviews, h.podVolumes, h.images = machine.pods, machine.gates, machine.reviews, machine.volumes, machine.images
 	h.clusters = node.NewClusters(control, machine, cfg.Log)
 	return h, nil
 }
@@ -205,8 +208,10 @@ func (h *host) run(ctx context.Context) {
 	group.Wait()
 	h.machines.Close()
 	h.pods.Close()
+	h.gates.Close()
 	h.reviews.Close()
 	h.podVolumes.Close()
+	h.images.Close()
 	if err := h.plane.Close(); err != nil {
 		h.cfg.Log.Warn("closing the data plane", "err", err)
 	}

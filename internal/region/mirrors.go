@@ -24,9 +24,9 @@ func validMirrors(mirrors map[string]string, gib int) error {
 	return errors.Join(all...)
 }
 
-// runMirrors answers nodes that ask for images of other registries.
+// runMirrors answers nodes that ask for images, of other registries above all.
 func (r *Region) runMirrors(ctx context.Context) {
-	srv := &http.Server{Handler: http.HandlerFunc(r.Registry.NodeMirror), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10}
+	srv := &http.Server{Handler: http.HandlerFunc(r.Registry.ServeNode), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10}
 	stop := context.AfterFunc(ctx, func() { _ = srv.Close() })
 	defer stop()
 	if err := srv.Serve(r.mirrors); !errors.Is(err, http.ErrServerClosed) {

@@ -144,12 +144,13 @@ func (r *Region) build() (err error) {
 	r.Compute = compute.New(compute.Options{DB: db, Sagas: r.Sagas, Nodes: r.Nodes, Log: log,
 		Images: imagesForCompute{r.Image}, Networks: networksForCompute{r.Network}, Placement: placementForCompute{r.Placement}, ProviderID: placement.ProviderID,
 		SecurityGroups: groupsForCompute{r.Network}, ImageProxy: imageProxy{r.Image}, AddressProxy: addressProxy{r.Network}, VolumeProxy: volumeProxy{r.Volume}, Volumes: volumesForCompute{r.Volume}, HasProject: r.hasProject, Self: r.Identity.ServiceCredentials, ReclaimAfter: r.cfg.ReclaimAfter})
-	r.Registry = registry.New(registry.Options{DB: db, Log: log, Dir: r.cfg.path(registryDir), Identity: identityForRegistry{r}, Mirrors: r.cfg.RegistryMirrors, MirrorLimit: int64(r.cfg.RegistryMirrorGiB) << 30})
+	r.Registry = registry.New(registry.Options{DB: db, Log: log, Dir: r.cfg.path(registryDir), Identity: identityForRegistry{r}, Mirrors: r.cfg.RegistryMirrors, MirrorLimit: int64(r.cfg.RegistryMirrorGiB) << 30,
+		Workers: func(w registry.Worker) (string, error) { return r.Cluster.PullsFor(w.Node, w.Cluster) }})
 	r.mirrors = listener.NewQueue(&net.UnixAddr{Name: "mirrors", Net: "pipe"})
 	r.Docker = docker.New(docker.Options{DB: db, Log: log, Nodes: r.Nodes, Identity: identityForDocker{r.Identity}, Images: imagesForDocker{r.Registry}, Networks: networksForDocker{r.Network},
 		Volumes: volumesForDocker{r.Volume}, Placement: placementForDocker{r.Placement}, Takes: r.Compute.Takes, Version: r.cfg.Version, Registry: []string{r.cfg.host()}})
 	r.Balancers = loadbalancer.New(loadbalancer.Options{DB: db, Log: log, Networks: networksForBalancers{r.Network}, Hosts: hostsForNetwork{r.Nodes}.balancing})
-	r.Cluster = cluster.New(cluster.Options{DB: db, Sagas: r.Sagas, Nodes: r.Nodes, Log: log, Resources: resourcesForCluster{r}, Placement: placementForDocker{r.Placement}, Pool: poolForCluster{r}, Networks: networksForCluster{r.Network, r.Balancers}, Volumes: volumesForCluster{r.Volume}, Servers: serversForCluster{r}, Drain: drain.Node, Identity: identityForCluster{r.Identity}})
+	r.Cluster = cluster.New(cluster.Options{DB: db, Sagas: r.Sagas, Nodes: r.Nodes, Log: log, Resources: resourcesForCluster{r}, Placement: placementForDocker{r.Placement}, Pool: poolForCluster{r}, Networks: networksForCluster{r.Network, r.Balancers}, Volumes: volumesForCluster{r.Volume}, Servers: serversForCluster{r}, Drain: drain.Node, Identity: identityForCluster{r.Identity}, Registry: registryForCluster{r}})
 	r.Cluster.Controllers = append(r.Cluster.Controllers, services.New(services.Config{DB: db, Region: regionForServices{r}, Clusters: r.Cluster, Log: log}), ingress.New(log))
 	if r.Policy, err = policy.New(r.cfg.path(policyFile), identity.Policies(), image.Policies(), placement.Policies(), network.Policies(), compute.Policies(), volume.Policies(), registry.Policies(), docker.Policies(), loadbalancer.Policies(), cluster.Policies()); err != nil {
 		return err

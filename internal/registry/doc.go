@@ -20,6 +20,10 @@
 // asked for. It is resolved at every request: roles that were taken away and
 // application credentials that were deleted count at once. Rules are in policies.go.
 //
+// A machine that works for a cluster of Kubernetes shows a password that the control plane
+// has given it (WorkerPassword): it pulls what is of the cluster's project, for as long as it
+// works for that. Which project that is, is asked at every request as well.
+//
 // # What is kept where
 //
 // The store has what exists: a Link for each tag, manifest and layer of a

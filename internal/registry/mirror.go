@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"crypto/tls"
 	"net/http"
 	"strings"
 
@@ -101,8 +102,16 @@ func (s *Service) serveMirror(w http.ResponseWriter, r *http.Request, c *caller,
 	return errs.Forbiddenf("Your roles do not allow to use mirrors.")
 }
 
-// NodeMirror answers the region's own nodes, who need no token, for mirrors alone.
-func (s *Service) NodeMirror(w http.ResponseWriter, r *http.Request) {
+// ServeNode answers the region's own nodes: with mirrors, for which they need no token, and as
+// it answers anybody if they name no registry. These requests come by TLS as far as their
+// clients know.
+func (s *Service) ServeNode(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Query().Get(namespaceKey) == "" {
+		r = r.Clone(r.Context())
+		r.TLS = &tls.ConnectionState{}
+		s.ServeHTTP(w, r)
+		return
+	}
 	t, ok := parse(strings.TrimPrefix(r.URL.Path, "/v2"))
 	m := s.mirrorOf(r.URL.Query().Get(namespaceKey), t.name)
 	if !ok || m == nil {

@@ -41,6 +41,8 @@ type Identity interface {
 	Open(purpose, text string) ([]byte, error)
 	// HasProject tells whether there is such a project.
 	HasProject(ctx context.Context, id string) bool
+	// ProjectName is the name of a project in which people can act. NotFound.
+	ProjectName(ctx context.Context, id string) (string, error)
 }
 
 // Options configure the service.
@@ -59,6 +61,8 @@ type Options struct {
 	// Keep is how long content is kept that nothing names and nobody asks for, and an
 	// upload that does not go on. Default 6 hours.
 	Keep time.Duration
+	// Workers gives the project whose images a worker may pull now. Without it none may.
+	Workers func(w Worker) (project string, err error)
 	// Mirrors are the addresses of registries that are mirrored, by their names. They are
 	// recorded at Start; "" takes a mirror back.
 	Mirrors map[string]string

@@ -26,6 +26,7 @@ type sealed struct {
 	Ends    time.Time           `json:"e"`
 	Access  map[string][]string `json:"a,omitempty"`
 	Catalog bool                `json:"c,omitempty"`
+	Worker  *Worker             `json:"w,omitempty"` // whose it is, in place of Token
 }
 
 // Bounds of what a client may ask a token for: it has to fit into a header.
@@ -47,6 +48,9 @@ func (s *Service) token(w http.ResponseWriter, r *http.Request) error {
 	if !ok {
 		w.Header().Set("WWW-Authenticate", fmt.Sprintf("Basic realm=%q", r.Host))
 		return errs.New(errs.Unauthenticated, "Log in with an application credential's id and secret, or as PROJECT/USER or DOMAIN/PROJECT/USER with the password.")
+	}
+	if in.Project == "" && in.User == WorkerName {
+		return s.workerToken(w, r, in.Secret)
 	}
 	text, c, err := s.Identity.SignIn(r.Context(), in)
 	if errs.Is(err, errs.Invalid) || err == nil && c.ProjectID == "" {
@@ -136,7 +140,7 @@ func (s *Service) grant(t *sealed, c *policy.Credentials, scopes []string) error
 		name, actions := rest[:i], strings.Split(rest[i+1:], ",")
 		switch kind {
 		case "registry":
-			t.Catalog = t.Catalog || name == "catalog"
+			t.Catalog = t.Catalog || name == "catalog" && t.Worker == nil
 		case "repository":
 			s.grantRepo(t, c, name, actions)
 		}
@@ -149,7 +153,7 @@ func (s *Service) grantRepo(t *sealed, c *policy.Credentials, name string, actio
 		actions = []string{actionPull, actionPush, actionDelete}
 	}
 	for _, a := range actions {
-		if ruleOf(a) == "" {
+		if ruleOf(a) == "" || t.Worker != nil && a != actionPull {
 			continue
 		}
 		if repo, err := s.allowed(c, name, a); err == nil && !slices.Contains(t.Access[repo], a) {
@@ -170,6 +174,10 @@ func (s *Service) openToken(ctx context.Context, text string) (*caller, error) {
 	var t sealed
 	if err := json.Unmarshal(raw, &t); err != nil || !s.now().Before(t.Ends) {
 		return nil, bad
+	}
+	if t.Worker != nil {
+		creds, err := s.worker(ctx, *t.Worker)
+		return &caller{creds: creds, access: t.Access}, err
 	}
 	if t.Token == "" {
 		return &caller{creds: &policy.Credentials{}}, nil

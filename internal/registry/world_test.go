@@ -71,6 +71,14 @@ func (f fromIdentity) HasProject(ctx context.Context, id string) bool {
 	return err == nil
 }
 
+func (f fromIdentity) ProjectName(ctx context.Context, id string) (string, error) {
+	p, err := f.ActiveProject(ctx, id)
+	if err != nil {
+		return "", err
+	}
+	return p.Name, nil
+}
+
 const password = "a password"
 
 func newWorld(t *testing.T, change ...func(*Options)) *world {

@@ -23,8 +23,12 @@ var suiteSets = map[string]struct{ focus, skip string }{
 	"full": {`\[Conformance\]`, `\[Serial\]|\[Slow\]|\[Disruptive\]`},
 }
 
-// suiteProcs is how many tests run at once: they wait, most of the time.
-const suiteProcs = 4
+// suiteProcs is how many tests run at once: they wait, most of the time. suiteAttempts is how
+// often one is tried, as upstream's own runs do: many have limits of seconds.
+const (
+	suiteProcs    = 4
+	suiteAttempts = 2
+)
 
 // TestKubeConformance runs upstream's own tests against a cluster of two workers.
 func TestKubeConformance(t *testing.T) {
@@ -72,7 +76,7 @@ func (k *kube) suite(dir, focus, skip string) error {
 	k.Helper()
 	log := must[*os.File](k.T)(os.Create(filepath.Join(dir, "log")))
 	defer log.Close()
-	cmd := exec.CommandContext(k.Context(), k.program("kube-suite/ginkgo"), "--procs", fmt.Sprint(suiteProcs), "--focus", focus, "--skip", skip, "--no-color", "--timeout=3h",
+	cmd := exec.CommandContext(k.Context(), k.program("kube-suite/ginkgo"), "--procs", fmt.Sprint(suiteProcs), "--flake-attempts", fmt.Sprint(suiteAttempts), "--focus", focus, "--skip", skip, "--no-color", "--timeout=3h",
 		k.program("kube-suite/e2e.test"), "--", "--kubeconfig="+k.conf, "--provider=skeleton", "--report-dir="+dir, "--ginkgo.junit-report="+filepath.Join(dir, "junit.xml"), "--dump-logs-on-failure=false",
 		"--kubectl-path="+k.kubectlPath())
 	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, log, log

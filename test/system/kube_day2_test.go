@@ -21,9 +21,11 @@ import (
 
 // TestClusterDay2 makes one cluster of Kubernetes, and does with it what follows the first
 // day: people log in, load is measured and followed, nodes come and go, what breaks is found.
+// The control plane's machine is no worker of it.
 func TestClusterDay2(t *testing.T) {
 	p := newPool(t, 3)
 	k := &kube{pool: p, conf: filepath.Join(t.TempDir(), "kubeconfig")}
+	p.without(p.All[0])
 	p.strata(p.All[0], "cluster", "create", "one", "--nodes", "1", "--timeout", "5",
 		"--label", "auto_scaling_enabled=true", "--label", "max_node_count=2", "--label", "scale_down_unneeded_time=20s")
 	p.strata(p.All[0], "cluster", "kubeconfig", "one", "--admin", "--file", k.conf)
@@ -31,7 +33,7 @@ func TestClusterDay2(t *testing.T) {
 	for _, s := range []struct {
 		name string
 		run  func(*kube)
-	}{{"Identity", (*kube).identity}, {"Top", (*kube).top}, {"Horizontal", (*kube).horizontal}, {"Autoscaling", (*kube).autoscaling}, {"Check", (*kube).checked}} {
+	}{{"Identity", (*kube).identity}, {"Top", (*kube).top}, {"Gate", (*kube).gate}, {"Horizontal", (*kube).horizontal}, {"Autoscaling", (*kube).autoscaling}, {"Check", (*kube).checked}} {
 		t.Run(s.name, func(t *testing.T) {
 			own, pool := *k, *k.pool
 			pool.T, own.pool = t, &pool

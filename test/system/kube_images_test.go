@@ -75,8 +75,8 @@ func suiteImages(t *testing.T) []image {
 	return out
 }
 
-// suiteBase is a system with the tools that tests call in their pods.
-func suiteBase(t *testing.T, root string) {
+// smallBase is a system of busybox's programs.
+func smallBase(t *testing.T, root string) {
 	for _, dir := range []string{"bin", "dev", "etc", "home", "proc", "root", "run", "sys", "tmp", "usr/bin", "usr/sbin", "var/tmp", "usr/local/bin"} {
 		directory(t, filepath.Join(root, dir))
 	}
@@ -90,20 +90,25 @@ func suiteBase(t *testing.T, root string) {
 	busybox := filepath.Join(cloud.Debian(t, "busybox-static"), "bin/busybox")
 	put(t, busybox, filepath.Join(root, "bin/busybox"))
 	for name := range strings.FieldsSeq(string(must[[]byte](t)(exec.Command(busybox, "--list").Output()))) {
-		if name != "busybox" && name != "sh" { // whose sh runs its own programs, whatever PATH says
+		if name != "busybox" {
 			link(t, "busybox", filepath.Join(root, "bin", name))
 		}
 	}
-	link(t, "../usr/bin/bash", filepath.Join(root, "bin/sh"))
+}
+
+// suiteBase is a system with the tools that tests call in their pods.
+func suiteBase(t *testing.T, root string) {
+	smallBase(t, root)
 	for _, program := range []string{"curl", "dig", "nslookup", "nc.openbsd", "bash", "ip", "getent"} {
 		path := must[string](t)(exec.LookPath(program))
 		putWithLibraries(t, path, root, filepath.Join("usr/bin", strings.TrimSuffix(program, ".openbsd")))
 	}
-	for _, name := range []string{"nslookup", "nc", "ip"} {
+	for _, name := range []string{"nslookup", "nc", "ip", "sh"} { // busybox's sh runs its own programs, whatever PATH says
 		if err := os.Remove(filepath.Join(root, "bin", name)); err != nil {
 			t.Fatal(err)
 		}
 	}
+	link(t, "../usr/bin/bash", filepath.Join(root, "bin/sh"))
 }
 
 // suiteNginx is Debian's nginx with a page.

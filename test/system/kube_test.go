@@ -266,6 +266,9 @@ func (k *kube) gone(h *hosts.Host, part string) {
 			k.Errorf("on %s there is %v", h.Name, left)
 		}
 	}
+	if part == "" {
+		k.gateless(h.DataDir)
+	}
 	tables, err := h.Command(k.Context(), "nft", "list", "tables").Output()
 	if err != nil || bytes.Contains(tables, []byte("kube-proxy")) {
 		k.Errorf("on %s there are %s, %v", h.Name, tables, err)

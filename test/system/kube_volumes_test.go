@@ -354,8 +354,8 @@ func (k *kubeVolumes) refused() {
 	k.must("delete", "pvc", "huge", "small", "many")
 }
 
-// lost cuts a worker off: once it is given up, its pod comes back elsewhere with its data,
-// and the worker writes no more.
+// lost cuts a worker off: it is given up, its pod comes back elsewhere with its data, and the
+// worker writes no more.
 func (k *kubeVolumes) lost() {
 	h := k.on("writer")
 	k.must("delete", "pod", "writer", "grows")
@@ -371,7 +371,6 @@ func (k *kubeVolumes) lost() {
 		return out != "True", nil
 	})
 	k.Logf("the node is not ready: %v", time.Since(began).Round(time.Second))
-	k.must("taint", "node", h.Name, "node.kubernetes.io/out-of-service=nodeshutdown:NoExecute")
 	k.until("the pod to be gone", 2*time.Minute, func() (bool, error) {
 		out, err := k.kubectl("get", "pod", "stays", "--ignore-not-found", "-o", "name")
 		return out == "", err
@@ -392,7 +391,10 @@ func (k *kubeVolumes) lost() {
 		out := k.must("get", "node", h.Name, "-o", `jsonpath={.status.conditions[?(@.type=="Ready")].status}`)
 		return out == "True", nil
 	})
-	k.must("taint", "node", h.Name, "node.kubernetes.io/out-of-service-")
+	k.until("the node to be in service", time.Minute, func() (bool, error) {
+		out, err := k.kubectl("get", "node", h.Name, "-o", "jsonpath={.spec.taints}")
+		return out == "", err
+	})
 	k.until("the worker to let go of the volume", 3*time.Minute, func() (bool, error) { return len(mountsBelow(k.T, h.DataDir+"/podmounts")) == 0, nil })
 	k.says("after", "moved", "cat", "/data/file")
 }
