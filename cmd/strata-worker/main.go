@@ -9,7 +9,7 @@ import (
 	"os/signal"
 	"syscall"
 
-	"github.com/strata-cloud/strata/internal/kube/serverworker"
+	"github.com/strata-cloud/strata/internal/serverworker"
 )
 
 func main() {
