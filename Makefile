@@ -66,10 +66,10 @@ kube-conformance: build kube kube-suite ## upstream's own tests of conformance; 
 	@$(MAKE) --no-print-directory deps RUN_PACKAGES='$(SUITE_PACKAGES)'
 	$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" CGO_ENABLED=0 'SUITE=$(or $(SUITE),ci)' go test -tags kube -count=1 -timeout 4h -v -run '^TestKubeConformance$$' ./test/system
 
-kube-kube-vm-test: build kube ## a real cluster whose workers are servers; minutes without hardware virtualisation
+kube-vm-test: build kube ## a real cluster whose workers are servers; minutes without hardware virtualisation
 	$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" CGO_ENABLED=0 go test -tags kube -count=1 -timeout 60m -v -run '^TestClusterVM$$' ./test/system
 
-check: ## formatting, vet and unit tests of the modules kubernetes and csi
+kube-check: ## formatting, vet and unit tests of the modules kubernetes and csi
 	@out=$$(gofmt -l kubernetes csi); [ -z "$$out" ] || { echo "gofmt these:"; echo "$$out"; exit 1; }
 	cd kubernetes && go vet -trimpath ./... && go test -trimpath ./...
 	cd csi && go vet -trimpath -tags sanity ./... && go test -trimpath ./...
