@@ -20,7 +20,7 @@ KUBE_VERSION = $(shell cd kubernetes && go list -m -f '{{.Version}}' k8s.io/kube
 KUBE_FLAGS   = $(foreach p,k8s.io/component-base/version k8s.io/client-go/pkg/version,-X $(p).gitVersion=$(KUBE_VERSION) -X $(p).gitMajor=$(word 1,$(KUBE_WORDS)) -X $(p).gitMinor=$(word 2,$(KUBE_WORDS)) -X $(p).gitTreeState=clean)
 KUBE_WORDS   = $(subst ., ,$(KUBE_VERSION:v%=%))
 
-.PHONY: help up down reset cluster cluster-down build kube kube-suite kube-conformance kube-check kube-test kube-vm-test kube-story kube-bench kube-ahead check test unit system conformance bench integrity ceph-test deps deps-test docs clean
+.PHONY: help up down reset cluster cluster-down build kube kube-suite kube-conformance kube-check kube-test kube-vm-test kube-story kube-bench check test test-clouds test-clusters unit system conformance bench integrity ceph-test deps deps-test docs clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ build: ## compile bin/strata and the shim beside it
 	@go build -trimpath -ldflags '-s -w' -o bin/strata-shim ./cmd/strata-shim
 	@go build -trimpath -ldflags '-s -w' -o bin/strata-worker ./cmd/strata-worker
 
+# KUBE_TEST runs tests of clusters, apart from clouds of other tests.
+KUBE_TEST = $(SUDO) env "PATH=$$PATH" "HOME=$$HOME" CGO_ENABLED=0 'SUITE=$(or $(SUITE),ci)' go test -tags kube -exec '$(CURDIR)/test/apart' -count=1 -v
+
 # SNAPSHOTS is the module that defines volume snapshots.
 SNAPSHOTS = github.com/kubernetes-csi/external-snapshotter/client/v8
 
@@ -64,10 +67,10 @@ kube-suite: ## compile upstream's tests of conformance and what their pods run
 
 kube-conformance: build kube kube-suite ## upstream's own tests of conformance; SUITE=ci (default), full or a regular expression
 	@$(MAKE) --no-print-directory deps RUN_PACKAGES='$(SUITE_PACKAGES)'
-	$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" CGO_ENABLED=0 'SUITE=$(or $(SUITE),ci)' go test -tags kube -count=1 -timeout 4h -v -run '^TestKubeConformance$$' ./test/system
+	$(KUBE_TEST) -timeout 4h -run '^TestKubeConformance$$' ./test/system
 
 kube-vm-test: build kube ## a real cluster whose workers are servers; minutes without hardware virtualisation
-	$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" CGO_ENABLED=0 go test -tags kube -count=1 -timeout 60m -v -run '^TestClusterVM$$' ./test/system
+	$(KUBE_TEST) -timeout 60m -run '^TestClusterVM$$' ./test/system
 
 kube-check: ## formatting, vet and unit tests of the modules kubernetes and csi
 	@out=$$(gofmt -l kubernetes csi); [ -z "$$out" ] || { echo "gofmt these:"; echo "$$out"; exit 1; }
@@ -75,13 +78,13 @@ kube-check: ## formatting, vet and unit tests of the modules kubernetes and csi
 	cd csi && go vet -trimpath -tags sanity ./... && go test -trimpath ./...
 
 kube-test: build kube ## real clusters of Kubernetes, on machines of the pool
-	$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" CGO_ENABLED=0 go test -tags kube -count=1 -timeout 60m -v -run '^Test(Cluster(Metal|Services|Day2|Volumes|Registry)|DriverSuite)$$' ./test/system
+	$(KUBE_TEST) -timeout 60m -run '^Test(Cluster(Metal|Services|Day2|Volumes|Registry)|DriverSuite)$$' ./test/system
 
 kube-story: build kube ## the life of an application in a cluster
-	$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" CGO_ENABLED=0 go test -tags kube -count=1 -timeout 30m -v -run '^TestClusterStory$$' ./test/system
+	$(KUBE_TEST) -timeout 30m -run '^TestClusterStory$$' ./test/system
 
 kube-bench: build kube ## a cluster of two workers and its pods, measured
-	$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" CGO_ENABLED=0 go test -tags kube -count=1 -timeout 30m -v -run '^TestClusterMeasured$$' ./test/system
+	$(KUBE_TEST) -timeout 30m -run '^TestClusterMeasured$$' ./test/system
 
 check: ## formatting, vet and static analysis
 	@out=$$(gofmt -l cmd internal test); [ -z "$$out" ] || { echo "gofmt these:"; echo "$$out"; exit 1; }
@@ -90,12 +93,14 @@ check: ## formatting, vet and static analysis
 	go vet -tags kube ./test/system
 	go tool staticcheck ./...
 
-test: deps-test check unit ## everything that must pass
-	@$(MAKE) --no-print-directory -j2 system kube-ahead
-	@$(MAKE) --no-print-directory conformance kube-check kube-test
+test: deps-test check unit build ## everything that must pass: clouds and clusters beside each other
+	@$(MAKE) --no-print-directory -j2 test-clouds test-clusters
 
-kube-ahead: # compiles Kubernetes while others wait, who go first
-	@nice -n 19 env GOFLAGS=-p=1 $(MAKE) --no-print-directory kube
+test-clouds:
+	@$(MAKE) --no-print-directory -j1 system conformance
+
+test-clusters:
+	@$(MAKE) --no-print-directory -j1 kube-check kube-test kube-conformance
 
 unit: ## tests beside the code; those of the node need root
 	$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" CGO_ENABLED=0 STRATA_NEEDS=all go test -timeout 15m ./cmd/... ./internal/...
