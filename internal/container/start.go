@@ -51,8 +51,6 @@ func (d *Daemon) start(c *live) error {
 	c.begun = make(chan struct{})
 	c.mu.Unlock()
 	if err == nil {
-		d.tellMounts(c.record(), events.ActionMount)
-		d.tell(c, events.ActionStart)
 		return nil
 	}
 	code, err := startError(c.record().Path, err)
@@ -112,6 +110,10 @@ func (d *Daemon) launch(c *live) error {
 		r.State = State{Status: container.StateRunning, Pid: int(task.Pid()), StartedAt: time.Now().UTC(), FinishedAt: r.State.FinishedAt, Health: firstHealth(r.Config)}
 		r.Stopped = false
 	})
+	if err == nil { // before whoever tells of the end
+		d.tellMounts(r, events.ActionMount)
+		d.tell(c, events.ActionStart)
+	}
 	d.group.Go(func() { d.supervise(c, task, exit) })
 	d.watchHealth(c, over)
 	if e := d.tellParents(r); e != nil { // it runs
