@@ -48,8 +48,9 @@ build: ## compile bin/strata and the shim beside it
 	@go build -trimpath -ldflags '-s -w' -o bin/strata-shim ./cmd/strata-shim
 	@go build -trimpath -ldflags '-s -w' -o bin/strata-worker ./cmd/strata-worker
 
-# KUBE_TEST runs tests of clusters, apart from clouds of other tests.
-KUBE_TEST = $(SUDO) env "PATH=$$PATH" "HOME=$$HOME" CGO_ENABLED=0 'SUITE=$(or $(SUITE),ci)' go test -tags kube -exec '$(CURDIR)/test/apart' -count=1 -v
+# KUBE_TEST runs tests of clusters; APART has them see no clouds of other tests.
+APART     = -exec '$(CURDIR)/test/apart'
+KUBE_TEST = $(SUDO) env "PATH=$$PATH" "HOME=$$HOME" CGO_ENABLED=0 STRATA_NEEDS=all 'SUITE=$(or $(SUITE),ci)' go test -tags kube -count=1 -v
 
 # SNAPSHOTS is the module that defines volume snapshots.
 SNAPSHOTS = github.com/kubernetes-csi/external-snapshotter/client/v8
@@ -67,7 +68,7 @@ kube-suite: ## compile upstream's tests of conformance and what their pods run
 
 kube-conformance: build kube kube-suite ## upstream's own tests of conformance; SUITE=ci (default), full or a regular expression
 	@$(MAKE) --no-print-directory deps RUN_PACKAGES='$(SUITE_PACKAGES)'
-	$(KUBE_TEST) -timeout 4h -run '^TestKubeConformance$$' ./test/system
+	$(KUBE_TEST) $(APART) -timeout 4h -run '^TestKubeConformance$$' ./test/system
 
 kube-vm-test: build kube ## a real cluster whose workers are servers; minutes without hardware virtualisation
 	$(KUBE_TEST) -timeout 60m -run '^TestClusterVM$$' ./test/system
@@ -78,13 +79,13 @@ kube-check: ## formatting, vet and unit tests of the modules kubernetes and csi
 	cd csi && go vet -trimpath -tags sanity ./... && go test -trimpath ./...
 
 kube-test: build kube ## real clusters of Kubernetes, on machines of the pool
-	$(KUBE_TEST) -timeout 60m -run '^Test(Cluster(Metal|Services|Day2|Volumes|Registry)|DriverSuite)$$' ./test/system
+	$(KUBE_TEST) $(APART) -timeout 60m -run '^Test(Cluster(Metal|Services|Day2|Volumes|Registry)|DriverSuite)$$' ./test/system
 
 kube-story: build kube ## the life of an application in a cluster
 	$(KUBE_TEST) -timeout 30m -run '^TestClusterStory$$' ./test/system
 
-kube-bench: build kube ## a cluster of two workers and its pods, measured
-	$(KUBE_TEST) -timeout 30m -run '^TestClusterMeasured$$' ./test/system
+kube-bench: build kube ## clusters and their pods, measured: on machines, and on servers beside
+	$(KUBE_TEST) -timeout 60m -run '^TestCluster(Measured|sBeside)$$' ./test/system
 
 check: ## formatting, vet and static analysis
 	@out=$$(gofmt -l cmd internal test); [ -z "$$out" ] || { echo "gofmt these:"; echo "$$out"; exit 1; }
@@ -106,7 +107,7 @@ unit: ## tests beside the code; those of the node need root
 	$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" CGO_ENABLED=0 STRATA_NEEDS=all go test -timeout 15m ./cmd/... ./internal/...
 
 system: build ## a real cloud: QEMU, namespaces, kill -9, reset
-	$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" CGO_ENABLED=0 go test -count=1 -timeout 60m -v ./test/system/...
+	$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" CGO_ENABLED=0 STRATA_NEEDS=all go test -count=1 -timeout 60m -v ./test/system/...
 
 conformance: build ## clients and suites that others wrote; SET=smoke (default) or a regular expression
 	$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" CGO_ENABLED=0 'SET=$(or $(SET),smoke)' go test -count=1 -timeout 60m -v ./test/conformance/...

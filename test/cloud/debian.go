@@ -1,6 +1,7 @@
 package cloud
 
 import (
+	"os"
 	"os/exec"
 	"path/filepath"
 	"testing"
@@ -29,7 +30,11 @@ func Debian(t testing.TB, packages ...string) string {
 // Download has packages of Debian's in a directory, as they are.
 func Download(t testing.TB, dir string, packages ...string) {
 	t.Helper()
-	download := exec.Command("apt-get", append([]string{"download", "-qq"}, packages...)...)
+	args := append([]string{"apt-get", "download", "-qq"}, packages...)
+	if outside := os.Getenv("OUTSIDE"); outside != "" { // see test/apart
+		args = append([]string{"ip", "netns", "exec", outside}, args...)
+	}
+	download := exec.Command(args[0], args[1:]...)
 	download.Dir = dir
 	if out, err := download.CombinedOutput(); err != nil {
 		needs.Missing(t, "%v cannot be had from Debian: %v: %s", packages, err, out)
