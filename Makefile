@@ -13,7 +13,10 @@ TEST_PACKAGES := $(RUN_PACKAGES) python3-openstackclient python3-osc-placement t
 SUITE_PACKAGES := $(TEST_PACKAGES) bind9-dnsutils netcat-openbsd
 CEPH_PACKAGES := $(RUN_PACKAGES) ceph-mon ceph-osd ceph-mgr ceph-common qemu-block-extra
 
+# All compile with the same flags: each package once.
 export CGO_ENABLED := 0
+export GOFLAGS     := -trimpath
+AS_ROOT := $(SUDO) env "PATH=$$PATH" "HOME=$$HOME" CGO_ENABLED=0 GOFLAGS=$(GOFLAGS)
 
 # What Kubernetes' own build says of the version, for the module has no repository to ask.
 KUBE_VERSION = $(shell cd kubernetes && go list -m -f '{{.Version}}' k8s.io/kubernetes)
@@ -38,32 +41,32 @@ reset: ## remove the cloud and every trace of it
 	@[ ! -x bin/strata ] || $(STRATA) reset --yes
 
 cluster: deps build ## a cloud of NODES=3 hosts, CONTROL=1 of them control members, in namespaces of this machine
-	@$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" go run ./test/cluster --dir $(CLUSTER) --nodes $(or $(NODES),3) --control $(or $(CONTROL),1) up
+	@$(AS_ROOT) go run ./test/cluster --dir $(CLUSTER) --nodes $(or $(NODES),3) --control $(or $(CONTROL),1) up
 
 cluster-down: ## remove it and every trace
-	@$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" go run ./test/cluster --dir $(CLUSTER) down
+	@$(AS_ROOT) go run ./test/cluster --dir $(CLUSTER) down
 
 build: ## compile bin/strata and the shim beside it
-	@go build -trimpath -ldflags '-s -w -X github.com/strata-cloud/strata/internal/cli.Version=$(VERSION)' -o bin/strata ./cmd/strata
-	@go build -trimpath -ldflags '-s -w' -o bin/strata-shim ./cmd/strata-shim
-	@go build -trimpath -ldflags '-s -w' -o bin/strata-worker ./cmd/strata-worker
+	@go build -ldflags '-s -w -X github.com/strata-cloud/strata/internal/cli.Version=$(VERSION)' -o bin/strata ./cmd/strata
+	@go build -ldflags '-s -w' -o bin/strata-shim ./cmd/strata-shim
+	@go build -ldflags '-s -w' -o bin/strata-worker ./cmd/strata-worker
 
 # KUBE_TEST runs tests of clusters; APART has them see no clouds of other tests.
 APART     = -exec '$(CURDIR)/test/apart'
-KUBE_TEST = $(SUDO) env "PATH=$$PATH" "HOME=$$HOME" CGO_ENABLED=0 STRATA_NEEDS=all 'SUITE=$(or $(SUITE),ci)' go test -tags kube -count=1 -v
+KUBE_TEST = $(AS_ROOT) STRATA_NEEDS=all 'SUITE=$(or $(SUITE),ci)' go test -tags kube -count=1 -v
 
 # SNAPSHOTS is the module that defines volume snapshots.
 SNAPSHOTS = github.com/kubernetes-csi/external-snapshotter/client/v8
 
 kube: ## compile bin/strata-kube and bin/strata-csi, the programs of Kubernetes; the first time takes minutes
-	@cd kubernetes && go build -trimpath -ldflags '-s -w $(KUBE_FLAGS)' -o ../bin/strata-kube ./cmd/strata-kube
-	@cd kubernetes && go build -trimpath -ldflags '-s -w' -o ../bin/strata-pause ./cmd/strata-pause
+	@cd kubernetes && go build -ldflags '-s -w $(KUBE_FLAGS)' -o ../bin/strata-kube ./cmd/strata-kube
+	@cd kubernetes && go build -ldflags '-s -w' -o ../bin/strata-pause ./cmd/strata-pause
 	@cd csi && go mod download $(SNAPSHOTS) && for kind in classes contents s; do install -m 644 "$$(go list -m -f '{{.Dir}}' $(SNAPSHOTS))/config/crd/snapshot.storage.k8s.io_volumesnapshot$$kind.yaml" internal/volumes/crds; done
-	@cd csi && go build -trimpath -ldflags '-s -w' -o ../bin/strata-csi ./cmd/strata-csi
+	@cd csi && go build -ldflags '-s -w' -o ../bin/strata-csi ./cmd/strata-csi
 
 kube-suite: ## compile upstream's tests of conformance and what their pods run
-	@cd kubernetes && mkdir -p ../bin/kube-suite && go test -trimpath -c -ldflags '-s -w $(KUBE_FLAGS)' -o ../bin/kube-suite/e2e.test k8s.io/kubernetes/test/e2e
-	@cd kubernetes && go build -trimpath -ldflags '-s -w' -o ../bin/kube-suite k8s.io/kubernetes/test/images/agnhost k8s.io/sample-apiserver github.com/onsi/ginkgo/v2/ginkgo
+	@cd kubernetes && mkdir -p ../bin/kube-suite && go test -c -ldflags '-s -w $(KUBE_FLAGS)' -o ../bin/kube-suite/e2e.test k8s.io/kubernetes/test/e2e
+	@cd kubernetes && go build -ldflags '-s -w' -o ../bin/kube-suite k8s.io/kubernetes/test/images/agnhost k8s.io/sample-apiserver github.com/onsi/ginkgo/v2/ginkgo
 	@cd kubernetes && install -m 644 "$$(go list -m -f '{{.Dir}}' k8s.io/kubernetes)"/test/images/agnhost/porter/localhost.* ../bin/kube-suite
 
 kube-conformance: build kube kube-suite ## upstream's own tests of conformance; SUITE=ci (default), full or a regular expression
@@ -75,8 +78,8 @@ kube-vm-test: build kube ## a real cluster whose workers are servers; minutes wi
 
 kube-check: ## formatting, vet and unit tests of the modules kubernetes and csi
 	@out=$$(gofmt -l kubernetes csi); [ -z "$$out" ] || { echo "gofmt these:"; echo "$$out"; exit 1; }
-	cd kubernetes && go vet -trimpath ./... && go test -trimpath ./...
-	cd csi && go vet -trimpath -tags sanity ./... && go test -trimpath ./...
+	cd kubernetes && go vet ./... && go test ./...
+	cd csi && go vet -tags sanity ./... && go test ./...
 
 kube-test: build kube ## real clusters of Kubernetes, on machines of the pool
 	$(KUBE_TEST) $(APART) -timeout 60m -run '^Test(Cluster(Metal|Services|Day2|Volumes|Registry)|DriverSuite)$$' ./test/system
@@ -104,24 +107,24 @@ test-clusters:
 	@$(MAKE) --no-print-directory -j1 kube-check kube-test kube-conformance
 
 unit: ## tests beside the code; those of the node need root
-	$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" CGO_ENABLED=0 STRATA_NEEDS=all go test -timeout 15m ./cmd/... ./internal/...
+	$(AS_ROOT) STRATA_NEEDS=all go test -timeout 15m ./cmd/... ./internal/...
 
 system: build ## a real cloud: QEMU, namespaces, kill -9, reset
-	$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" CGO_ENABLED=0 STRATA_NEEDS=all go test -count=1 -timeout 60m -v ./test/system/...
+	$(AS_ROOT) STRATA_NEEDS=all go test -count=1 -timeout 60m -v ./test/system/...
 
 conformance: build ## clients and suites that others wrote; SET=smoke (default) or a regular expression
-	$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" CGO_ENABLED=0 'SET=$(or $(SET),smoke)' go test -count=1 -timeout 60m -v ./test/conformance/...
+	$(AS_ROOT) 'SET=$(or $(SET),smoke)' go test -count=1 -timeout 60m -v ./test/conformance/...
 
 integrity: ## no flushed byte of a volume is lost: SEQUENCES=1000 random ones, with kill -9
-	$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" CGO_ENABLED=0 STRATA_INTEGRITY=$(or $(SEQUENCES),1000) go test -count=1 -timeout 60m -v ./internal/blockdev/integrity
+	$(AS_ROOT) STRATA_INTEGRITY=$(or $(SEQUENCES),1000) go test -count=1 -timeout 60m -v ./internal/blockdev/integrity
 
 ceph-test: build ## install Ceph and test volumes in a cluster of one node
 	@$(MAKE) --no-print-directory deps RUN_PACKAGES='$(CEPH_PACKAGES)'
-	$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" CGO_ENABLED=0 STRATA_NEEDS=all go test -tags ceph -count=1 -timeout 15m -v -run 'TestConformance|TestCeph' ./internal/blockdev/rbd ./test/system
+	$(AS_ROOT) STRATA_NEEDS=all go test -tags ceph -count=1 -timeout 15m -v -run 'TestConformance|TestCeph' ./internal/blockdev/rbd ./test/system
 
 bench: build ## Go benchmarks, then a whole cloud measured from outside
 	go test -run '^$$' -bench . -benchtime 1s ./internal/...
-	$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" CGO_ENABLED=0 go test -count=1 -timeout 60m -v ./test/bench/...
+	$(AS_ROOT) go test -count=1 -timeout 60m -v ./test/bench/...
 
 docs: ## generate docs/compat.md and docs/policy.md from the code
 	go test ./internal/region -run TestGeneratedDocs -update
