@@ -150,6 +150,14 @@ func (b *balanced) monitors() {
 	b.must("start", "far")
 	b.are(map[string]string{"far": "ONLINE"})
 	end()
+	await(b.T, "the server behind the member to be there too", func() bool {
+		for range 3 { // one turn of all members
+			if _, err := get(b.Context(), client, b.vip()); err != nil {
+				return false
+			}
+		}
+		return true
+	})
 }
 
 // persists has clients that keep their member, and another when that is lost.
