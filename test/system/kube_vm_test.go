@@ -38,9 +38,9 @@ func TestClusterVM(t *testing.T) {
 	}
 	began = time.Now()
 	k.must("apply", "-f", "testdata/kube/servers.yaml")
-	k.must("-n", "kube-system", "rollout", "status", "deployment/coredns", "--timeout=300s")
-	k.must("rollout", "status", "daemonset/who", "--timeout=300s")
-	k.must("rollout", "status", "daemonset/ask", "--timeout=300s")
+	k.must("-n", "kube-system", "wait", "--for=condition=Available", "deployment/coredns", "--timeout=600s") // it may have missed its deadline
+	k.must("rollout", "status", "daemonset/who", "--timeout=600s")
+	k.must("rollout", "status", "daemonset/ask", "--timeout=600s")
 	t.Logf("pods that reach each other: %v", time.Since(began).Round(time.Second))
 	p.strata(p.All[0], "cluster", "scale", "one", "1")
 	if names := k.serverNodes(); len(names) != 1 {
