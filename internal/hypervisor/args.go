@@ -24,9 +24,10 @@ const (
 // those it started with. Each costs the guest some boot time.
 const spareSlots = 12
 
-// tcgCacheMiB is QEMU's translation cache under emulation: beyond it a small
-// guest gains nothing, QEMU's own default is hundreds of MiB.
-const tcgCacheMiB = 32
+// tcgCacheMiB is QEMU's translation cache under emulation. An eighth of the memory is its own
+// default, of which a small guest needs no more than the least: but what runs in a large one
+// (a kubelet beside containerd) would be translated again and again in as little.
+func tcgCacheMiB(s *Spec) int { return min(max(s.MemoryMiB/8, 32), 512) }
 
 // videoMiB is enough for 1920 by 1080 pixels.
 const videoMiB = 8
@@ -167,7 +168,7 @@ func commandLine(s *Spec, accel Accel, firstFD int, uefi *uefiFiles) []string {
 	if accel == KVM {
 		b.add("-accel", "kvm", "-cpu", "host")
 	} else {
-		b.add("-accel", "tcg,thread=multi,tb-size="+strconv.Itoa(tcgCacheMiB), "-cpu", "max")
+		b.add("-accel", "tcg,thread=multi,tb-size="+strconv.Itoa(tcgCacheMiB(s)), "-cpu", "max")
 	}
 	b.add("-m", fmt.Sprintf("size=%dK", memoryKiB(s, accel)), "-smp", strconv.Itoa(s.VCPUs), "-uuid", s.ID,
 		"-smbios", "type=1,manufacturer=OpenStack Foundation,product=OpenStack Nova,uuid="+s.ID+",serial="+s.ID+",family=Virtual Machine"+sku,

@@ -179,7 +179,7 @@ func (m *machine) own(s *Spec) error {
 func limits(s *Spec, accel Accel) cgroup.Limits {
 	headroom := int64(160 + s.MemoryMiB/32)
 	if accel == TCG {
-		headroom += 128 + 4*tcgCacheMiB
+		headroom += 128 + 4*int64(tcgCacheMiB(s))
 	}
 	if s.Clone {
 		// The first clone to touch a page that the template never used is charged
