@@ -235,11 +235,17 @@ func TestServerLink(t *testing.T) {
 	if err != nil || len(r.Parts) != 1 || r.Parts[0].ID != id || r.Parts[0].API != nil || len(r.Parts[0].Fault) > mostText || !strings.HasPrefix(r.Parts[0].Fault, "üü") {
 		t.Errorf("it is written as %+v, %v", r, err)
 	}
-	if err := w.svc.takesVolumes(mine.Node, id); !errs.Is(err, errs.Conflict) {
-		t.Errorf("volumes of a server: %v", err)
+	if server, err := w.svc.serverOf(mine.Node, id); err != nil || server == "" {
+		t.Errorf("volumes of a server are for %q, %v", server, err)
 	}
-	if err := w.svc.takesVolumes(other.Node, metal); err != nil {
-		t.Errorf("volumes of a machine: %v", err)
+	if node, cluster := w.svc.NodeOfServer(mine.Server); node != mine.Node || cluster != id {
+		t.Errorf("the server is node %q of cluster %q", node, cluster)
+	}
+	if server, err := w.svc.serverOf(other.Node, metal); err != nil || server != "" {
+		t.Errorf("volumes of a machine are for server %q, %v", server, err)
+	}
+	if _, err := w.svc.serverOf(mine.Node, metal); !errs.Is(err, errs.NotFound) {
+		t.Errorf("volumes of another cluster: %v", err)
 	}
 	allowed := 0
 	for ; allowed <= callBurst+callRate && w.svc.AllowServer(mine.ID) == nil; allowed++ {
