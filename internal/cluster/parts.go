@@ -122,8 +122,13 @@ func (s *Service) worker(w *Worker) *nodeapi.KubeWorker {
 
 // Watch streams what a node is to do for clusters, as a whole, coalesced.
 func (s *Service) Watch(ctx context.Context, node string) <-chan []nodeapi.KubePart {
-	return store.Stream(ctx, s.DB, func() []nodeapi.KubePart { return s.Parts(node) }, service+"/cluster", service+"/worker", "loadbalancer/loadbalancer", "network/floatingip",
-		"registry/mirror", "node/info") // the last: a control member that has joined has an address of the registry
+	return store.Stream(ctx, s.DB, func() []nodeapi.KubePart { return s.Parts(node) }, inParts()...)
+}
+
+// inParts are the kinds of records that parts are made of. The last: a control member that
+// has joined has an address of the registry.
+func inParts() []string {
+	return []string{service + "/cluster", service + "/worker", "loadbalancer/loadbalancer", "network/floatingip", "registry/mirror", "node/info"}
 }
 
 // Report writes what a node says of clusters.

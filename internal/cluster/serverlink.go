@@ -40,21 +40,25 @@ func (s *Service) AllowServer(id string) error {
 
 // WatchServer streams what a worker that is a server is to do, until there is none.
 func (s *Service) WatchServer(ctx context.Context, id string) <-chan []nodeapi.KubePart {
+	type view struct {
+		parts []nodeapi.KubePart
+		gone  bool // which changes no part that it had no more
+	}
 	out := make(chan []nodeapi.KubePart)
 	go func() {
 		defer close(out)
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
-		node, _, err := s.ServerWorker(id)
-		if err != nil {
-			return
+		look := func() view {
+			node, _, err := s.ServerWorker(id)
+			return view{ownParts(s.Parts(node)), err != nil}
 		}
-		for list := range s.Watch(ctx, node) {
-			if _, _, err := s.ServerWorker(id); err != nil {
+		for v := range store.Stream(ctx, s.DB, look, inParts()...) {
+			if v.gone {
 				return
 			}
 			select {
-			case out <- ownParts(list):
+			case out <- v.parts:
 			case <-ctx.Done():
 				return
 			}
