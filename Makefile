@@ -104,7 +104,7 @@ test-clouds:
 	@$(MAKE) --no-print-directory -j1 system conformance
 
 test-clusters:
-	@$(MAKE) --no-print-directory -j1 kube-check kube-test kube-conformance
+	@$(MAKE) --no-print-directory -j1 kube-check kube-test
 
 unit: ## tests beside the code; those of the node need root
 	$(AS_ROOT) STRATA_NEEDS=all go test -timeout 15m ./cmd/... ./internal/...
