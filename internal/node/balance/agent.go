@@ -209,14 +209,15 @@ func gone(old, now *nodeapi.LoadBalancer, before, after map[string]bool) []nodea
 	return out
 }
 
-// up are the members that may have connections: those that nobody watches, and those that
-// are known to be well.
+// up are the members that may have connections: all but those that are known to be unwell.
+// One that has not been looked at yet is believed to be well, as upstream's HAProxy has it:
+// a monitor that comes to a pool in use interrupts nothing.
 func (r *running) up(lb *nodeapi.LoadBalancer) map[string]bool {
 	out := map[string]bool{}
 	for _, p := range lb.Pools {
 		for _, m := range p.Members {
 			c := r.checks[m.ID]
-			out[m.ID] = p.Monitor == nil || c != nil && c.state() == nodeapi.LBMemberUp
+			out[m.ID] = p.Monitor == nil || c == nil || c.state() != nodeapi.LBMemberDown
 		}
 	}
 	return out
