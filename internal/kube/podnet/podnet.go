@@ -70,12 +70,12 @@ type live struct {
 	socket  string
 	server  *server
 
-	mu    sync.Mutex
-	want  nodeapi.KubePart
-	gate  string // the device of the node's own port
-	pods  map[string]*Pod
-	swept time.Time
-	guard *guard // nil: nobody says who we are to the cluster's API
+	mu     sync.Mutex
+	want   nodeapi.KubePart
+	device string // the device of the node's own port
+	pods   map[string]*Pod
+	swept  time.Time
+	guard  *guard // nil: nobody says who we are to the cluster's API
 
 	rules sync.Mutex
 	table *nft.Table // that the kernel has; nil: not known
@@ -114,12 +114,12 @@ func (n *Network) Ensure(ctx context.Context, want nodeapi.KubePart) error {
 			return err
 		}
 	}
-	gate, err := n.gateOf(want.Worker.Port)
+	device, err := n.deviceOf(want.Worker.Port)
 	if err != nil {
 		return err
 	}
 	l.mu.Lock()
-	l.want, l.gate = want, gate
+	l.want, l.device = want, device
 	l.mu.Unlock()
 	if n.now == nil {
 		if err := l.strays(); err != nil {

@@ -62,7 +62,7 @@ func (l *live) compile() nft.Table {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	t := nft.NewTable("inet", l.tableName())
-	device := l.gate
+	device := l.device
 	pods := fmt.Sprintf("iifname %q ", podPrefix+"*")
 	t.Declare("pods", "type ifname . ipv4_addr")
 	declarePublished(t)

@@ -15,8 +15,8 @@ func TestOwnDevice(t *testing.T) {
 	closed := netip.MustParseAddr("169.254.169.254")
 	want := nodeapi.KubePart{PodCIDR: netip.MustParsePrefix("10.100.0.0/16"), Worker: &nodeapi.KubeWorker{Port: &nodeapi.ContainerPort{ID: "0123456789abcdef"},
 		Balancers: []nodeapi.KubeBalancer{{Addr: netip.MustParseAddr("10.100.0.7"), MAC: "fa:16:3e:00:00:07", Transparent: true}}}}
-	server := &live{Network: New(Config{Name: "t", Own: true, Closed: []netip.Addr{closed}}), gate: "eth0", want: want, pods: map[string]*Pod{}}
-	machine := &live{Network: New(Config{Name: "t", TunnelPort: 4789}), gate: nodeDevice("0123456789abcdef"), want: want, pods: map[string]*Pod{}}
+	server := &live{Network: New(Config{Name: "t", Own: true, Closed: []netip.Addr{closed}}), device: "eth0", want: want, pods: map[string]*Pod{}}
+	machine := &live{Network: New(Config{Name: "t", TunnelPort: 4789}), device: nodeDevice("0123456789abcdef"), want: want, pods: map[string]*Pod{}}
 	for name, l := range map[string]*live{"eth0": server, "kn-0123456789a": machine} {
 		table := l.compile()
 		all := ""

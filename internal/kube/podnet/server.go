@@ -174,7 +174,7 @@ func (l *live) status() error {
 	if err != nil {
 		return err
 	}
-	if _, err := h.LinkByName(l.gateDevice()); err != nil {
+	if _, err := h.LinkByName(l.ownDevice()); err != nil {
 		return fmt.Errorf("the node's place in the network of pods: %w", err)
 	}
 	return nil

@@ -42,8 +42,8 @@ func ipNet(p netip.Prefix) *net.IPNet {
 	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
 }
 
-// gateOf is the device of the node's own port: one that is made here, or that a server has.
-func (n *Network) gateOf(port *nodeapi.ContainerPort) (string, error) {
+// deviceOf is the device of the node's own port: one that is made here, or that a server has.
+func (n *Network) deviceOf(port *nodeapi.ContainerPort) (string, error) {
 	if !n.cfg.Own {
 		return nodeDevice(port.ID), nil
 	}
@@ -63,10 +63,10 @@ func (n *Network) gateOf(port *nodeapi.ContainerPort) (string, error) {
 	return "", errs.New(errs.Unavailable, "this machine has no network card %s", port.MAC)
 }
 
-func (l *live) gateDevice() string {
+func (l *live) ownDevice() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.gate
+	return l.device
 }
 
 // ensureNode has the node's own device in the host's namespace.
@@ -77,7 +77,7 @@ func (l *live) ensureNode(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	device, host := l.gateDevice(), l.cfg.Host
+	device, host := l.ownDevice(), l.cfg.Host
 	h, err := host.Link()
 	if err != nil {
 		return err

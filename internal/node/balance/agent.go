@@ -44,6 +44,7 @@ type running struct {
 	checks   map[string]*check // by member
 
 	applied bool                  // this process has put its table in place
+	members map[string]string     // what was known of them then
 	good    map[string]bool       // members that got connections then
 	lb      *nodeapi.LoadBalancer // as it was applied last
 	busy    map[string]int        // connections by member, as they were counted last
@@ -138,7 +139,7 @@ func (a *Agent) reconcile(ctx context.Context, id string) error {
 		return nil // this is not wanted any more, and id is on its way again
 	}
 	old := r.status
-	r.status.ID, r.status.Node, r.status.Members, r.status.Fault = id, a.Node, r.members(), ""
+	r.status.ID, r.status.Node, r.status.Members, r.status.Fault = id, a.Node, r.members, ""
 	if err != nil {
 		r.status.Fault = err.Error()
 	} else if r.applied {
@@ -182,13 +183,15 @@ func (a *Agent) ensure(ctx, limited context.Context, r *running, want *nodeapi.L
 	a.mu.Lock()
 	good, busy := r.good, r.busy
 	a.mu.Unlock()
-	now := r.up(want)
+	// What is known is read once: who is told that a member is down is never sent to it.
+	known := r.known()
+	now := up(want, known)
 	if err := r.balancer.Apply(limited, want, func(m string) bool { return now[m] }, func(m string) int { return busy[m] }); err != nil {
 		return err
 	}
 	a.mu.Lock()
 	old := r.lb
-	r.applied, r.good, r.lb = true, now, want
+	r.applied, r.members, r.good, r.lb = true, known, now, want
 	a.mu.Unlock()
 	return r.balancer.Forget(gone(old, want, good, now)...)
 }
@@ -212,12 +215,11 @@ func gone(old, now *nodeapi.LoadBalancer, before, after map[string]bool) []nodea
 // up are the members that may have connections: all but those that are known to be unwell.
 // One that has not been looked at yet is believed to be well, as upstream's HAProxy has it:
 // a monitor that comes to a pool in use interrupts nothing.
-func (r *running) up(lb *nodeapi.LoadBalancer) map[string]bool {
+func up(lb *nodeapi.LoadBalancer, known map[string]string) map[string]bool {
 	out := map[string]bool{}
 	for _, p := range lb.Pools {
 		for _, m := range p.Members {
-			c := r.checks[m.ID]
-			out[m.ID] = p.Monitor == nil || c == nil || c.state() != nodeapi.LBMemberDown
+			out[m.ID] = p.Monitor == nil || known[m.ID] != nodeapi.LBMemberDown
 		}
 	}
 	return out
@@ -233,7 +235,8 @@ func (r *running) unknown() bool {
 	return false
 }
 
-func (r *running) members() map[string]string {
+// known is what the checks have found, by member.
+func (r *running) known() map[string]string {
 	out := map[string]string{}
 	for id, c := range r.checks {
 		if s := c.state(); s != "" {
