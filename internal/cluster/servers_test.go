@@ -247,6 +247,9 @@ func TestServerLink(t *testing.T) {
 	if _, err := w.svc.serverOf(mine.Node, metal); !errs.Is(err, errs.NotFound) {
 		t.Errorf("volumes of another cluster: %v", err)
 	}
+	if l, err := w.svc.PullLogin(mine.Node, id); err != nil || l.Name != mine.Node {
+		t.Errorf("it pulls with %+v, %v", l, err)
+	}
 	allowed := 0
 	for ; allowed <= callBurst+callRate && w.svc.AllowServer(mine.ID) == nil; allowed++ {
 	}
@@ -254,7 +257,7 @@ func TestServerLink(t *testing.T) {
 		t.Errorf("%d calls in a moment", allowed)
 	}
 	stream := w.svc.WatchServer(ctx, mine.ID)
-	if list := <-stream; len(list) != 1 || list[0].Control != nil || list[0].Worker == nil {
+	if list := <-stream; len(list) != 1 || list[0].Control != nil || list[0].Worker == nil || len(list[0].Worker.Registries) != 1 || len(list[0].Worker.Mirrors) != 1 {
 		t.Errorf("it is to do %+v", list)
 	}
 	w.do("owner", "1.11", "DELETE", "/clusters/"+id, "").want(204)
