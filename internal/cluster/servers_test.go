@@ -102,6 +102,8 @@ func (s *fakeServers) Server(id string) (bool, string) {
 	return false, ""
 }
 
+func (s *fakeServers) Off(id string) bool { return !s.has(id) }
+
 func (s *fakeServers) has(id string) bool { there, _ := s.Server(id); return there }
 
 func (s *fakeServers) Remove(_ context.Context, _, _, id string) error {
@@ -249,6 +251,9 @@ func TestServerLink(t *testing.T) {
 	}
 	if l, err := w.svc.PullLogin(mine.Node, id); err != nil || l.Name != mine.Node {
 		t.Errorf("it pulls with %+v, %v", l, err)
+	}
+	if w.svc.dead(mine) || !w.svc.dead(&Worker{Server: "one-that-is-gone"}) {
+		t.Error("a server that runs is dead, or one that is gone is not")
 	}
 	allowed := 0
 	for ; allowed <= callBurst+callRate && w.svc.AllowServer(mine.ID) == nil; allowed++ {
