@@ -84,8 +84,8 @@ kube-check: ## formatting, vet and unit tests of the modules kubernetes and csi
 kube-test: build kube ## real clusters of Kubernetes, on machines of the pool
 	$(KUBE_TEST) $(APART) -timeout 60m -run '^Test(Cluster(Metal|Services|Day2|Volumes|Registry)|DriverSuite)$$' ./test/system
 
-kube-story: build kube ## the life of an application in a cluster
-	$(KUBE_TEST) -timeout 30m -run '^TestClusterStory$$' ./test/system
+kube-story: build kube ## the life of an application in a cluster: of machines, and of servers
+	$(KUBE_TEST) -timeout 120m -run '^TestClusterStory(VM)?$$' ./test/system
 
 kube-bench: build kube ## clusters and their pods, measured: on machines, and on servers beside
 	$(KUBE_TEST) -timeout 60m -run '^TestCluster(Measured|sBeside)$$' ./test/system
