@@ -189,7 +189,7 @@ func (a *clusterAPI) policy(name, spec string) {
 func TestPodPolicies(t *testing.T) {
 	needs.Root(t, "this test")
 	api := newClusterAPI(t)
-	w := newWorkersOf(t, api)
+	w := newWorkersOf(t, api, false)
 	pods := map[string]*pod{}
 	for name, host := range map[string]int{"a": 0, "b": 1, "c": 0} {
 		api.pod(name, "")

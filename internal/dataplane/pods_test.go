@@ -32,7 +32,8 @@ type workers struct {
 	nets []*podnet.Network
 	dirs []string
 
-	api *clusterAPI // nil: nobody reads policies
+	api  *clusterAPI // nil: nobody reads policies
+	dual bool        // pods have IPv6 as well
 
 	mu   sync.Mutex
 	next int
@@ -48,16 +49,17 @@ func gate(host int) nodeapi.Port {
 	return p
 }
 
-func newWorkers(t *testing.T) *workers { return newWorkersOf(t, nil) }
+func newWorkers(t *testing.T) *workers { return newWorkersOf(t, nil, false) }
 
-func newWorkersOf(t *testing.T, api *clusterAPI) *workers {
-	w := &workers{cluster: newCluster(t, 2), api: api, next: 50, ids: map[string]string{}}
+func newWorkersOf(t *testing.T, api *clusterAPI, dual bool) *workers {
+	w := &workers{cluster: newCluster(t, 2), api: api, dual: dual, next: 50, ids: map[string]string{}}
 	w.state = nodeapi.NetState{Networks: []nodeapi.Network{network(1, 1)}, SecurityGroups: []nodeapi.SecurityGroup{group("open", ingress(-1, -1, -1))}}
-	w.place(0, port(1, 1, 10, "open"))
-	w.place(1, port(1, 1, 11, "open"))
+	w.family6()
+	w.place(0, w.with6(port(1, 1, 10, "open")))
+	w.place(1, w.with6(port(1, 1, 11, "open")))
 	for i := range w.hosts {
 		w.must(w.hosts[i].host.Sysctl("net/ipv4/conf/all/rp_filter", "1")) // as many distributions have it
-		w.place(i, gate(i))
+		w.place(i, w.with6(gate(i)))
 		w.dirs = append(w.dirs, t.TempDir())
 		w.nets = append(w.nets, nil)
 	}
@@ -85,6 +87,12 @@ func (w *workers) open(i int) {
 				return TakeForward(h.host, "pods")
 			}
 			return GiveForward(h.host, "pods")
+		},
+		Forward6: func(on bool) error {
+			if on {
+				return TakeForward6(h.host, "pods")
+			}
+			return GiveForward6(h.host, "pods")
 		}})
 	w.must(w.ensure(i))
 }
@@ -93,6 +101,10 @@ func (w *workers) ensure(i int) error {
 	g := gate(i)
 	part := nodeapi.KubePart{ID: "c1", PodCIDR: netip.MustParsePrefix("10.0.1.0/24"), ServiceCIDR: netip.MustParsePrefix("10.254.0.0/16"),
 		Worker: &nodeapi.KubeWorker{Port: &nodeapi.ContainerPort{ID: g.ID, MAC: g.MAC, MTU: 1400, Addrs: []netip.Prefix{netip.PrefixFrom(g.FixedIPs[0].Addr, 24)}, Gateways: []netip.Addr{netip.MustParseAddr("10.0.1.1")}}}}
+	if w.dual {
+		part.PodCIDR6, part.ServiceCIDR6 = pods6, netip.MustParsePrefix("fd00:254::/108")
+		part.Worker.Port.Addrs = append(part.Worker.Port.Addrs, netip.PrefixFrom(w.with6(g).FixedIPs[1].Addr, 64))
+	}
 	if w.api != nil {
 		part.Worker.URL, part.Worker.CA, part.Worker.Policies = w.api.url, w.api.set.Cluster.Cert, nodeapi.KubePair(*w.api.reader)
 	}
@@ -118,7 +130,7 @@ func (c podControl) PodPort(_ context.Context, _ string, p nodeapi.KubePod) (*no
 		c.next++
 		id = made.ID
 		made.DeviceID, made.DeviceOwner, made.PortSecurity, made.Behind, made.MAC = "c1", "container-infra:pod", false, gate(c.host).ID, gate(c.host).MAC
-		c.place(c.host, made)
+		c.place(c.host, c.with6(made))
 		c.ids[key] = id
 		if err := c.tryApply(); err != nil {
 			return nil, err
@@ -127,7 +139,11 @@ func (c podControl) PodPort(_ context.Context, _ string, p nodeapi.KubePod) (*no
 	last := id[5:8]
 	var n int
 	_, err := fmt.Sscanf(last, "%d", &n)
-	return &nodeapi.ContainerPort{ID: id, MAC: port(1, 1, n).MAC, MTU: 1400, Addrs: []netip.Prefix{netip.PrefixFrom(port(1, 1, n).FixedIPs[0].Addr, 24)}}, err
+	out := &nodeapi.ContainerPort{ID: id, MAC: port(1, 1, n).MAC, MTU: 1400}
+	for _, f := range c.with6(port(1, 1, n)).FixedIPs {
+		out.Addrs = append(out.Addrs, netip.PrefixFrom(f.Addr, map[bool]int{true: 24, false: 64}[f.Addr.Is4()]))
+	}
+	return out, err
 }
 
 func (c podControl) DropPodPort(_ context.Context, _, id string) error {
@@ -179,6 +195,8 @@ type pod struct {
 	id   string
 	ns   *netns.NS
 	addr string
+
+	addr6 string // "": none
 }
 
 // cni calls the plugin as a runtime does.
@@ -214,6 +232,10 @@ func (w *workers) add(host int, id string) *pod {
 	}
 	var r cni.Result
 	w.must(json.Unmarshal(out, &r))
+	if w.dual && len(r.IPs) == 2 && r.IPs[1].Gateway == "fe80::1" {
+		p.addr6 = strings.TrimSuffix(r.IPs[1].Address, "/128")
+		r.IPs = r.IPs[:1]
+	}
 	if len(r.IPs) != 1 || r.IPs[0].Gateway != "169.254.1.1" || r.Interfaces[r.IPs[0].Interface].Name != "eth0" || r.CNIVersion != cni.Version {
 		w.Fatalf("ADD gives %s", out)
 	}

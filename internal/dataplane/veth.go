@@ -78,8 +78,10 @@ func (p *Plane) furnish(port nodeapi.Port, ns *netns.NS, device string, c nodeap
 	if err != nil {
 		return err
 	}
-	// Addresses come from the port alone; what routers advertise would be dropped as forged.
-	if err := ns.Sysctl("net/ipv6/conf/"+device+"/accept_ra", "0"); err != nil {
+	// Addresses come from the port alone; what routers advertise would be dropped as forged. Nobody
+	// else has them: while the kernel asks for that, who forwards asks for no neighbours.
+	conf := "net/ipv6/conf/" + device
+	if err := errors.Join(ns.Sysctl(conf+"/accept_ra", "0"), ns.Sysctl(conf+"/accept_dad", "0")); err != nil {
 		return err
 	}
 	if err := errors.Join(plug(h, outer, ifname.Bridge(port.NetworkID), mtu), raise(in, inner, mtu)); err != nil {

@@ -61,3 +61,13 @@ func (p *ContainerPort) IPv4() (netip.Addr, error) {
 	}
 	return netip.Addr{}, fmt.Errorf("port %s has no IPv4 address", p.ID)
 }
+
+// In is the port's first address in a network; not valid: it has none there.
+func (p *ContainerPort) In(network netip.Prefix) netip.Addr {
+	for _, a := range p.Addrs {
+		if network.Contains(a.Addr()) {
+			return a.Addr()
+		}
+	}
+	return netip.Addr{}
+}

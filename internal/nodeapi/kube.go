@@ -28,6 +28,9 @@ type KubePart struct {
 	// PodCIDR has the addresses of the cluster's pods, ServiceCIDR those of its services.
 	PodCIDR     netip.Prefix `json:"pod_cidr"`
 	ServiceCIDR netip.Prefix `json:"service_cidr"`
+	// PodCIDR6 and ServiceCIDR6 are the same for IPv6; not valid: the cluster has IPv4 alone.
+	PodCIDR6     netip.Prefix `json:"pod_cidr6,omitzero"`
+	ServiceCIDR6 netip.Prefix `json:"service_cidr6,omitzero"`
 
 	Control *KubeControl `json:"control,omitempty"`
 	Worker  *KubeWorker  `json:"worker,omitempty"`

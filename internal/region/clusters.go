@@ -153,6 +153,12 @@ func newKubeMachine(cfg *Config, shim string, pods podnet.Config, reviewer token
 		}
 		return dataplane.GiveForward(pods.Host, name+"-pods")
 	}
+	pods.Forward6 = func(on bool) error {
+		if on {
+			return dataplane.TakeForward6(pods.Host, name+"-pods")
+		}
+		return dataplane.GiveForward6(pods.Host, name+"-pods")
+	}
 	gates := gate.New(gate.Config{Name: name, Host: pods.Host, Socket: m.ControlGate, Plug: pods.Plug, Log: cfg.Log})
 	return kubeMachine{Machine: m, podMounts: cfg.path(podMountsDir), pods: podnet.New(pods), gates: gates, reviews: tokenreview.New(reviewer, cfg.Log),
 		images: images.New(images.Config{Control: registry, Dir: m.Registries, Socket: m.LoginSocket, Log: cfg.Log})}, nil

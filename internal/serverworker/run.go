@@ -2,7 +2,9 @@ package serverworker
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -100,17 +102,24 @@ func newMachine(o Options, client *nodelink.Client) (machine, error) {
 	shim := filepath.Join(o.Programs, "strata-shim")
 	m := &kube.Machine{Dir: filepath.Join(o.Dir, "kube"), Kubelet: filepath.Join(o.Dir, "kubelet"), Run: filepath.Join(o.Run, "kube"), Program: filepath.Join(o.Programs, "strata-kube"),
 		Pause: filepath.Join(o.Programs, "strata-pause"), Shim: shim, ShimEnv: shims.Plain + "=1", Groups: "strata-kube", Log: o.Log}
-	pods := podnet.New(podnet.Config{Name: name, Plugin: shim, Host: host, Dirs: m.CNI, Socket: m.CNISocket, Control: client, Own: true, Closed: []netip.Addr{metadata}, Forward: forward, Log: o.Log})
+	pods := podnet.New(podnet.Config{Name: name, Plugin: shim, Host: host, Dirs: m.CNI, Socket: m.CNISocket, Control: client, Own: true, Closed: []netip.Addr{metadata}, Forward: forward("ipv4/ip_forward"), Forward6: forward("ipv6/conf/all/forwarding"), Log: o.Log})
 	volumes := csi.New(csi.Config{Node: m.NodeCSI, Kubelet: m.KubeletDir, Disks: func(string) csi.Disks { return csi.Attached{Dir: filepath.Join(o.Dir, "volumes")} }, Most: csi.MostAttached, Log: o.Log})
 	pulls := images.New(images.Config{Control: client, Dir: m.Registries, Socket: m.LoginSocket, Log: o.Log})
 	return machine{m, pods, pulls, volumes}, nil
 }
 
-// forward has this machine forward, which has nothing else to forward for.
-func forward(on bool) error {
-	value := "0"
-	if on {
-		value = "1"
+// forward has this machine forward by a sysctl, which has nothing else to forward for. What the
+// kernel has not is off.
+func forward(key string) func(on bool) error {
+	return func(on bool) error {
+		value := "0"
+		if on {
+			value = "1"
+		}
+		err := os.WriteFile(filepath.Join("/proc/sys/net", key), []byte(value), 0o644)
+		if !on && errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		return err
 	}
-	return os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte(value), 0o644)
 }

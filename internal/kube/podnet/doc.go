@@ -10,6 +10,9 @@
 // the addresses of services, and where policies are enforced. What leaves the cluster's
 // network takes the machine's address.
 //
+// In a cluster with both families all of that is there twice: the next hop is fe80::1, and the
+// machine answers on the network for each pod by itself (proxy_ndp), as there is no proxy_arp.
+//
 // The runtime calls the plugin (package cni), which asks here by a socket. A pod's port is
 // made by the control plane, which knows what this node may have.
 //

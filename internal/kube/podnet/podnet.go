@@ -39,9 +39,10 @@ type Config struct {
 	Socket  func(cluster string) string             // for the plugin; its path is short
 	Control Control
 	// Plug puts a device for the node's port into the host's namespace (dataplane.Plane.Veth),
-	// Forward has the machine forward or not as far as this package is concerned.
-	Plug    func(ctx context.Context, ns *netns.NS, device string, p nodeapi.ContainerPort) error
-	Forward func(on bool) error
+	// Forward has the machine forward or not as far as this package is concerned, Forward6 IPv6.
+	Plug     func(ctx context.Context, ns *netns.NS, device string, p nodeapi.ContainerPort) error
+	Forward  func(on bool) error
+	Forward6 func(on bool) error
 	// Own has the node's port be a device that the machine has already, by its MAC, as that
 	// of a server: there is no Plug.
 	Own        bool

@@ -62,30 +62,13 @@ func (l *live) compile() nft.Table {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	t := nft.NewTable("inet", l.tableName())
-	device := l.device
-	pods := fmt.Sprintf("iifname %q ", podPrefix+"*")
-	t.Declare("pods", "type ifname . ipv4_addr")
-	declarePublished(t)
+	device, cluster6 := l.device, l.want.PodCIDR6.Masked()
+	declarePublished(t, cluster6.IsValid())
+	l.declareSources(t)
 	for _, key := range slices.Sorted(maps.Keys(l.pods)) {
-		p := l.pods[key]
-		if a, err := p.Port.IPv4(); err == nil && !p.Gone {
-			t.AddElement("pods", fmt.Sprintf("%q . %s", hostDevice(p.Port.ID), a), "")
-			publish(t, p, a)
-		}
+		l.admitted(t, l.pods[key])
 	}
-	t.Chains["sources"] = nft.Chain{Hook: "type filter hook prerouting priority -310; policy accept", Rules: []string{
-		pods + "iifname . ip saddr != @pods drop",
-		pods + "meta nfproto ipv6 drop",
-	}}
-	var closed []string
-	for _, a := range l.cfg.Closed {
-		closed = append(closed, fmt.Sprintf("%sip daddr %s drop", pods, a))
-	}
-	closed = append(closed, "ct state established,related accept")
-	if l.cfg.TunnelPort > 0 {
-		closed = append(closed, fmt.Sprintf("%sudp dport %d drop", pods, l.cfg.TunnelPort)) // nobody would know it from this machine's own
-	}
-	t.Chains["ways"] = nft.Chain{Hook: "type filter hook forward priority -10; policy accept", Rules: append(closed,
+	t.Chains["ways"] = nft.Chain{Hook: "type filter hook forward priority -10; policy accept", Rules: append(l.closed(),
 		fmt.Sprintf("iifname != %q accept", device),
 		"ct status dnat accept", // by a service
 		fmt.Sprintf("oifname %q accept", podPrefix+"*"),
@@ -93,28 +76,95 @@ func (l *live) compile() nft.Table {
 	)}
 	declareOrigins(t, device, l.want.Worker)
 	declareExposed(t, l.want.Worker)
-	cluster := l.want.PodCIDR.Masked()
-	t.Chains["leave"] = nft.Chain{Hook: "type nat hook postrouting priority 100; policy accept", Rules: []string{
-		"ct status dnat ip saddr . ip daddr @loops masquerade",                                                   // a pod that reaches itself by the machine's port
-		fmt.Sprintf("oifname %q ip saddr != %s ct status dnat fib saddr type local masquerade", device, cluster), // of the machine itself
-		fmt.Sprintf("ip saddr %s ip daddr != %s oifname != { %q, \"lo\" } masquerade", cluster, cluster, device),
-	}}
+	leave := leaves("ip", "loops", device, l.want.PodCIDR.Masked())
+	if cluster6.IsValid() {
+		leave = append(leave, leaves("ip6", "loops6", device, cluster6)...)
+	}
+	t.Chains["leave"] = nft.Chain{Hook: "type nat hook postrouting priority 100; policy accept", Rules: leave}
 	return t
 }
 
+// fromPods begins rules about what pods send.
+const fromPods = `iifname "` + podPrefix + `*" `
+
+// declareSources has pods send with their own addresses only. With IPv6 they so ask for no
+// neighbours, which they know, and advertise nothing.
+func (l *live) declareSources(t nft.Table) {
+	t.Declare("pods", "type ifname . ipv4_addr")
+	rules := []string{fromPods + "iifname . ip saddr != @pods drop"}
+	if l.want.PodCIDR6.IsValid() {
+		t.Declare("pods6", "type ifname . ipv6_addr")
+		rules = append(rules, fromPods+"iifname . ip6 saddr != @pods6 drop")
+	} else {
+		rules = append(rules, fromPods+"meta nfproto ipv6 drop")
+	}
+	t.Chains["sources"] = nft.Chain{Hook: "type filter hook prerouting priority -310; policy accept", Rules: rules}
+}
+
+// closed is what pods do not reach, and that what was let through once goes on.
+func (l *live) closed() (rules []string) {
+	for _, a := range l.cfg.Closed {
+		rules = append(rules, fmt.Sprintf("%sip daddr %s drop", fromPods, a))
+	}
+	rules = append(rules, "ct state established,related accept")
+	if l.cfg.TunnelPort > 0 {
+		rules = append(rules, fmt.Sprintf("%sudp dport %d drop", fromPods, l.cfg.TunnelPort)) // nobody would know it from this machine's own
+	}
+	return rules
+}
+
+// admitted fills in one pod.
+func (l *live) admitted(t nft.Table, p *Pod) {
+	if p.Gone {
+		return
+	}
+	device := hostDevice(p.Port.ID)
+	if a, err := p.Port.IPv4(); err == nil {
+		t.AddElement("pods", fmt.Sprintf("%q . %s", device, a), "")
+		publish(t, p, a)
+	}
+	if a := p.Port.In(l.want.PodCIDR6); a.IsValid() {
+		t.AddElement("pods6", fmt.Sprintf("%q . %s", device, a), "")
+		publish(t, p, a)
+	}
+}
+
+// leaves is who takes the machine's address, of one family.
+func leaves(ip, loops, device string, cluster netip.Prefix) []string {
+	return []string{
+		fmt.Sprintf("ct status dnat %s saddr . %[1]s daddr @%s masquerade", ip, loops),                               // a pod that reaches itself by the machine's port
+		fmt.Sprintf("oifname %q %s saddr != %s ct status dnat fib saddr type local masquerade", device, ip, cluster), // of the machine itself
+		fmt.Sprintf("%s saddr %s %[1]s daddr != %[2]s oifname != { %[3]q, \"lo\" } masquerade", ip, cluster, device),
+	}
+}
+
 // declarePublished has ports of this machine lead to pods: on all of its addresses, or on one.
-func declarePublished(t nft.Table) {
-	t.Declare("everywhere", "type inet_proto . inet_service : ipv4_addr . inet_service")
-	t.Declare("at", "type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service")
-	t.Declare("loops", "type ipv4_addr . ipv4_addr")
-	dnat := []string{"dnat ip to ip daddr . meta l4proto . th dport map @at",
-		"meta nfproto ipv4 fib daddr type local ip daddr != 127.0.0.0/8 dnat ip to meta l4proto . th dport map @everywhere"}
+func declarePublished(t nft.Table, dual bool) {
+	dnat := publishes(t, "ip", "ipv4", "127.0.0.0/8", "")
+	if dual {
+		dnat = append(dnat, publishes(t, "ip6", "ipv6", "::1", "6")...)
+	}
 	t.Chains["published"] = nft.Chain{Hook: "type nat hook prerouting priority -99; policy accept", Rules: dnat}
 	t.Chains["published-here"] = nft.Chain{Hook: "type nat hook output priority -99; policy accept", Rules: dnat}
 }
 
-// publish fills in the ports of one pod. What is no port of IPv4 is left out.
+// publishes is that for one family: the sets have a suffix.
+func publishes(t nft.Table, ip, proto, loopback, suffix string) []string {
+	addr := proto + "_addr"
+	t.Declare("everywhere"+suffix, "type inet_proto . inet_service : "+addr+" . inet_service")
+	t.Declare("at"+suffix, "type "+addr+" . inet_proto . inet_service : "+addr+" . inet_service")
+	t.Declare("loops"+suffix, "type "+addr+" . "+addr)
+	return []string{fmt.Sprintf("dnat %s to %[1]s daddr . meta l4proto . th dport map @at%s", ip, suffix),
+		fmt.Sprintf("meta nfproto %s fib daddr type local %s daddr != %s dnat %[2]s to meta l4proto . th dport map @everywhere%[4]s", proto, ip, loopback, suffix)}
+}
+
+// publish fills in the ports of one pod at one of its addresses. What is no port of its family
+// is left out.
 func publish(t nft.Table, p *Pod, a netip.Addr) {
+	suffix, all := "", netip.IPv4Unspecified()
+	if a.Is6() {
+		suffix, all = "6", netip.IPv6Unspecified()
+	}
 	for _, m := range p.Ports {
 		proto := strings.ToLower(m.Protocol)
 		if proto == "" {
@@ -126,13 +176,13 @@ func publish(t nft.Table, p *Pod, a netip.Addr) {
 		at, to := fmt.Sprintf("%s . %d", proto, m.HostPort), fmt.Sprintf("%s . %d", a, m.ContainerPort)
 		host, err := netip.ParseAddr(m.HostIP)
 		switch {
-		case m.HostIP == "" || err == nil && host == netip.IPv4Unspecified():
-			t.AddElement("everywhere", at, to)
-		case err == nil && host.Is4():
-			t.AddElement("at", host.String()+" . "+at, to)
+		case m.HostIP == "" || err == nil && host == all:
+			t.AddElement("everywhere"+suffix, at, to)
+		case err == nil && host.Is4() == a.Is4():
+			t.AddElement("at"+suffix, host.String()+" . "+at, to)
 		default:
 			continue
 		}
-		t.AddElement("loops", fmt.Sprintf("%s . %[1]s", a), "")
+		t.AddElement("loops"+suffix, fmt.Sprintf("%s . %[1]s", a), "")
 	}
 }

@@ -161,10 +161,14 @@ func (l *live) result(version string, p *Pod) *cni.Result {
 	if version != "1.0.0" { // which knows no MTU
 		out.Interfaces[0].MTU, out.Interfaces[1].MTU = p.Port.MTU, p.Port.MTU
 	}
-	for _, a := range p.Port.Addrs {
-		out.IPs = append(out.IPs, cni.IP{Interface: 1, Address: single(a.Addr()).String(), Gateway: gateway.String()})
+	if a, err := p.Port.IPv4(); err == nil {
+		out.IPs = append(out.IPs, cni.IP{Interface: 1, Address: single(a).String(), Gateway: gateway.String()})
+		out.Routes = append(out.Routes, cni.Route{Dst: "0.0.0.0/0", GW: gateway.String()})
 	}
-	out.Routes = []cni.Route{{Dst: "0.0.0.0/0", GW: gateway.String()}}
+	if a := l.inside6(&p.Port); a.IsValid() {
+		out.IPs = append(out.IPs, cni.IP{Interface: 1, Address: single(a).String(), Gateway: gateway6.String()})
+		out.Routes = append(out.Routes, cni.Route{Dst: "::/0", GW: gateway6.String()})
+	}
 	return out
 }
 

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
 	"strings"
 
 	"github.com/vishvananda/netlink"
@@ -85,6 +84,8 @@ func (l *live) ensureNode(ctx context.Context) error {
 	switch plugged := l.plugged(h, device, &port); {
 	case !plugged && l.cfg.Own:
 		return errs.New(errs.Unavailable, "%s has not got its address %s yet", device, addr)
+	case !plugged && l.dual() && !l.has6():
+		return errNo6()
 	case !plugged:
 		port.Gateways, port.Routes = nil, nil // the machine has its own ways
 		if err := l.cfg.Plug(ctx, host, device, port); err != nil {
@@ -117,7 +118,10 @@ func (l *live) ensureNode(ctx context.Context) error {
 		return err
 	}
 	// The machine speaks to services from within the cluster's network, also if it has no other way out.
-	return h.RouteReplace(&netlink.Route{LinkIndex: link.Attrs().Index, Dst: ipNet(want.ServiceCIDR), Src: addr.AsSlice(), Scope: netlink.SCOPE_LINK, Protocol: protocol})
+	if err := h.RouteReplace(&netlink.Route{LinkIndex: link.Attrs().Index, Dst: ipNet(want.ServiceCIDR), Src: addr.AsSlice(), Scope: netlink.SCOPE_LINK, Protocol: protocol}); err != nil {
+		return err
+	}
+	return l.ensureNode6(h, link)
 }
 
 // alias marks the devices of this cloud's pods.
@@ -145,7 +149,7 @@ func (l *live) plugged(h *netlink.Handle, device string, port *nodeapi.Container
 			return false
 		}
 	}
-	return true
+	return l.cfg.Own || l.plugged6(h, link, port) // a server's is added
 }
 
 // wire gives a pod its device.
@@ -185,7 +189,13 @@ func (l *live) wire(ns *netns.NS, p *Pod) error {
 	if err := l.wireInside(ns, in, p.Device, addr); err != nil {
 		return fmt.Errorf("in the pod: %w", err)
 	}
-	return l.wireOutside(h, name, mac, addr)
+	if err := l.wireOutside(h, name, mac, addr); err != nil {
+		return err
+	}
+	if err := l.wire6(ns, in, h, p, mac); err != nil {
+		return fmt.Errorf("IPv6 of the pod: %w", err)
+	}
+	return nil
 }
 
 // wireInside configures the pod's end.
@@ -221,7 +231,7 @@ func (l *live) wireOutside(h *netlink.Handle, name string, mac net.HardwareAddr,
 	if err := l.mark(h, link); err != nil {
 		return err
 	}
-	if err := l.cfg.Host.Sysctl("net/ipv6/conf/"+name+"/disable_ipv6", "1"); err != nil && !errors.Is(err, os.ErrNotExist) {
+	if err := l.family6(name); err != nil {
 		return err
 	}
 	if err := h.LinkSetUp(link); err != nil {
@@ -255,13 +265,21 @@ func (l *live) unwire(p *Pod) error {
 	if err != nil {
 		return nil // it had none
 	}
+	if err := l.endFlows(unix.AF_INET, addr); err != nil {
+		return err
+	}
+	return l.unwire6(h, p)
+}
+
+// endFlows forgets the connections of an address.
+func (l *live) endFlows(family netlink.InetFamily, addr netip.Addr) error {
 	return l.cfg.Host.Do(func() error {
 		nl, err := netlink.NewHandle(unix.NETLINK_NETFILTER)
 		if err != nil {
 			return err
 		}
 		defer nl.Close()
-		_, err = nl.ConntrackDeleteFilters(netlink.ConntrackTable, unix.AF_INET, flowsOf(addr))
+		_, err = nl.ConntrackDeleteFilters(netlink.ConntrackTable, family, flowsOf(addr))
 		return err
 	})
 }
@@ -320,6 +338,9 @@ func (l *live) check(p *Pod) error {
 	if len(list) == 0 || !list[0].IP.Equal(addr.AsSlice()) {
 		return fmt.Errorf("%s has not the address %s", p.Device, addr)
 	}
+	if a := l.inside6(&known.Port); a.IsValid() && !hasAddr(in, eth, a) {
+		return fmt.Errorf("%s has not the address %s", p.Device, a)
+	}
 	h, err := l.cfg.Host.Link()
 	if err != nil {
 		return err
@@ -330,7 +351,7 @@ func (l *live) check(p *Pod) error {
 
 // clear removes every device of pods, that of the node, and the rules.
 func (l *live) clear(ctx context.Context) error {
-	return errors.Join(l.unrule(ctx), l.clearOrigins(), l.cfg.Forward(false), l.removeLinks(map[string]bool{}))
+	return errors.Join(l.unrule(ctx), l.clearOrigins(), l.cfg.Forward(false), l.cfg.Forward6(false), l.removeLinks(map[string]bool{}))
 }
 
 // strays removes what another cluster has left here.
