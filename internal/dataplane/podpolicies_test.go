@@ -173,12 +173,12 @@ func (a *clusterAPI) watch(ctx context.Context, w http.ResponseWriter, r *http.R
 	}
 }
 
-func (a *clusterAPI) pod(name, addr string) {
-	ips := ""
-	if addr != "" {
-		ips = `{"ip":"` + addr + `"}`
+func (a *clusterAPI) pod(name string, addrs ...string) {
+	var ips []string
+	for _, x := range addrs {
+		ips = append(ips, `{"ip":"`+x+`"}`)
 	}
-	a.put(apiPods, name, fmt.Sprintf(`{"metadata":{"namespace":"default","name":%q,"uid":"u","labels":{"app":%q}},"spec":{"containers":[{"ports":[{"name":"web","containerPort":7000}]}]},"status":{"phase":"Running","podIPs":[%s]}}`, name, name, ips))
+	a.put(apiPods, name, fmt.Sprintf(`{"metadata":{"namespace":"default","name":%q,"uid":"u","labels":{"app":%q}},"spec":{"containers":[{"ports":[{"name":"web","containerPort":7000}]}]},"status":{"phase":"Running","podIPs":[%s]}}`, name, name, strings.Join(ips, ",")))
 }
 
 func (a *clusterAPI) policy(name, spec string) {
@@ -192,7 +192,7 @@ func TestPodPolicies(t *testing.T) {
 	w := newWorkersOf(t, api, false)
 	pods := map[string]*pod{}
 	for name, host := range map[string]int{"a": 0, "b": 1, "c": 0} {
-		api.pod(name, "")
+		api.pod(name)
 		pods[name] = w.add(host, name)
 		api.pod(name, pods[name].addr)
 		w.hosts[0].serveIn(pods[name].ns, 7000)
@@ -259,7 +259,7 @@ func TestPodPolicies(t *testing.T) {
 
 	t.Run("a pod comes under its policies", func(t *testing.T) {
 		api.policy("deny", `{"podSelector":{"matchLabels":{"app":"d"}}}`)
-		api.pod("d", "")
+		api.pod("d")
 		d := w.add(1, "d")
 		pods["d"] = d
 		w.hosts[0].serveIn(d.ns, 7000)

@@ -22,8 +22,8 @@ type State struct {
 // Local is a pod of this node.
 type Local struct {
 	Namespace, Name string
-	Device          string // on the host
-	Addr            netip.Addr
+	Device          string       // on the host
+	Addrs           []netip.Addr // one of a family
 }
 
 func (l *Local) key() string { return l.Namespace + "/" + l.Name }
@@ -31,16 +31,41 @@ func (l *Local) key() string { return l.Namespace + "/" + l.Name }
 // compiler makes one table.
 type compiler struct {
 	*State
-	table  nft.Table
-	local  map[string]netip.Addr // of this node's pods, which the API may not know yet
-	sorted []*Policy
+	table    nft.Table
+	families []family
+	local    map[string][]netip.Addr // of this node's pods, which the API may not know yet
+	sorted   []*Policy
 }
 
-// Compile makes the table for this node's pods.
-func Compile(name string, s *State, pods []Local) nft.Table {
-	c := &compiler{State: s, table: nft.NewTable("inet", name), local: map[string]netip.Addr{}}
+// family is what rules say of IPv4 or of IPv6. A rule is about one of them, or about both.
+type family struct {
+	ip     string // "": both
+	suffix string // of the names of sets
+	six    bool
+}
+
+func (f family) addr() string { return map[bool]string{false: "ipv4_addr", true: "ipv6_addr"}[f.six] }
+
+// match is one of a rule.
+type match struct {
+	family
+	text string
+}
+
+// with is both; "": what never is.
+func (m match) with(o match) (string, bool) {
+	words := slices.DeleteFunc([]string{m.text, o.text}, func(s string) bool { return s == "" })
+	return strings.Join(words, " "), m.ip == "" || o.ip == "" || m.ip == o.ip
+}
+
+// Compile makes the table for this node's pods, which have IPv6 as well if the cluster is dual.
+func Compile(name string, s *State, pods []Local, dual bool) nft.Table {
+	c := &compiler{State: s, table: nft.NewTable("inet", name), families: []family{{ip: "ip"}}, local: map[string][]netip.Addr{}}
+	if dual {
+		c.families = append(c.families, family{ip: "ip6", suffix: "6", six: true})
+	}
 	for _, p := range pods {
-		c.local[p.key()] = p.Addr
+		c.local[p.key()] = p.Addrs
 	}
 	for _, k := range sortedKeys(s.Policies) {
 		c.sorted = append(c.sorted, s.Policies[k])
@@ -115,7 +140,9 @@ func (c *compiler) policy(p *Policy, way string) string {
 		}
 		for _, peer := range c.peers(p.Metadata.Namespace, peers, side) {
 			for _, port := range c.ports(r.Ports) {
-				rules = append(rules, strings.Join(slices.DeleteFunc([]string{peer, port, "accept"}, func(s string) bool { return s == "" }), " "))
+				if both, ok := peer.with(port); ok {
+					rules = append(rules, strings.TrimSpace(both+" accept"))
+				}
 			}
 		}
 	}
@@ -123,32 +150,40 @@ func (c *compiler) policy(p *Policy, way string) string {
 	return name
 }
 
-// peers are the matches of which one has to hold; "" always does.
-func (c *compiler) peers(namespace string, peers []Peer, side string) []string {
+// peers are the matches of which one has to hold; an empty one always does.
+func (c *compiler) peers(namespace string, peers []Peer, side string) []match {
 	if len(peers) == 0 {
-		return []string{""}
+		return []match{{}}
 	}
-	var out []string
+	var out []match
 	for _, p := range peers {
-		if p.IPBlock == nil {
-			out = append(out, "ip "+side+" @"+c.selected(namespace, &p))
-			continue
-		}
-		cidr, err := netip.ParsePrefix(p.IPBlock.CIDR)
-		if err != nil || !cidr.Addr().Is4() {
-			continue // of a family that there is not, it matches nothing
-		}
-		match := "ip " + side + " " + cidr.Masked().String()
-		var except []netip.Prefix
-		for _, e := range p.IPBlock.Except {
-			if x, err := netip.ParsePrefix(e); err == nil && x.Addr().Is4() {
-				except = append(except, x.Masked())
+		for _, f := range c.families {
+			if p.IPBlock == nil {
+				out = append(out, match{f, f.ip + " " + side + " @" + c.selected(namespace, &p, f)})
+			} else if text := f.block(side, p.IPBlock.CIDR, p.IPBlock.Except); text != "" {
+				out = append(out, match{f, text})
 			}
 		}
-		for _, x := range disjoint(except) {
-			match += " ip " + side + " != " + x.String()
+	}
+	return out
+}
+
+// block is a match of a block of addresses; "": it is of a family that there is not, or of
+// another, and matches nothing.
+func (f family) block(side, block string, excepted []string) string {
+	cidr, err := netip.ParsePrefix(block)
+	if err != nil || cidr.Addr().Is6() != f.six {
+		return ""
+	}
+	out := f.ip + " " + side + " " + cidr.Masked().String()
+	var except []netip.Prefix
+	for _, e := range excepted {
+		if x, err := netip.ParsePrefix(e); err == nil && x.Addr().Is6() == f.six {
+			except = append(except, x.Masked())
 		}
-		out = append(out, match)
+	}
+	for _, x := range disjoint(except) {
+		out += " " + f.ip + " " + side + " != " + x.String()
 	}
 	return out
 }
@@ -165,7 +200,7 @@ func disjoint(list []netip.Prefix) (out []netip.Prefix) {
 }
 
 // selected is the set of the pods' addresses that a peer's selectors choose.
-func (c *compiler) selected(namespace string, p *Peer) string {
+func (c *compiler) selected(namespace string, p *Peer, f family) string {
 	own := ""
 	if p.NamespaceSelector == nil {
 		own = namespace
@@ -174,11 +209,11 @@ func (c *compiler) selected(namespace string, p *Peer) string {
 	if err != nil {
 		panic("netpolicy: a peer is no JSON: " + err.Error())
 	}
-	name := "set-" + hash(own+" "+string(raw))
+	name := "set" + f.suffix + "-" + hash(own+" "+string(raw))
 	if _, ok := c.table.Sets[name]; ok {
 		return name
 	}
-	c.table.Declare(name, "type ipv4_addr")
+	c.table.Declare(name, "type "+f.addr())
 	wanted := map[string]bool{}
 	for _, n := range c.Namespaces {
 		wanted[n.Metadata.Name] = p.NamespaceSelector != nil && p.NamespaceSelector.Matches(n.Metadata.Labels)
@@ -187,56 +222,65 @@ func (c *compiler) selected(namespace string, p *Peer) string {
 		if ns := pod.Metadata.Namespace; ns != own && !wanted[ns] || p.PodSelector != nil && !p.PodSelector.Matches(pod.Metadata.Labels) {
 			continue
 		}
-		if a := c.address(key, pod); a.IsValid() {
+		if a := c.address(key, pod, f); a.IsValid() {
 			c.table.AddElement(name, a.String(), "")
 		}
 	}
 	return name
 }
 
-// address is a pod's: of this node's own it is known first.
-func (c *compiler) address(key string, p *Pod) netip.Addr {
-	if a, ok := c.local[key]; ok {
-		return a
+// address is a pod's of a family: of this node's own it is known first.
+func (c *compiler) address(key string, p *Pod, f family) netip.Addr {
+	all, ok := c.local[key]
+	if !ok {
+		all = p.addresses()
 	}
-	return p.address()
+	for _, a := range all {
+		if a.Is6() == f.six {
+			return a
+		}
+	}
+	return netip.Addr{}
 }
 
-// ports are the matches of which one has to hold; "" always does.
-func (c *compiler) ports(list []Port) []string {
+// ports are the matches of which one has to hold; an empty one always does.
+func (c *compiler) ports(list []Port) []match {
 	if len(list) == 0 {
-		return []string{""}
+		return []match{{}}
 	}
-	var out []string
+	var out []match
 	for _, p := range list {
 		proto, err := protocolOf(p.Protocol)
 		if err != nil {
 			continue
 		}
-		match := "meta l4proto " + proto
+		text := "meta l4proto " + proto
 		switch {
 		case p.Port == nil:
 		case p.Port.Name != "":
-			match += " ip daddr . th dport @" + c.named(p.Port.Name, proto)
+			for _, f := range c.families {
+				out = append(out, match{f, text + " " + f.ip + " daddr . th dport @" + c.named(p.Port.Name, proto, f)})
+			}
+			continue
 		case p.EndPort > p.Port.Number:
-			match += fmt.Sprintf(" th dport %d-%d", p.Port.Number, p.EndPort)
+			text += fmt.Sprintf(" th dport %d-%d", p.Port.Number, p.EndPort)
 		default:
-			match += fmt.Sprintf(" th dport %d", p.Port.Number)
+			text += fmt.Sprintf(" th dport %d", p.Port.Number)
 		}
-		out = append(out, match)
+		out = append(out, match{text: text})
 	}
 	return out
 }
 
 // named is the set of where pods have a port of that name.
-func (c *compiler) named(name, proto string) string {
-	set := "port-" + hash(name) + "-" + proto
+func (c *compiler) named(name, proto string, f family) string {
+	set := "port" + f.suffix + "-" + hash(name) + "-" + proto
 	if _, ok := c.table.Sets[set]; ok {
 		return set
 	}
-	c.table.Declare(set, "type ipv4_addr . inet_service")
+	c.table.Declare(set, "type "+f.addr()+" . inet_service")
 	for key, pod := range c.Pods {
-		a := c.address(key, pod)
+		a := c.address(key, pod, f)
 		if !a.IsValid() {
 			continue
 		}

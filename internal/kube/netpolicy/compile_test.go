@@ -50,7 +50,7 @@ func (s *State) with(t testing.TB, specs ...string) *State {
 	return s
 }
 
-var local = []Local{{"shop", "db", "kp-db", netip.MustParseAddr("10.100.0.2")}, {"shop", "web", "kp-web", netip.MustParseAddr("10.100.0.1")}}
+var local = []Local{{"shop", "db", "kp-db", []netip.Addr{netip.MustParseAddr("10.100.0.2")}}, {"shop", "web", "kp-web", []netip.Addr{netip.MustParseAddr("10.100.0.1")}}}
 
 // rules are those that judge what comes to a pod, or what it sends, without the names of
 // sets, whose elements stand in their place; nil: everything passes.
@@ -110,7 +110,7 @@ func TestCompile(t *testing.T) {
 		"an unknown operator": {policies: []string{`{"podSelector":{"matchExpressions":[{"key":"app","operator":"Like"}]}}`}},
 		"labels that exist":   {policies: []string{`{"podSelector":{"matchExpressions":[{"key":"app","operator":"Exists"},{"key":"x","operator":"DoesNotExist"}]}}`}, in: []string{}, web: []string{}},
 	} {
-		table := Compile("t", state(t).with(t, c.policies...), local)
+		table := Compile("t", state(t).with(t, c.policies...), local, false)
 		for _, x := range []struct {
 			what, way, device string
 			want              []string
@@ -125,13 +125,13 @@ func TestCompile(t *testing.T) {
 // TestOnePodMore changes elements of sets alone.
 func TestOnePodMore(t *testing.T) {
 	s := state(t).with(t, `{"podSelector":{"matchLabels":{"app":"db"}},"ingress":[{"from":[{"podSelector":{}}]}]}`)
-	before := Compile("t", s, local)
+	before := Compile("t", s, local, false)
 	s.Pods["shop/more"] = read[Pod](t, `{"metadata":{"namespace":"shop","name":"more"},"spec":{"containers":[]},"status":{"podIPs":[{"ip":"10.100.0.9"}]}}`)
-	lines := strings.Split(strings.TrimSpace(Compile("t", s, local).Diff(before)), "\n")
+	lines := strings.Split(strings.TrimSpace(Compile("t", s, local, false).Diff(before)), "\n")
 	if len(lines) != 1 || !strings.HasPrefix(lines[0], "add element inet t set-") {
 		t.Errorf("one more pod: %q", lines)
 	}
-	if again := Compile("t", s, slices.Clone(local)).Diff(Compile("t", s, local)); again != "" {
+	if again := Compile("t", s, slices.Clone(local), false).Diff(Compile("t", s, local, false)); again != "" {
 		t.Errorf("the same is not the same: %s", again)
 	}
 }
@@ -143,7 +143,7 @@ func BenchmarkCompile(b *testing.B) {
 		name := fmt.Sprint("p", i)
 		s.Pods["shop/"+name] = read[Pod](b, fmt.Sprintf(`{"metadata":{"namespace":"shop","name":%q,"labels":{"n":"%d"}},"spec":{"containers":[]},"status":{"podIPs":[{"ip":"10.101.%d.%d"}]}}`, name, i%50, i/250, i%250))
 		if i < 100 {
-			mine = append(mine, Local{"shop", name, "kp-" + name, netip.Addr{}})
+			mine = append(mine, Local{"shop", name, "kp-" + name, nil})
 		}
 	}
 	for i := range 50 {
@@ -152,6 +152,6 @@ func BenchmarkCompile(b *testing.B) {
 		s.Policies[fmt.Sprint("shop/q", i)].Metadata.Name = fmt.Sprint("q", i)
 	}
 	for b.Loop() {
-		Compile("t", s, mine)
+		Compile("t", s, mine, false)
 	}
 }

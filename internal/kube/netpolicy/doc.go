@@ -11,6 +11,7 @@
 //	pol-HASH-in/out   a policy: its rules accept
 //	set-HASH          the addresses that a pair of selectors has, shared by all who name it
 //	port-NAME-PROTO   where pods have a port of that name
+//	set6-, port6-     the same of IPv6, where pods have it
 //
 // A pod that no policy selects has no chain. What a node itself sends to its pods or gets
 // from them is not forwarded, and so always passes, as the API wants it.

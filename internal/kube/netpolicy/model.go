@@ -48,17 +48,17 @@ type Container struct {
 	} `json:"ports,omitempty"`
 }
 
-// address is a pod's IPv4 address; not valid: it has none of its own now.
-func (p *Pod) address() netip.Addr {
+// addresses are a pod's; none: it has none of its own now.
+func (p *Pod) addresses() (out []netip.Addr) {
 	if p.Spec.HostNetwork || p.Status.Phase == "Succeeded" || p.Status.Phase == "Failed" {
-		return netip.Addr{}
+		return nil
 	}
 	for _, x := range p.Status.PodIPs {
-		if a, err := netip.ParseAddr(x.IP); err == nil && a.Is4() {
-			return a
+		if a, err := netip.ParseAddr(x.IP); err == nil {
+			out = append(out, a)
 		}
 	}
-	return netip.Addr{}
+	return out
 }
 
 // Policy is a NetworkPolicy.

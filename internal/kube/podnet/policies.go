@@ -3,6 +3,7 @@ package podnet
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"reflect"
 	"sync"
 	"time"
@@ -101,11 +102,17 @@ func (l *live) enforce(ctx context.Context, g *guard) error {
 	}
 	var pods []netpolicy.Local
 	for _, p := range l.all() {
-		if a, err := p.Port.IPv4(); err == nil && !p.Gone {
-			pods = append(pods, netpolicy.Local{Namespace: p.Namespace, Name: p.Name, Device: hostDevice(p.Port.ID), Addr: a})
+		a, err := p.Port.IPv4()
+		if err != nil || p.Gone {
+			continue
 		}
+		x := netpolicy.Local{Namespace: p.Namespace, Name: p.Name, Device: hostDevice(p.Port.ID), Addrs: []netip.Addr{a}}
+		if a := l.inside6(&p.Port); a.IsValid() {
+			x.Addrs = append(x.Addrs, a)
+		}
+		pods = append(pods, x)
 	}
-	return replace(ctx, l.cfg.Host, &g.table, netpolicy.Compile(l.policyTable(), &state, pods))
+	return replace(ctx, l.cfg.Host, &g.table, netpolicy.Compile(l.policyTable(), &state, pods, l.dual()))
 }
 
 // admitLimit bounds how long a pod waits until policies are known, and the pod itself.
