@@ -24,6 +24,7 @@ type Worker struct {
 	Proxy   authority.Pair
 	Pods    []netip.Prefix
 	Inside  netip.Addr // its own in the network of pods; not valid: none
+	Inside6 netip.Addr // of IPv6; not valid: pods have IPv4 alone
 	DNS     netip.Addr
 	// Registries are the names of the region's registry in images' names.
 	Registries []string
@@ -104,7 +105,7 @@ func (b *bench) programs() []process.Program {
 	flags := map[string][]string{
 		containerdProgram: {"--config", b.config("containerd.toml")},
 		kubeletProgram: {"--config", b.config("kubelet.yaml"), "--kubeconfig", b.config(kubeletProgram + ".conf"), "--hostname-override", b.Node,
-			"--node-ip", b.Address.String(), "--root-dir", b.machine.kubelet(b.ID), "--cert-dir", b.file(pkiDir)},
+			"--node-ip", b.nodeIPs(), "--root-dir", b.machine.kubelet(b.ID), "--cert-dir", b.file(pkiDir)},
 		proxyProgram: {"--config", b.config("kube-proxy.yaml")},
 	}
 	if len(b.Registries) > 0 {
@@ -116,6 +117,15 @@ func (b *bench) programs() []process.Program {
 			Env: []string{"HOME=/", "PATH=" + b.file(binDir) + ":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}})
 	}
 	return out
+}
+
+// nodeIPs are the node's addresses as the cluster knows them, the one by which it is called
+// first. That of IPv6 is the one among the pods: there need be no other.
+func (b *bench) nodeIPs() string {
+	if b.Inside6.IsValid() {
+		return b.Address.String() + "," + b.Inside6.String()
+	}
+	return b.Address.String()
 }
 
 // ensureWorker brings a worker to run: containerd first, which must have what pods are

@@ -96,8 +96,9 @@ providers:
 `, credentials.Program, credentials.APIVersion, strings.Join(b.Registries, `", "`), b.machine.LoginSocket(b.ID))
 }
 
-// proxyConfig has ports of nodes at the machine's address and at that on the cluster's network,
-// from where load balancers come, and ask how kube-proxy is.
+// proxyConfig has ports of nodes at the machine's address and at those on the cluster's network,
+// from where load balancers come, and ask how kube-proxy is. A family without an address would
+// have them at all of the machine's.
 func (b *bench) proxyConfig() []byte {
 	at, health := []string{netip.PrefixFrom(b.Address, b.Address.BitLen()).String()}, ""
 	if b.Inside.IsValid() {
@@ -105,6 +106,9 @@ func (b *bench) proxyConfig() []byte {
 			at = append(at, netip.PrefixFrom(b.Inside, b.Inside.BitLen()).String())
 		}
 		health = netip.AddrPortFrom(b.Inside, ProxyHealthPort).String()
+	}
+	if b.Inside6.IsValid() {
+		at = append(at, netip.PrefixFrom(b.Inside6, b.Inside6.BitLen()).String())
 	}
 	return fmt.Appendf(nil, `apiVersion: kubeproxy.config.k8s.io/v1alpha1
 kind: KubeProxyConfiguration

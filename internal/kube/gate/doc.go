@@ -14,7 +14,7 @@
 // Whoever serves on the network sees the gate's address. Nothing listens there.
 //
 // Workers that are servers, whose kubelets are on the cluster's network, need nothing here:
-// their addresses are in Want.Network.
+// their addresses are in Want.Network. Pods may have a second address, in Want.Network6.
 //
 // # Invariants
 //

@@ -7,8 +7,10 @@ import (
 	"io/fs"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 
@@ -67,7 +69,7 @@ func (g *Gates) Ensure(ctx context.Context, w Want) error {
 	if w.Port == nil {
 		return nil
 	}
-	if err := g.plug(ctx, x, *w.Port); err != nil {
+	if err := g.plug(ctx, x, &w); err != nil {
 		return fmt.Errorf("the gate's place in the network of cluster %s: %w", w.Cluster, err)
 	}
 	x.ways.Store(&ways{Want: w, host: g.cfg.Host, inside: x.inside})
@@ -75,7 +77,8 @@ func (g *Gates) Ensure(ctx context.Context, w Want) error {
 }
 
 // plug has the gate's device in its namespace.
-func (g *Gates) plug(ctx context.Context, x *gate, port nodeapi.ContainerPort) error {
+func (g *Gates) plug(ctx context.Context, x *gate, w *Want) error {
+	port := *w.Port
 	if x.inside == nil {
 		ns, _, err := netns.Ensure(g.namespace(x.cluster))
 		if err != nil {
@@ -87,8 +90,13 @@ func (g *Gates) plug(ctx context.Context, x *gate, port nodeapi.ContainerPort) e
 	if err := x.inside.Sysctl("net/ipv4/ip_forward", "0"); err != nil {
 		return err
 	}
+	if w.Network6.IsValid() {
+		if err := x.inside.Sysctl("net/ipv6/conf/all/forwarding", "0"); err != nil {
+			return err
+		}
+	}
 	h, err := x.inside.Link()
-	if err != nil || plugged(h, &port) {
+	if err != nil || plugged(h, &port, w.Network6) {
 		return err
 	}
 	if err := unplug(h); err != nil {
@@ -98,8 +106,9 @@ func (g *Gates) plug(ctx context.Context, x *gate, port nodeapi.ContainerPort) e
 	return g.cfg.Plug(ctx, x.inside, device, port)
 }
 
-// plugged tells whether the device is there as it should be.
-func plugged(h *netlink.Handle, port *nodeapi.ContainerPort) bool {
+// plugged tells whether the device is there as it should be, also in the network of IPv6 if
+// there is one.
+func plugged(h *netlink.Handle, port *nodeapi.ContainerPort, six netip.Prefix) bool {
 	want, err := port.IPv4()
 	if err != nil {
 		return false
@@ -109,7 +118,15 @@ func plugged(h *netlink.Handle, port *nodeapi.ContainerPort) bool {
 		return false
 	}
 	list, err := h.AddrList(link, netlink.FAMILY_V4)
-	return err == nil && len(list) == 1 && list[0].IP.Equal(want.AsSlice())
+	if err != nil || len(list) != 1 || !list[0].IP.Equal(want.AsSlice()) {
+		return false
+	}
+	return !six.IsValid() || has6(h, link, port.In(six))
+}
+
+func has6(h *netlink.Handle, link netlink.Link, want netip.Addr) bool {
+	list, err := h.AddrList(link, netlink.FAMILY_V6)
+	return err == nil && slices.ContainsFunc(list, func(a netlink.Addr) bool { return a.IP.Equal(want.AsSlice()) })
 }
 
 // unplug removes the device. Absent is fine.

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"github.com/strata-cloud/strata/internal/needs"
 	"github.com/strata-cloud/strata/internal/netns"
@@ -32,7 +33,11 @@ var (
 	machine = netip.MustParseAddr("192.0.2.9")
 	pod     = netip.MustParseAddr("10.9.0.7")
 	network = netip.MustParsePrefix("10.9.0.0/24")
-	port    = nodeapi.ContainerPort{ID: "11111111-2222-3333-4444-555555555555", MAC: "fa:16:3e:00:00:01", MTU: 1400, Addrs: []netip.Prefix{netip.MustParsePrefix("10.9.0.2/24")},
+
+	pod6     = netip.MustParseAddr("fd00:9::7")
+	network6 = netip.MustParsePrefix("fd00:9::/64")
+
+	port = nodeapi.ContainerPort{ID: "11111111-2222-3333-4444-555555555555", MAC: "fa:16:3e:00:00:01", MTU: 1400, Addrs: []netip.Prefix{netip.MustParsePrefix("10.9.0.2/24")},
 		Gateways: []netip.Addr{netip.MustParseAddr("10.9.0.1")}}
 )
 
@@ -123,14 +128,21 @@ func (w *world) plug(_ context.Context, ns *netns.NS, device string, p nodeapi.C
 	if err := h.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: device, PeerHardwareAddr: mac, PeerNamespace: netlink.NsFd(ns.FD())}); err != nil {
 		return err
 	}
-	up := func(h *netlink.Handle, name string, a netip.Addr) error {
+	up := func(h *netlink.Handle, name string, addrs ...netip.Prefix) error {
 		l, err := h.LinkByName(name)
 		if err != nil {
 			return err
 		}
-		return errors.Join(h.AddrAdd(l, &netlink.Addr{IPNet: &net.IPNet{IP: a.AsSlice(), Mask: net.CIDRMask(network.Bits(), 32)}}), h.LinkSetUp(l))
+		for _, a := range addrs {
+			x := &netlink.Addr{IPNet: &net.IPNet{IP: a.Addr().AsSlice(), Mask: net.CIDRMask(a.Bits(), a.Addr().BitLen())}}
+			if a.Addr().Is6() {
+				x.Flags = unix.IFA_F_NODAD
+			}
+			err = errors.Join(err, h.AddrAdd(l, x))
+		}
+		return errors.Join(err, h.LinkSetUp(l))
 	}
-	return errors.Join(up(h, "outer", pod), up(in, device, p.Addrs[0].Addr()))
+	return errors.Join(up(h, "outer", netip.PrefixFrom(pod, network.Bits()), netip.PrefixFrom(pod6, network6.Bits())), up(in, device, p.Addrs...))
 }
 
 func (w *world) want() Want {

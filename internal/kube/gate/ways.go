@@ -19,6 +19,8 @@ type Want struct {
 	// has the addresses that are reached from there: of pods, servers, workers that are servers.
 	Port    *nodeapi.ContainerPort
 	Network netip.Prefix
+	// Network6 is that of IPv6; not valid: there is none.
+	Network6 netip.Prefix
 	// Machines are workers at the addresses of machines of the pool, at any port: what runs
 	// there is the cluster's own.
 	Machines []netip.Addr
@@ -41,7 +43,7 @@ func (w *ways) way(at netip.AddrPort) (*netns.NS, netip.AddrPort, error) {
 		return w.host, beside, nil
 	case slices.Contains(w.Machines, at.Addr()):
 		return w.host, at, nil
-	case !w.Network.Contains(at.Addr()):
+	case !w.Network.Contains(at.Addr()) && !w.Network6.Contains(at.Addr()):
 		return nil, at, errs.Forbiddenf("%s is not in the cluster's network", at.Addr())
 	case w.inside == nil:
 		return nil, at, errs.New(errs.Unavailable, "the control plane has no place in the cluster's network yet")
