@@ -134,8 +134,8 @@ func (s *service) want(cluster string) (*Balancer, *Floating, error) {
 
 // ports are what the load balancer listens to.
 func (r *reader) ports(s *service) (out []Port) {
-	if len(s.Spec.IPFamilies) > 0 && s.Spec.IPFamilies[0] != "IPv4" {
-		r.bad = append(r.bad, "load balancers of clusters are for IPv4")
+	if len(s.Spec.IPFamilies) > 0 && !slices.Contains(s.Spec.IPFamilies, "IPv4") {
+		r.bad = append(r.bad, "load balancers of clusters are for IPv4: add it to ipFamilies, with ipFamilyPolicy PreferDualStack")
 	}
 	for _, p := range s.Spec.Ports {
 		switch {
