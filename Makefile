@@ -82,7 +82,7 @@ kube-check: ## formatting, vet and unit tests of the modules kubernetes and csi
 	cd csi && go vet -tags sanity ./... && go test ./...
 
 kube-test: build kube ## real clusters of Kubernetes, on machines of the pool
-	$(KUBE_TEST) $(APART) -timeout 60m -run '^Test(Cluster(Metal|Services|Day2|Volumes|Registry)|DriverSuite)$$' ./test/system
+	$(KUBE_TEST) $(APART) -timeout 60m -run '^Test(Cluster(Metal|Services|Day2|Volumes|Registry|Dual)|DriverSuite)$$' ./test/system
 
 kube-story: build kube ## the life of an application in a cluster: of machines, and of servers
 	$(KUBE_TEST) -timeout 120m -run '^TestClusterStory(VM)?$$' ./test/system

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"maps"
 	"strconv"
 
 	"github.com/gophercloud/gophercloud/v2"
@@ -18,12 +19,16 @@ const (
 	serversTemplate = "strata-servers"
 )
 
+// ipv6Label is the label of clusters that have IPv6.
+const ipv6Label = "ipv6_enabled"
+
 // clusterOptions are what a new cluster is to be.
 type clusterOptions struct {
 	nodes            int
 	servers          bool
 	flavor, template string
 	labels           map[string]string
+	ipv6             bool
 	minutes          int
 	noWait           bool
 }
@@ -40,6 +45,7 @@ func (a *app) clusterCreate(cloud *string) *cobra.Command {
 	c.Flags().StringVar(&o.flavor, "flavor", "", "what it takes of each machine (default: 2 VCPUs and 2 GiB), or the flavor of its servers (default: the smallest with 2 GiB)")
 	c.Flags().StringVar(&o.template, "template", "", "cluster template to make it from (default: "+metalTemplate+", or with --servers "+serversTemplate+", which is made when it is not there)")
 	c.Flags().StringToStringVar(&o.labels, "label", nil, "labels, such as service_cluster_ip_range=10.254.0.0/16")
+	c.Flags().BoolVar(&o.ipv6, "ipv6", false, "have pods and services have IPv6 addresses besides those of IPv4")
 	c.Flags().IntVar(&o.minutes, "timeout", 60, "minutes until a cluster that is not ready is given up; 0: never")
 	c.Flags().BoolVar(&o.noWait, "no-wait", false, "do not wait until it is ready")
 	return c
@@ -61,6 +67,13 @@ func (a *app) createCluster(ctx context.Context, cloud, name string, o clusterOp
 		if o.template, err = ensureTemplate(ctx, c, t); err != nil {
 			return err
 		}
+	}
+	if o.ipv6 {
+		o.labels = maps.Clone(o.labels)
+		if o.labels == nil {
+			o.labels = map[string]string{}
+		}
+		o.labels[ipv6Label] = "true"
 	}
 	merge := true
 	id, err := clusters.Create(ctx, c, clusters.CreateOpts{Name: name, ClusterTemplateID: o.template, NodeCount: &o.nodes, FlavorID: o.flavor, Labels: o.labels, MergeLabels: &merge, CreateTimeout: &o.minutes}).Extract()

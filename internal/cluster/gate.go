@@ -33,12 +33,12 @@ func (s *Service) openGate(ctx context.Context, c *Cluster) error {
 	if c.Network == nil {
 		return errs.New(errs.Internal, "cluster %s has no network", c.ID)
 	}
-	_, err := s.Networks.EnsurePort(ctx, PortSpec{ID: id, NetworkID: c.Network.ID, SubnetID: c.Network.SubnetID, ProjectID: c.ProjectID,
-		Name: cut(c.Name + " control plane"), Cluster: c.ID, Node: c.Member, Gate: true})
-	if err != nil {
+	spec := c.portSpec(id, cut(c.Name+" control plane"), c.Member)
+	spec.Gate = true
+	if _, err := s.Networks.EnsurePort(ctx, spec); err != nil {
 		return err
 	}
-	_, err = s.clusters.Update(ctx, c.ID, func(now *Cluster) error {
+	_, err := s.clusters.Update(ctx, c.ID, func(now *Cluster) error {
 		if now.Status == DeleteInProgress || now.Member != c.Member {
 			return errs.Conflictf("cluster %s is not what it was", c.ID)
 		}

@@ -15,13 +15,13 @@ import (
 
 // Networks is the network service, on whose networks pods are.
 type Networks interface {
-	// Make makes a network of the project with a subnet, and if there is a way out, with a
+	// Make makes a network of the project with subnets, and if there is a way out, with a
 	// router: to the external network out, or to the only one. also is part of the transaction.
-	Make(ctx context.Context, project, name string, cidr netip.Prefix, out string, also func(tx *store.Tx, network, router string) error) error
+	Make(ctx context.Context, project, name string, cidrs []netip.Prefix, out string, also func(tx *store.Tx, network, router string) error) error
 	// Drop removes such a network. Absent is fine; Conflict: others use it.
 	Drop(ctx context.Context, network, router string, also func(tx *store.Tx) error) error
 	// Subnet finds a subnet for IPv4 that the caller may use, by ids or names; either may
-	// be empty. NotFound.
+	// be empty. One for IPv6 is that of its network. NotFound.
 	Subnet(c *policy.Credentials, network, subnet string) (*PodNetwork, error)
 	// External finds an external network that the project may use, by id or name. NotFound.
 	External(project, ref string) (string, error)
@@ -39,10 +39,12 @@ type Networks interface {
 // PortSpec is a port that a cluster wants.
 type PortSpec struct {
 	ID, NetworkID, SubnetID, ProjectID string
+	SubnetID6                          string // of IPv6
 	Name, Cluster, Node                string
 	Behind                             string // of a pod: its node's port
 	Server                             bool   // the node is a server, which the compute service plugs in
 	Gate                               bool   // of the control plane
+	IPv6                               bool   // pods have IPv6 as well
 }
 
 // PodNetwork is the network of a cluster's nodes and pods.
@@ -52,20 +54,36 @@ type PodNetwork struct {
 	Router   string       `json:"router,omitempty"`
 	CIDR     netip.Prefix `json:"cidr"`
 	Own      bool         `json:"own"` // made for the cluster, and going with it
+	// SubnetID6 and CIDR6 are the same for IPv6; no CIDR6: pods have IPv4 alone.
+	SubnetID6 string       `json:"subnet_id6,omitempty"`
+	CIDR6     netip.Prefix `json:"cidr6,omitzero"`
 }
 
-// inner are the networks inside the cluster.
+// inner are the networks inside the cluster. What its network is decides whether there are
+// two of each: labels meant nothing to who made an older one.
 func (c *Cluster) inner() (*innerNetworks, error) {
-	n, err := networksOf(c.Labels)
-	if err == nil && c.Network != nil {
-		n.pods = []netip.Prefix{c.Network.CIDR}
+	n, err := networksOf(c.Labels, c.ID)
+	if err != nil || c.Network == nil {
+		return n, err
 	}
-	return n, err
+	n.pods = []netip.Prefix{c.Network.CIDR}
+	if !c.Network.CIDR6.IsValid() {
+		n.services = n.services[:1]
+	} else if len(n.services) == 2 {
+		n.pods = append(n.pods, c.Network.CIDR6)
+	}
+	return n, nil
+}
+
+// portSpec is a port on the cluster's network, but for whose it is.
+func (c *Cluster) portSpec(id, name, node string) PortSpec {
+	return PortSpec{ID: id, NetworkID: c.Network.ID, SubnetID: c.Network.SubnetID, SubnetID6: c.Network.SubnetID6, ProjectID: c.ProjectID,
+		Name: name, Cluster: c.ID, Node: node, IPv6: c.Network.CIDR6.IsValid()}
 }
 
 // fitNetwork checks the networks that are asked for, and finds the one that is there.
 func (s *Service) fitNetwork(who *policy.Credentials, w *wanted) error {
-	n, err := networksOf(w.Labels)
+	n, err := networksOf(w.Labels, "")
 	if err != nil {
 		return err
 	}
@@ -82,11 +100,28 @@ func (s *Service) fitNetwork(who *policy.Credentials, w *wanted) error {
 	if err != nil {
 		return badReference(err, "Unable to find a subnet for IPv4 of the fixed network %s.", strings.TrimSpace(network+" "+subnet))
 	}
-	if found.CIDR.Overlaps(n.services[0]) {
-		return errs.Invalidf("The networks of pods (%s) and of services (%s) overlap.", found.CIDR, n.services[0])
+	return w.onNetwork(found, n)
+}
+
+// onNetwork has a cluster be on a network that is there.
+func (w *wanted) onNetwork(found *PodNetwork, n *innerNetworks) error {
+	dual := len(n.services) == 2
+	switch {
+	case found.CIDR.Overlaps(n.services[0]):
+		return overlap(found.CIDR, n.services[0])
+	case dual && !found.CIDR6.IsValid():
+		return errs.Invalidf("The fixed network %s has no subnet for IPv6, which labels ask for (%s): make one, or leave the label out.", found.ID, dualLabel)
+	case dual && found.CIDR6.Overlaps(n.services[1]):
+		return overlap(found.CIDR6, n.services[1])
+	case !dual:
+		found.SubnetID6, found.CIDR6 = "", netip.Prefix{}
 	}
 	w.network = found
 	return nil
+}
+
+func overlap(pods, services netip.Prefix) error {
+	return errs.Invalidf("The networks of pods (%s) and of services (%s) overlap.", pods, services)
 }
 
 func deref(s *string) string {
@@ -106,9 +141,12 @@ func (s *Service) makeNetwork(ctx context.Context, j *job) error {
 	if err != nil {
 		return err
 	}
-	return s.Networks.Make(ctx, c.ProjectID, c.Name, n.pods[0], c.External, func(tx *store.Tx, network, router string) error {
+	return s.Networks.Make(ctx, c.ProjectID, c.Name, n.pods, c.External, func(tx *store.Tx, network, router string) error {
 		_, err := s.clusters.TxUpdate(tx, c.ID, func(c *Cluster) error {
 			c.Network = &PodNetwork{ID: network, Router: router, CIDR: n.pods[0], Own: true}
+			if len(n.pods) == 2 {
+				c.Network.CIDR6 = n.pods[1]
+			}
 			return nil
 		})
 		return err
@@ -150,8 +188,9 @@ func (s *Service) plugNode(ctx context.Context, c *Cluster, w *Worker) error {
 	if c.Network == nil {
 		return errs.New(errs.Internal, "cluster %s has no network", c.ID)
 	}
-	_, err := s.Networks.EnsurePort(ctx, PortSpec{ID: w.Port, NetworkID: c.Network.ID, SubnetID: c.Network.SubnetID, ProjectID: c.ProjectID,
-		Name: c.Name + " " + w.Node, Cluster: c.ID, Node: w.Node, Server: w.Server != ""})
+	spec := c.portSpec(w.Port, c.Name+" "+w.Node, w.Node)
+	spec.Server = w.Server != ""
+	_, err := s.Networks.EnsurePort(ctx, spec)
 	return err
 }
 
@@ -181,8 +220,9 @@ func (s *Service) PodPort(ctx context.Context, node, cluster string, p nodeapi.K
 	}
 	// The id is a name for the pod's device, so that a repetition finds the port.
 	id := uuid.NewSHA1(uuid.NameSpaceOID, []byte(strings.Join([]string{cluster, node, p.Sandbox, p.Device}, "\x00"))).String()
-	return s.Networks.EnsurePort(ctx, PortSpec{ID: id, NetworkID: c.Network.ID, SubnetID: c.Network.SubnetID, ProjectID: c.ProjectID,
-		Name: cut(p.Namespace + "/" + p.Name), Cluster: cluster, Node: node, Behind: w.Port})
+	spec := c.portSpec(id, cut(p.Namespace+"/"+p.Name), node)
+	spec.Behind = w.Port
+	return s.Networks.EnsurePort(ctx, spec)
 }
 
 // cut holds a name to what a port's can be.

@@ -22,20 +22,20 @@ type fakeNetworks struct {
 	db *store.DB
 
 	mu    sync.Mutex
-	made  map[string]netip.Prefix // networks, by id
+	made  map[string][]netip.Prefix // networks, by id
 	ports map[string]PortSpec
 	used  bool // by others: networks are not removed
 	out   string
 }
 
-func (n *fakeNetworks) Make(ctx context.Context, project, name string, cidr netip.Prefix, out string, also func(tx *store.Tx, network, router string) error) error {
+func (n *fakeNetworks) Make(ctx context.Context, project, name string, cidrs []netip.Prefix, out string, also func(tx *store.Tx, network, router string) error) error {
 	id := uuid.NewString()
 	if err := n.db.Txn(ctx, func(tx *store.Tx) error { return also(tx, id, "r-"+id) }); err != nil {
 		return err
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.made[id] = cidr
+	n.made[id] = cidrs
 	n.out = out
 	return nil
 }
@@ -59,10 +59,15 @@ func (n *fakeNetworks) Drop(ctx context.Context, network, router string, also fu
 }
 
 func (n *fakeNetworks) Subnet(_ *policy.Credentials, network, subnet string) (*PodNetwork, error) {
-	if network != "private" {
+	p := &PodNetwork{ID: "private-id", SubnetID: "private-subnet", CIDR: netip.MustParsePrefix("192.168.0.0/20")}
+	switch network {
+	case "private":
+	case "dual":
+		p.SubnetID6, p.CIDR6 = "private-subnet6", netip.MustParsePrefix("fd00:7::/64")
+	default:
 		return nil, errs.NotFoundf("no network")
 	}
-	return &PodNetwork{ID: "private-id", SubnetID: "private-subnet", CIDR: netip.MustParsePrefix("192.168.0.0/20")}, nil
+	return p, nil
 }
 
 func (n *fakeNetworks) EnsurePort(_ context.Context, p PortSpec) (*nodeapi.ContainerPort, error) {

@@ -58,6 +58,9 @@ func (s *Service) inner(p *nodeapi.KubePart) {
 	}
 	if n, err := c.inner(); err == nil {
 		p.PodCIDR, p.ServiceCIDR = n.pods[0], n.services[0]
+		if len(n.pods) == 2 {
+			p.PodCIDR6, p.ServiceCIDR6 = n.pods[1], n.services[1]
+		}
 	}
 }
 

@@ -35,46 +35,6 @@ func (s *Service) takeSlot(tx *store.Tx, c *Cluster) error {
 	return errs.New(errs.NoCapacity, "There are %d clusters already.", slots)
 }
 
-// The networks inside of a cluster, and the labels that choose others (magnum's guide to
-// labels: service_cluster_ip_range and flannel_network_cidr with their defaults).
-const (
-	podsLabel       = "flannel_network_cidr"
-	defaultPods     = "10.100.0.0/16"
-	servicesLabel   = "service_cluster_ip_range"
-	defaultServices = "10.254.0.0/16"
-)
-
-type innerNetworks struct{ pods, services []netip.Prefix }
-
-// networksOf are the networks that labels choose.
-func networksOf(l Labels) (*innerNetworks, error) {
-	one := func(label, otherwise string, least int) ([]netip.Prefix, error) {
-		text := otherwise
-		if v, ok := l[label]; ok {
-			if text, ok = v.(string); !ok {
-				return nil, errs.Invalidf("The label %s is no network.", label)
-			}
-		}
-		p, err := netip.ParsePrefix(text)
-		if err != nil || p != p.Masked() || !p.Addr().Is4() || p.Bits() > least || p.Bits() < 8 {
-			return nil, errs.Invalidf("The label %s is %q, and no IPv4 network of a /8 to a /%d.", label, text, least)
-		}
-		return []netip.Prefix{p}, nil
-	}
-	pods, err := one(podsLabel, defaultPods, 23) // each node has a /24 of it
-	if err != nil {
-		return nil, err
-	}
-	services, err := one(servicesLabel, defaultServices, 24)
-	if err != nil {
-		return nil, err
-	}
-	if pods[0].Overlaps(services[0]) {
-		return nil, errs.Invalidf("The networks of pods (%s) and of services (%s) overlap.", pods[0], services[0])
-	}
-	return &innerNetworks{pods, services}, nil
-}
-
 // leastWorker is what a worker needs that names no flavor (kubeadm's requirements).
 var leastWorker = Size{VCPUs: 2, MemoryMiB: 2048}
 

@@ -73,7 +73,7 @@ func (s *Service) fitTemplate(ctx context.Context, c *policy.Credentials, t *Tem
 	case t.TLSDisabled:
 		return errs.Invalidf("Clusters without TLS are not supported.")
 	}
-	if _, err := networksOf(t.Labels); err != nil {
+	if _, err := networksOf(t.Labels, ""); err != nil {
 		return err
 	}
 	if t.ImageID != nil {

@@ -78,7 +78,7 @@ func newWorld(t testing.TB, opt saga.Options) *world {
 	}
 	t.Cleanup(func() { db.Close() })
 	w := &world{t: t, db: db, engine: saga.New(db, opt), reg: nodes.New(db), pool: &fakePool{}, claims: &fakePlacement{held: map[string]string{}, room: 4}, agents: map[string]*agent{}}
-	w.nets = &fakeNetworks{db: db, made: map[string]netip.Prefix{}, ports: map[string]PortSpec{}}
+	w.nets = &fakeNetworks{db: db, made: map[string][]netip.Prefix{}, ports: map[string]PortSpec{}}
 	w.servers = &fakeServers{world: w, made: map[string]*fakeServer{}}
 	w.svc = New(Options{DB: db, Sagas: w.engine, Nodes: w.reg, Resources: fakeResources{}, Placement: w.claims, Pool: w.pool, Networks: w.nets, Volumes: &noVolumes{}, Servers: w.servers, Identity: tokens{}, Registry: fakeRegistry{}, Log: log})
 	if err := db.Start(t.Context()); err != nil {

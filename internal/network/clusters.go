@@ -22,10 +22,22 @@ const (
 // that the node hosts. The port of a node that is a server is for the compute service to plug in.
 type ClusterPort struct {
 	ID, NetworkID, SubnetID, ProjectID string
+	SubnetID6                          string // of IPv6; with neither the network's subnets are the cluster's own
 	Name, Cluster, Node                string
 	Behind                             string // the node's port
 	Server                             bool   // the node is one
 	Gate                               bool
+	IPv6                               bool // pods have IPv6 as well
+}
+
+// fixed are the subnets that a port of a network of others has addresses on.
+func (v *ClusterPort) fixed() (out []any) {
+	for _, id := range []string{v.SubnetID, v.SubnetID6} {
+		if id != "" {
+			out = append(out, map[string]any{"subnet_id": id})
+		}
+	}
+	return out
 }
 
 // is tells whether a port is the one that is wanted.
@@ -117,8 +129,8 @@ func (c *call) newClusterPort(v ClusterPort) error {
 		return err
 	}
 	given := attr.Values{}
-	if v.SubnetID != "" {
-		given["fixed_ips"] = []any{map[string]any{"subnet_id": v.SubnetID}}
+	if fixed := v.fixed(); len(fixed) > 0 {
+		given["fixed_ips"] = fixed
 	}
 	if err := c.allocate(p, given); err != nil {
 		return err
@@ -177,6 +189,11 @@ func (c *call) clusterGroup(v ClusterPort) (*SecurityGroup, error) {
 	if err := c.baseRules(g, false); err != nil {
 		return nil, err
 	}
+	if v.IPv6 {
+		if err := c.writeRule(g, SecurityRule{Direction: ingress, EtherType: ipv6}); err != nil {
+			return nil, err
+		}
+	}
 	return g, c.writeRule(g, SecurityRule{Direction: ingress, EtherType: ipv4})
 }
 
@@ -220,16 +237,29 @@ func (s *Service) ClusterSubnet(who *policy.Credentials, network, subnet string)
 
 // SoleSubnet is the subnet for IPv4 of a network: the oldest.
 func (s *Service) SoleSubnet(network string) (string, error) {
-	var found *Subnet
-	for _, x := range s.subnets.By("network", network) {
-		if x.version() == 4 && (found == nil || x.Created.Before(found.Created)) {
-			found = x
-		}
-	}
+	found := s.oldestSubnet(network, 4)
 	if found == nil {
 		return "", s.network.notFound(network)
 	}
 	return found.ID, nil
+}
+
+// ClusterSubnet6 is the subnet for IPv6 of a network that ClusterSubnet found: the oldest.
+func (s *Service) ClusterSubnet6(network string) (*Subnet, error) {
+	found := s.oldestSubnet(network, 6)
+	if found == nil {
+		return nil, errs.NotFoundf("Network %s has no subnet for IPv6.", network)
+	}
+	return found, nil
+}
+
+func (s *Service) oldestSubnet(network string, version int) (found *Subnet) {
+	for _, x := range s.subnets.By("network", network) {
+		if x.version() == version && (found == nil || x.Created.Before(found.Created)) {
+			found = x
+		}
+	}
+	return found
 }
 
 // PodPorts are the ids of the ports of a cluster's pods on a node, in order.

@@ -24,6 +24,7 @@ type Wanted struct {
 type WantedSubnet struct {
 	CIDR, Range netip.Prefix
 	Gateway     netip.Addr
+	SLAAC       bool // of IPv6: routers advertise it, and ports have the addresses of their MACs
 }
 
 // pools are the range as pools of the subnet, without the gateway and the addresses that
@@ -80,6 +81,9 @@ func (s *Service) MakeNetwork(ctx context.Context, who *policy.Credentials, w Wa
 			}
 			if x.Range.IsValid() {
 				given["allocation_pools"] = x.pools()
+			}
+			if x.SLAAC {
+				given["ipv6_ra_mode"], given["ipv6_address_mode"] = modeSLAAC, modeSLAAC
 			}
 			sub, err := c.subnet.add(c, who.ProjectID, given)
 			if err != nil {

@@ -20,8 +20,12 @@ type networksForCluster struct {
 
 var _ cluster.Networks = networksForCluster{}
 
-func (s networksForCluster) Make(ctx context.Context, project, name string, cidr netip.Prefix, out string, also func(tx *store.Tx, network, router string) error) error {
-	return s.MakeNetwork(ctx, &policy.Credentials{ProjectID: project}, network.Wanted{Name: name, Subnets: []network.WantedSubnet{{CIDR: cidr}}, Out: out}, also)
+func (s networksForCluster) Make(ctx context.Context, project, name string, cidrs []netip.Prefix, out string, also func(tx *store.Tx, network, router string) error) error {
+	w := network.Wanted{Name: name, Out: out}
+	for _, cidr := range cidrs {
+		w.Subnets = append(w.Subnets, network.WantedSubnet{CIDR: cidr, SLAAC: cidr.Addr().Is6()})
+	}
+	return s.MakeNetwork(ctx, &policy.Credentials{ProjectID: project}, w, also)
 }
 
 func (s networksForCluster) Drop(ctx context.Context, id, router string, also func(tx *store.Tx) error) error {
@@ -33,7 +37,11 @@ func (s networksForCluster) Subnet(c *policy.Credentials, net, subnet string) (*
 	if err != nil {
 		return nil, err
 	}
-	return &cluster.PodNetwork{ID: sub.NetworkID, SubnetID: sub.ID, CIDR: sub.CIDR}, nil
+	out := &cluster.PodNetwork{ID: sub.NetworkID, SubnetID: sub.ID, CIDR: sub.CIDR}
+	if six, err := s.ClusterSubnet6(sub.NetworkID); err == nil {
+		out.SubnetID6, out.CIDR6 = six.ID, six.CIDR
+	}
+	return out, nil
 }
 
 func (s networksForCluster) EnsurePort(ctx context.Context, p cluster.PortSpec) (*nodeapi.ContainerPort, error) {

@@ -204,7 +204,7 @@ func (m kubeMachine) open(ctx context.Context, p nodeapi.KubePart) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, plugLimit)
 	defer cancel()
-	return m.gates.Ensure(ctx, gate.Want{Cluster: p.ID, Port: p.Control.Gate, Network: p.PodCIDR, Machines: p.Control.Machines, Beside: controlOf(p).Beside()})
+	return m.gates.Ensure(ctx, gate.Want{Cluster: p.ID, Port: p.Control.Gate, Network: p.PodCIDR, Network6: p.PodCIDR6, Machines: p.Control.Machines, Beside: controlOf(p).Beside()})
 }
 
 // review has tokens judged for a control plane here, and for no other.

@@ -100,7 +100,7 @@ func (n networksForDocker) view(v *network.ServerPort) docker.PortView {
 func (n networksForDocker) Make(ctx context.Context, c *policy.Credentials, w docker.NewNetwork, also func(tx *store.Tx, id, router string) error) error {
 	want := network.Wanted{Name: w.Name, Inside: w.Inside}
 	for _, sub := range w.Subnets {
-		want.Subnets = append(want.Subnets, network.WantedSubnet(sub))
+		want.Subnets = append(want.Subnets, network.WantedSubnet{CIDR: sub.CIDR, Range: sub.Range, Gateway: sub.Gateway})
 	}
 	return n.MakeNetwork(ctx, c, want, also)
 }
