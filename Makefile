@@ -84,8 +84,8 @@ kube-check: ## formatting, vet and unit tests of the modules kubernetes and csi
 kube-test: build kube ## real clusters of Kubernetes, on machines of the pool
 	$(KUBE_TEST) $(APART) -timeout 60m -run '^Test(Cluster(Metal|Services|Day2|Volumes|Registry)|DriverSuite)$$' ./test/system
 
-kube-story: build kube ## the life of an application in a cluster
-	$(KUBE_TEST) -timeout 30m -run '^TestClusterStory$$' ./test/system
+kube-story: build kube ## the life of an application in a cluster: of machines, and of servers
+	$(KUBE_TEST) -timeout 120m -run '^TestClusterStory(VM)?$$' ./test/system
 
 kube-bench: build kube ## clusters and their pods, measured: on machines, and on servers beside
 	$(KUBE_TEST) -timeout 60m -run '^TestCluster(Measured|sBeside)$$' ./test/system
@@ -110,7 +110,7 @@ unit: ## tests beside the code; those of the node need root
 	$(AS_ROOT) STRATA_NEEDS=all go test -timeout 15m ./cmd/... ./internal/...
 
 system: build ## a real cloud: QEMU, namespaces, kill -9, reset
-	$(AS_ROOT) STRATA_NEEDS=all go test -count=1 -timeout 60m -v ./test/system/...
+	$(AS_ROOT) STRATA_NEEDS=all go test -count=1 -timeout 80m -v ./test/system/...
 
 conformance: build ## clients and suites that others wrote; SET=smoke (default) or a regular expression
 	$(AS_ROOT) 'SET=$(or $(SET),smoke)' go test -count=1 -timeout 60m -v ./test/conformance/...

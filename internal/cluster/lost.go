@@ -14,6 +14,8 @@ import (
 // leaves this word to administrators, since a cluster alone cannot tell a machine that is
 // lost from one that is cut off. Here the machine's leases are over, volumes are given to
 // one node at a time whatever another one does, and nobody sends to the pods' ports any more.
+// Of a server the region knows that it is off. One whose machine is lost is not: it comes back
+// elsewhere by itself (high availability), or is its owner's to judge.
 //
 // Source: Kubernetes, "Non-graceful node shutdown handling".
 const (
@@ -76,9 +78,13 @@ func (s *Service) giveUp(ctx context.Context, t Target, api *kubeapi.Client) err
 	}
 }
 
-// dead tells whether a worker is a machine whose leases are over. Servers come back by
-// themselves (high availability), or are their owner's to judge.
-func (s *Service) dead(w *Worker) bool { return w.Server == "" && s.Nodes.Dead(w.Node) }
+// dead tells whether a worker is a machine whose leases are over, or a server that is off.
+func (s *Service) dead(w *Worker) bool {
+	if w.Server != "" {
+		return s.Servers.Off(w.Server)
+	}
+	return s.Nodes.Dead(w.Node)
+}
 
 func (s *Service) anyDead(cluster string) bool {
 	return slices.ContainsFunc(s.workers.By("cluster", cluster), s.dead)
@@ -120,7 +126,7 @@ func (s *Service) mark(ctx context.Context, api *kubeapi.Client, n *taintedNode,
 	}
 	e := kubeapi.Event{Of: kubeapi.Reference{Kind: kubeapi.Nodes, Name: n.Metadata.Name, UID: n.Metadata.UID}, From: "strata", Reason: "BackInService", Message: "The machine is back."}
 	if slices.ContainsFunc(taints, taint.ours) {
-		e.Warning, e.Reason, e.Message = true, "OutOfService", "The region does not hear of the machine: its pods and their volumes go elsewhere."
+		e.Warning, e.Reason, e.Message = true, "OutOfService", "The machine is off, or not heard of: its pods and their volumes go elsewhere."
 	}
 	return api.Tell(ctx, e)
 }

@@ -111,13 +111,9 @@ func (s *Service) worker(w *Worker) *nodeapi.KubeWorker {
 	if p, ok := s.Networks.Plug(w.Port); ok {
 		port = &p
 	}
-	out := &nodeapi.KubeWorker{Name: w.Node, Port: port, Balancers: s.Networks.Balancers(c.ID), Generation: w.Generation, Address: addr, URL: "https://" + c.Address, CA: c.Authorities.Cluster.Cert,
+	return &nodeapi.KubeWorker{Name: w.Node, Port: port, Balancers: s.Networks.Balancers(c.ID), Generation: w.Generation, Address: addr, URL: "https://" + c.Address, CA: c.Authorities.Cluster.Cert,
 		Kubelet: nodeapi.KubePair(w.Kubelet), Serving: nodeapi.KubePair(w.Serving), Proxy: nodeapi.KubePair(w.Proxy), Policies: nodeapi.KubePair(w.Policies),
-		Pods: inner.pods, DNS: (&kube.Control{Services: inner.services}).DNSIP()}
-	if w.Server == "" { // whose agent relays: a server's cannot
-		out.Registries, out.Mirrors = s.Registry.Names(), s.Registry.Mirrored()
-	}
-	return out
+		Pods: inner.pods, DNS: (&kube.Control{Services: inner.services}).DNSIP(), Registries: s.Registry.Names(), Mirrors: s.Registry.Mirrored()}
 }
 
 // Watch streams what a node is to do for clusters, as a whole, coalesced.

@@ -23,6 +23,8 @@ type Servers interface {
 	Make(ctx context.Context, s ServerSpec) error
 	// Server tells whether there is such a server, and why it has failed, if it has.
 	Server(id string) (there bool, fault string)
+	// Off tells whether a server does not run for certain: it was stopped, has crashed, or is gone.
+	Off(id string) bool
 	// Remove begins to delete one. Absent is fine.
 	Remove(ctx context.Context, project, user, id string) error
 }

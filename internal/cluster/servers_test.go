@@ -102,6 +102,8 @@ func (s *fakeServers) Server(id string) (bool, string) {
 	return false, ""
 }
 
+func (s *fakeServers) Off(id string) bool { return !s.has(id) }
+
 func (s *fakeServers) has(id string) bool { there, _ := s.Server(id); return there }
 
 func (s *fakeServers) Remove(_ context.Context, _, _, id string) error {
@@ -235,11 +237,23 @@ func TestServerLink(t *testing.T) {
 	if err != nil || len(r.Parts) != 1 || r.Parts[0].ID != id || r.Parts[0].API != nil || len(r.Parts[0].Fault) > mostText || !strings.HasPrefix(r.Parts[0].Fault, "üü") {
 		t.Errorf("it is written as %+v, %v", r, err)
 	}
-	if err := w.svc.takesVolumes(mine.Node, id); !errs.Is(err, errs.Conflict) {
-		t.Errorf("volumes of a server: %v", err)
+	if server, err := w.svc.serverOf(mine.Node, id); err != nil || server == "" {
+		t.Errorf("volumes of a server are for %q, %v", server, err)
 	}
-	if err := w.svc.takesVolumes(other.Node, metal); err != nil {
-		t.Errorf("volumes of a machine: %v", err)
+	if node, cluster := w.svc.NodeOfServer(mine.Server); node != mine.Node || cluster != id {
+		t.Errorf("the server is node %q of cluster %q", node, cluster)
+	}
+	if server, err := w.svc.serverOf(other.Node, metal); err != nil || server != "" {
+		t.Errorf("volumes of a machine are for server %q, %v", server, err)
+	}
+	if _, err := w.svc.serverOf(mine.Node, metal); !errs.Is(err, errs.NotFound) {
+		t.Errorf("volumes of another cluster: %v", err)
+	}
+	if l, err := w.svc.PullLogin(mine.Node, id); err != nil || l.Name != mine.Node {
+		t.Errorf("it pulls with %+v, %v", l, err)
+	}
+	if w.svc.dead(mine) || !w.svc.dead(&Worker{Server: "one-that-is-gone"}) {
+		t.Error("a server that runs is dead, or one that is gone is not")
 	}
 	allowed := 0
 	for ; allowed <= callBurst+callRate && w.svc.AllowServer(mine.ID) == nil; allowed++ {
@@ -248,7 +262,7 @@ func TestServerLink(t *testing.T) {
 		t.Errorf("%d calls in a moment", allowed)
 	}
 	stream := w.svc.WatchServer(ctx, mine.ID)
-	if list := <-stream; len(list) != 1 || list[0].Control != nil || list[0].Worker == nil {
+	if list := <-stream; len(list) != 1 || list[0].Control != nil || list[0].Worker == nil || len(list[0].Worker.Registries) != 1 || len(list[0].Worker.Mirrors) != 1 {
 		t.Errorf("it is to do %+v", list)
 	}
 	w.do("owner", "1.11", "DELETE", "/clusters/"+id, "").want(204)

@@ -19,19 +19,26 @@ type Volumes interface {
 
 // scope is a cluster as the volumes see it.
 func (s *Service) scope(c *Cluster) *volumes.Scope {
-	return &volumes.Scope{Cluster: c.ID, Project: c.ProjectID, User: c.UserID, Takes: func(node string) error { return s.takesVolumes(node, c.ID) }}
+	return &volumes.Scope{Cluster: c.ID, Project: c.ProjectID, User: c.UserID, Server: func(node string) (string, error) { return s.serverOf(node, c.ID) }}
 }
 
-// takesVolumes tells why a node has no volumes of a cluster: it works for another, or is a
-// server, to which volumes come by the compute service.
-func (s *Service) takesVolumes(node, cluster string) error {
-	if !s.works(node, cluster) {
-		return errs.NotFoundf("Node %s does not work for the cluster.", node)
+// serverOf is the server that a node of a cluster is; "": it is a machine.
+func (s *Service) serverOf(node, cluster string) (string, error) {
+	w, ok := s.workers.Unique("node", node)
+	if !ok || !s.works(node, cluster) {
+		return "", errs.NotFoundf("Node %s does not work for the cluster.", node)
 	}
-	if w, ok := s.workers.Unique("node", node); ok && w.Server != "" {
-		return errs.Conflictf("Node %s is a server, and persistent volumes are for nodes that are machines of the pool.", node)
+	return w.Server, nil
+}
+
+// NodeOfServer is the node, and its cluster, that a server is; "": it is none.
+func (s *Service) NodeOfServer(server string) (node, cluster string) {
+	for _, w := range s.workers.All() {
+		if server != "" && w.Server == server {
+			return w.Node, w.ClusterID
+		}
 	}
-	return nil
+	return "", ""
 }
 
 // works tells whether a node works for a cluster, and is to go on with that.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/strata-cloud/strata/internal/compute/wire"
 	"github.com/strata-cloud/strata/internal/errs"
+	"github.com/strata-cloud/strata/internal/policy"
 	"github.com/strata-cloud/strata/internal/rest"
 	"github.com/strata-cloud/strata/internal/store"
 )
@@ -148,27 +149,7 @@ func (s *Service) attachVolume(ctx context.Context, r *rest.Request) (*rest.Resp
 		return nil, err
 	}
 	d := Device{ID: uuid.NewString(), VolumeID: vol.ID, Owner: vol.ProjectID, Boot: -1, Tag: in.Tag, DeleteToo: wire.Truthy(in.DeleteToo)}
-	err = s.DB.Txn(ctx, func(tx *store.Tx) error {
-		v, err := s.servers.TxUpdate(tx, v.ID, func(v *Server) error {
-			if err := v.allows("attach_volume", withVolumesChanged(r), nil); err != nil {
-				return err
-			}
-			if v.device(vol.ID) != nil {
-				return errs.Invalidf("Invalid volume: Volume %s is already attached to instance %s", vol.ID, v.ID)
-			}
-			v.Devices, v.Updated = append(v.Devices, d), wire.Now()
-			if !v.nameDevices() {
-				return errs.Forbiddenf("The maximum allowed number of disk devices (26) to attach to a single instance has been exceeded.")
-			}
-			d.Name = v.Devices[len(v.Devices)-1].Name
-			return nil
-		})
-		if err != nil {
-			return err
-		}
-		return s.begin(tx, r.ID, r.Creds, sagaAttach, "attach_volume", v, deviceArgs{d.ID})
-	})
-	if err != nil {
+	if err := s.beginAttach(ctx, r.ID, r.Creds, v.ID, &d, withVolumesChanged(r)); err != nil {
 		return nil, err
 	}
 	if err := s.awaitReserved(ctx, v.ID, vol.ID); err != nil {
@@ -179,6 +160,30 @@ func (s *Service) attachVolume(ctx context.Context, r *rest.Request) (*rest.Resp
 	delete(view, "attachment_id")
 	delete(view, "bdm_uuid")
 	return rest.JSON(200, map[string]any{"volumeAttachment": view}), nil
+}
+
+// beginAttach has the server begin to get a device, which is named.
+func (s *Service) beginAttach(ctx context.Context, request string, c *policy.Credentials, server string, d *Device, in []VMState) error {
+	return s.DB.Txn(ctx, func(tx *store.Tx) error {
+		v, err := s.servers.TxUpdate(tx, server, func(v *Server) error {
+			if err := v.allows("attach_volume", in, nil); err != nil {
+				return err
+			}
+			if v.device(d.VolumeID) != nil {
+				return errs.Invalidf("Invalid volume: Volume %s is already attached to instance %s", d.VolumeID, v.ID)
+			}
+			v.Devices, v.Updated = append(v.Devices, *d), wire.Now()
+			if !v.nameDevices() {
+				return errs.Forbiddenf("The maximum allowed number of disk devices (26) to attach to a single instance has been exceeded.")
+			}
+			d.Name = v.Devices[len(v.Devices)-1].Name
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		return s.begin(tx, request, c, sagaAttach, "attach_volume", v, deviceArgs{d.ID})
+	})
 }
 
 // mayAttach finds the volume and checks what needs no lock; the saga finds out the rest.
@@ -291,17 +296,22 @@ func (s *Service) detachVolume(ctx context.Context, r *rest.Request) (*rest.Resp
 	if v.device(id) == nil {
 		return nil, notAttached(v, id)
 	}
-	err = s.DB.Txn(ctx, func(tx *store.Tx) error {
+	return rest.Empty(202), s.beginDetach(ctx, r.ID, r.Creds, v.ID, id, withVolumesChanged(r))
+}
+
+// beginDetach has the server begin to lose a volume.
+func (s *Service) beginDetach(ctx context.Context, request string, c *policy.Credentials, server, volume string, in []VMState) error {
+	return s.DB.Txn(ctx, func(tx *store.Tx) error {
 		var dev string
-		v, err := s.servers.TxUpdate(tx, v.ID, func(v *Server) error {
-			d := v.device(id)
+		v, err := s.servers.TxUpdate(tx, server, func(v *Server) error {
+			d := v.device(volume)
 			if d == nil {
-				return notAttached(v, id)
+				return notAttached(v, volume)
 			}
 			if d.Boot == 0 {
 				return errs.Forbiddenf("Cannot detach a root device volume")
 			}
-			if err := v.allows("detach_volume", withVolumesChanged(r), nil); err != nil {
+			if err := v.allows("detach_volume", in, nil); err != nil {
 				return err
 			}
 			if d.State != DeviceAttached {
@@ -313,7 +323,6 @@ func (s *Service) detachVolume(ctx context.Context, r *rest.Request) (*rest.Resp
 		if err != nil {
 			return err
 		}
-		return s.begin(tx, r.ID, r.Creds, sagaDetach, "detach_volume", v, deviceArgs{dev})
+		return s.begin(tx, request, c, sagaDetach, "detach_volume", v, deviceArgs{dev})
 	})
-	return rest.Empty(202), err
 }

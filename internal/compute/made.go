@@ -72,6 +72,12 @@ func (s *Service) MadeServer(id string) (there bool, fault string) {
 	return true, fault
 }
 
+// IsOff tells whether a server does not run for certain, by what its node said last.
+func (s *Service) IsOff(id string) bool {
+	v, err := s.servers.Get(id)
+	return err != nil || v.DeletedAt != nil || v.VMState == Stopped
+}
+
 // RemoveServer begins to delete a server, whoever has locked it. Absent is fine.
 func (s *Service) RemoveServer(ctx context.Context, c *policy.Credentials, id string) error {
 	err := s.remove(store.Freeing(ctx), "req-"+uuid.NewString(), c, id)

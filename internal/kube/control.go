@@ -133,7 +133,7 @@ func (p *plane) programs() []process.Program {
 		p.make(apiserverProgram, p.apiserverFlags()),
 		p.make(managerProgram, p.managerFlags()),
 		p.make(schedulerProgram, p.schedulerFlags()),
-		p.make(metricsProgram, p.metricsFlags()),
+		p.metrics(),
 		p.volumes(),
 	}
 }

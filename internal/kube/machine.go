@@ -86,6 +86,9 @@ func (m *Machine) keep(ctx context.Context, cluster, dir string, programs []proc
 	for i := range programs {
 		programs[i].Env = append(slices.Clone(programs[i].Env), "STRATA_REVISION="+now)
 	}
+	if k.Current(programs...) { // which is seen at a glance
+		return nil
+	}
 	// What is replaced ends in the other order: what needs another one waits for it in vain.
 	for _, p := range slices.Backward(programs) {
 		if k.Running(p.Name) && !k.Current(p) {

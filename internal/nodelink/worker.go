@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"log/slog"
+	"net"
 	"reflect"
 	"time"
 
@@ -24,6 +25,9 @@ type WorkerUpstream interface {
 	PodPort(ctx context.Context, cluster string, p nodeapi.KubePod) (*nodeapi.ContainerPort, error)
 	DropPodPort(ctx context.Context, cluster, port string) error
 	PodPorts(ctx context.Context, cluster string) ([]string, error)
+	// DialMirror and PullLogin are images.Control's.
+	DialMirror(ctx context.Context) (net.Conn, error)
+	PullLogin(ctx context.Context, cluster string) (*nodeapi.KubeLogin, error)
 	// Renew answers a certificate request for the same worker with a certificate (both DER).
 	Renew(ctx context.Context, csr []byte) ([]byte, error)
 	// Members gives the addresses of all control members, host:port.

@@ -44,6 +44,9 @@ func TestWorkerCalls(t *testing.T) {
 	if raw, err := c.Renew(t.Context(), []byte("csr")); err != nil || string(raw) != "w1 csr" {
 		t.Errorf("%q, %v", raw, err)
 	}
+	if l, err := c.PullLogin(t.Context(), "c"); err != nil || l.Name != "w1" {
+		t.Errorf("it pulls with %+v, %v", l, err)
+	}
 	allowed, all := reflect.TypeFor[WorkerUpstream](), reflect.TypeFor[Upstream]()
 	refused := 0
 	for i := range all.NumMethod() {

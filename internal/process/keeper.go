@@ -56,9 +56,15 @@ func (k *Keeper) Ensure(ctx context.Context, p Program) (started bool, err error
 	return true, k.start(p)
 }
 
-// Current tells whether the program runs, and with its arguments and environment.
-func (k *Keeper) Current(p Program) bool {
-	return slices.ContainsFunc(k.find(p.Name), func(id ID) bool { return id.has("cmdline", p.Args) && id.has("environ", p.Env) })
+// Current tells whether the programs run, and with their arguments and environment.
+func (k *Keeper) Current(programs ...Program) bool {
+	all := k.all()
+	for _, p := range programs {
+		if !slices.ContainsFunc(all[p.Name], func(id ID) bool { return id.has("cmdline", p.Args) && id.has("environ", p.Env) }) {
+			return false
+		}
+	}
+	return true
 }
 
 // Running tells whether a program of the name runs, with whatever arguments.
@@ -125,23 +131,35 @@ func (k *Keeper) start(p Program) error {
 }
 
 // find lists the processes that work for the name: ours, not what they started in turn.
-func (k *Keeper) find(name string) []ID {
-	dir := filepath.Join(k.Dir, name)
-	all, err := filepath.Glob("/proc/[0-9]*/cwd")
+func (k *Keeper) find(name string) []ID { return k.all()[name] }
+
+// all is find of all names. It reads one link of each process of the machine.
+func (k *Keeper) all() map[string][]ID {
+	proc, err := os.Open("/proc")
 	if err != nil {
-		return nil // the pattern is right
+		return nil // whoever has none has not started anything
 	}
-	var out []ID
-	for _, link := range all {
-		if at, err := os.Readlink(link); err != nil || strings.TrimSuffix(at, " (deleted)") != dir {
-			continue
-		}
-		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(link)))
+	defer proc.Close()
+	names, err := proc.Readdirnames(-1)
+	if err != nil {
+		return nil
+	}
+	ours, out := filepath.Clean(k.Dir), map[string][]ID{}
+	for _, pid := range names {
+		n, err := strconv.Atoi(pid)
 		if err != nil {
 			continue
 		}
-		if id, err := Identify(pid); err == nil && id.Alive() && id.leads() {
-			out = append(out, id)
+		at, err := os.Readlink("/proc/" + pid + "/cwd")
+		if err != nil {
+			continue // it has ended
+		}
+		dir, name := filepath.Split(strings.TrimSuffix(at, " (deleted)"))
+		if filepath.Clean(dir) != ours {
+			continue
+		}
+		if id, err := Identify(n); err == nil && id.Alive() && id.leads() {
+			out[name] = append(out[name], id)
 		}
 	}
 	return out

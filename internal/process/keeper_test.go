@@ -100,3 +100,25 @@ func await(t *testing.T, is func() bool) {
 		t.Fatal(err)
 	}
 }
+
+// BenchmarkCurrent looks after three programs, as a worker does every few seconds.
+func BenchmarkCurrent(b *testing.B) {
+	k := &Keeper{Dir: b.TempDir()}
+	var programs []Program
+	for _, name := range []string{"one", "two", "three"} {
+		p := Program{Name: name, Args: []string{"/bin/sleep", "600"}}
+		b.Cleanup(func() { _ = k.Stop(context.Background(), name) })
+		if _, err := k.Ensure(b.Context(), p); err != nil {
+			b.Fatal(err)
+		}
+		programs = append(programs, p)
+	}
+	if err := wait.Until(b.Context(), "the programs to begin", time.Millisecond, func(context.Context) (bool, error) { return k.Current(programs...), nil }); err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		if !k.Current(programs...) {
+			b.Fatal("they have ended")
+		}
+	}
+}

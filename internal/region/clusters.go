@@ -131,7 +131,7 @@ func (m kubeMachine) newVolumes(control csi.Control, mounts *fsmount.Manager) *c
 	return csi.New(csi.Config{Control: control, Relay: m.ControlCSI, Node: m.NodeCSI, Kubelet: m.KubeletDir,
 		Disks: func(cluster string) csi.Disks {
 			return csi.Remote{Cluster: cluster, Control: control, Mounts: mounts}
-		}, Log: m.Log})
+		}, Most: csi.MostRemote, Log: m.Log})
 }
 
 func newKubeMachine(cfg *Config, shim string, pods podnet.Config, reviewer tokenreview.Reviewer, registry images.Control) (kubeMachine, error) {

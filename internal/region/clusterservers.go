@@ -69,6 +69,8 @@ func (s serversForCluster) Server(id string) (there bool, fault string) {
 	return s.r.Compute.MadeServer(id)
 }
 
+func (s serversForCluster) Off(id string) bool { return s.r.Compute.IsOff(id) }
+
 func (s serversForCluster) Remove(ctx context.Context, project, user, id string) error {
 	return s.r.Compute.RemoveServer(ctx, &policy.Credentials{ProjectID: project, UserID: user}, id)
 }

@@ -13,7 +13,10 @@ import (
 )
 
 // volumesForCluster shows the service of clusters the volume service.
-type volumesForCluster struct{ *volume.Service }
+type volumesForCluster struct {
+	*volume.Service
+	r *Region
+}
 
 var _ cluster.Volumes = volumesForCluster{}
 
@@ -37,11 +40,14 @@ func (v volumesForCluster) view(x *block.Volume) volumes.Volume {
 		out.Name = *x.Name
 	}
 	for _, a := range v.Attachments.By("volume", x.ID) {
-		node := a.Host
-		if node == "" {
-			node = "server " + a.Server
+		y := volumes.Attachment{ID: a.ID, Volume: x.ID, Node: a.Host, Cluster: volume.ClusterOf(a), Server: a.Server, ReadOnly: a.Mode == "ro"}
+		if a.Server != "" {
+			node, cluster := v.r.Cluster.NodeOfServer(a.Server)
+			if y.Node = "server " + a.Server; volumes.AttachmentID(cluster, x.ID, node) == a.ID { // not by its owner's hand
+				y.Node, y.Cluster = node, cluster
+			}
 		}
-		out.Attachments = append(out.Attachments, volumes.Attachment{ID: a.ID, Volume: x.ID, Node: node, Cluster: volume.ClusterOf(a), ReadOnly: a.Mode == "ro"})
+		out.Attachments = append(out.Attachments, y)
 	}
 	return out
 }
@@ -84,11 +90,17 @@ func (v volumesForCluster) Grow(ctx context.Context, s *volumes.Scope, id string
 }
 
 func (v volumesForCluster) Attach(ctx context.Context, s *volumes.Scope, a volumes.Attachment) error {
+	if a.Server != "" {
+		return v.r.Compute.AttachMade(ctx, as(s), a.Server, a.ID, a.Volume)
+	}
 	_, _, err := v.MountedFor(ctx, s.Cluster, volume.Mount{ID: a.ID, VolumeID: a.Volume, Host: a.Node, ReadOnly: a.ReadOnly})
 	return err
 }
 
 func (v volumesForCluster) Detach(ctx context.Context, id string) error {
+	if a, err := v.Attachments.Get(id); err == nil && a.Server != "" {
+		return v.r.Compute.DetachMade(ctx, a.Server, id)
+	}
 	return v.Service.Attach().Release(ctx, id, nil)
 }
 

@@ -38,8 +38,10 @@ func (r *Region) runMirrors(ctx context.Context) {
 func (c control) Mirrors(context.Context) ([]string, error) { return c.r.Registry.Mirrored(), nil }
 
 // DialMirror implements nodelink.Upstream.
-func (c control) DialMirror(ctx context.Context) (net.Conn, error) {
-	conn, err := c.r.mirrors.Dial(ctx)
+func (c control) DialMirror(ctx context.Context) (net.Conn, error) { return c.r.dialMirror(ctx) }
+
+func (r *Region) dialMirror(ctx context.Context) (net.Conn, error) {
+	conn, err := r.mirrors.Dial(ctx)
 	if errors.Is(err, net.ErrClosed) {
 		err = errs.New(errs.Unavailable, "the control plane is about to end")
 	}

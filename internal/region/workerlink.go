@@ -82,6 +82,25 @@ func (w worker) PodPorts(_ context.Context, cluster string) ([]string, error) {
 	return w.r.Cluster.PodPorts(w.node, cluster), nil
 }
 
+// DialMirror connects to the registry as it answers machines of the pool: with a token what is
+// in it, and what is mirrored without one.
+func (w worker) DialMirror(ctx context.Context) (net.Conn, error) {
+	if err := w.r.Cluster.AllowServer(w.id); err != nil {
+		return nil, err
+	}
+	return w.r.dialMirror(ctx)
+}
+
+func (w worker) PullLogin(_ context.Context, cluster string) (*nodeapi.KubeLogin, error) {
+	if err := w.own(cluster); err != nil {
+		return nil, err
+	}
+	if err := w.r.Cluster.AllowServer(w.id); err != nil {
+		return nil, err
+	}
+	return w.r.Cluster.PullLogin(w.node, cluster)
+}
+
 // Renew signs for this worker, whatever name is asked for.
 func (w worker) Renew(_ context.Context, csr []byte) ([]byte, error) {
 	if err := w.r.Cluster.AllowServer(w.id); err != nil {

@@ -2,10 +2,13 @@ package serverworker
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/strata-cloud/strata/internal/errs"
 	"github.com/strata-cloud/strata/internal/kube"
+	"github.com/strata-cloud/strata/internal/kube/csi"
+	"github.com/strata-cloud/strata/internal/kube/images"
 	"github.com/strata-cloud/strata/internal/kube/podnet"
 	"github.com/strata-cloud/strata/internal/node"
 	"github.com/strata-cloud/strata/internal/nodeapi"
@@ -14,7 +17,9 @@ import (
 // machine is this server as a worker.
 type machine struct {
 	*kube.Machine
-	pods *podnet.Network
+	pods    *podnet.Network
+	images  *images.Server
+	volumes *csi.Driver
 }
 
 var _ node.ClusterMachine = machine{}
@@ -32,7 +37,10 @@ func (m machine) Ensure(ctx context.Context, p nodeapi.KubePart) error {
 	if err := m.pods.Ensure(limit, p); err != nil {
 		return err
 	}
-	return m.Keep(ctx, p.ID, nil, kube.WorkerOf(p))
+	if err := m.images.Ensure(ctx, p); err != nil {
+		return err
+	}
+	return errors.Join(m.Keep(ctx, p.ID, nil, kube.WorkerOf(p)), m.volumes.Ensure(ctx, p))
 }
 
 // API implements node.ClusterMachine: there is none here.
@@ -43,7 +51,7 @@ func (m machine) Remove(ctx context.Context, id string) error {
 	if err := m.Keep(ctx, id, nil, nil); err != nil {
 		return err
 	}
-	if err := m.pods.Remove(ctx, id); err != nil {
+	if err := errors.Join(m.volumes.Ensure(ctx, nodeapi.KubePart{ID: id}), m.images.Remove(id), m.pods.Remove(ctx, id)); err != nil {
 		return err
 	}
 	return m.Machine.Remove(ctx, id)

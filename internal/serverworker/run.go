@@ -15,6 +15,8 @@ import (
 
 	"github.com/strata-cloud/strata/internal/container/shims"
 	"github.com/strata-cloud/strata/internal/kube"
+	"github.com/strata-cloud/strata/internal/kube/csi"
+	"github.com/strata-cloud/strata/internal/kube/images"
 	"github.com/strata-cloud/strata/internal/kube/podnet"
 	"github.com/strata-cloud/strata/internal/netns"
 	"github.com/strata-cloud/strata/internal/node"
@@ -59,6 +61,8 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	defer m.pods.Close()
+	defer m.volumes.Close()
+	defer m.images.Close()
 	o.Log.Info("working for a cluster", "cluster", b.Cluster, "worker", b.Worker, "control", b.Control)
 	var group sync.WaitGroup
 	group.Go(func() { id.renew(ctx, client.Renew, o.Log) })
@@ -88,7 +92,7 @@ func follow(ctx context.Context, client *nodelink.Client, known []string) {
 // name marks what this program makes in the kernel.
 const name = "worker"
 
-func newMachine(o Options, control podnet.Control) (machine, error) {
+func newMachine(o Options, client *nodelink.Client) (machine, error) {
 	host, err := netns.Current()
 	if err != nil {
 		return machine{}, err
@@ -96,8 +100,10 @@ func newMachine(o Options, control podnet.Control) (machine, error) {
 	shim := filepath.Join(o.Programs, "strata-shim")
 	m := &kube.Machine{Dir: filepath.Join(o.Dir, "kube"), Kubelet: filepath.Join(o.Dir, "kubelet"), Run: filepath.Join(o.Run, "kube"), Program: filepath.Join(o.Programs, "strata-kube"),
 		Pause: filepath.Join(o.Programs, "strata-pause"), Shim: shim, ShimEnv: shims.Plain + "=1", Groups: "strata-kube", Log: o.Log}
-	pods := podnet.New(podnet.Config{Name: name, Plugin: shim, Host: host, Dirs: m.CNI, Socket: m.CNISocket, Control: control, Own: true, Closed: []netip.Addr{metadata}, Forward: forward, Log: o.Log})
-	return machine{m, pods}, nil
+	pods := podnet.New(podnet.Config{Name: name, Plugin: shim, Host: host, Dirs: m.CNI, Socket: m.CNISocket, Control: client, Own: true, Closed: []netip.Addr{metadata}, Forward: forward, Log: o.Log})
+	volumes := csi.New(csi.Config{Node: m.NodeCSI, Kubelet: m.KubeletDir, Disks: func(string) csi.Disks { return csi.Attached{Dir: filepath.Join(o.Dir, "volumes")} }, Most: csi.MostAttached, Log: o.Log})
+	pulls := images.New(images.Config{Control: client, Dir: m.Registries, Socket: m.LoginSocket, Log: o.Log})
+	return machine{m, pods, pulls, volumes}, nil
 }
 
 // forward has this machine forward, which has nothing else to forward for.

@@ -46,10 +46,10 @@ func (k *kube) work(where, busybox string) {
 	if len(names) != 2 {
 		k.Fatalf("%s: the nodes are %v", where, names)
 	}
-	k.apply(workPod("serve", names[0], busybox, "/busybox dd if=/dev/zero of=/data/file bs=1M count=64; echo small > /data/small; exec /busybox httpd -f -p 8080 -h /data", "{tcpSocket: {port: 8080}, periodSeconds: 1}"))
+	k.apply(workPod("serve", names[0], busybox, "/busybox dd if=/dev/zero of=/data/file bs=1M count=64; echo small > /data/small; exec /busybox httpd -f -p 8080 -h /data", "{tcpSocket: {port: 8080}, periodSeconds: 1}", "emptyDir: {}"))
 	k.must("wait", "--for=condition=Ready", "pod/serve", "--timeout=300s")
 	began := time.Now()
-	k.apply(workPod("work", names[1], busybox, "exec /busybox sleep 1000000", "{exec: {command: [/busybox, 'true']}, periodSeconds: 1}"))
+	k.apply(workPod("work", names[1], busybox, "exec /busybox sleep 1000000", sleepsReady, "emptyDir: {}"))
 	k.must("wait", "--for=condition=Ready", "pod/work", "--timeout=300s")
 	k.Logf("%s: a pod, from the request until ready: %v", where, time.Since(began).Round(10*time.Millisecond))
 	serve := k.must("get", "pod", "serve", "-o", "jsonpath={.status.podIP}")
@@ -71,7 +71,11 @@ func (k *kube) apply(manifest string) {
 	k.must("apply", "-f", file)
 }
 
-func workPod(name, node, busybox, command, probe string) string {
+// sleepsReady is the readiness of a pod that others have do things.
+const sleepsReady = "{exec: {command: [/busybox, 'true']}, periodSeconds: 1, timeoutSeconds: 60}"
+
+// workPod is a pod on a node with a volume at /data; busybox is where the node has it.
+func workPod(name, node, busybox, command, probe, data string) string {
 	return fmt.Sprintf(`apiVersion: v1
 kind: Pod
 metadata: {name: %s}
@@ -89,6 +93,6 @@ spec:
     - {name: data, mountPath: /data}
   volumes:
   - {name: busybox, hostPath: {path: %s, type: File}}
-  - {name: data, emptyDir: {}}
-`, name, node, command, probe, busybox)
+  - {name: data, %s}
+`, name, node, command, probe, busybox, data)
 }

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
+	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -18,26 +20,59 @@ import (
 	"github.com/gophercloud/gophercloud/v2/openstack/blockstorage/v3/volumes"
 	"github.com/gophercloud/gophercloud/v2/pagination"
 
+	"github.com/strata-cloud/strata/internal/region"
 	"github.com/strata-cloud/strata/test/hosts"
 )
 
 // TestClusterStory is what clusters are for, from the first to the last day: an application
-// of three tiers is deployed, found, reached, scaled, updated, survives a worker and an
-// upgrade of the cluster, and goes without a trace.
+// of three tiers is pushed, deployed, found, reached, scaled, updated, survives a worker and
+// an upgrade of the cluster, and goes without a trace. The workers are machines of the pool.
 func TestClusterStory(t *testing.T) {
 	p := newPool(t, 3)
-	if err := p.Route(p.public, p.All[0]); err != nil {
-		t.Fatal(err)
-	}
 	p.keepers(p.All[0])
 	p.without(p.All[0])
-	s := &shop{published: &published{kube: &kube{pool: p, conf: filepath.Join(t.TempDir(), "kubeconfig")}, c: p.clients("strata")}}
+	s := newShop(p)
+	s.workers = &machineWorkers{s}
+	s.story("--timeout", "5")
+}
+
+// workers are what a cluster runs on, where that makes a difference.
+type workers interface {
+	// ready are the cluster's nodes, which have to be so many.
+	ready(n int)
+	// lose cuts a node off, find has it back.
+	lose(node string)
+	find(node string)
+	// renew makes a reason for an upgrade.
+	renew()
+	// gone holds that nothing is left of the cluster.
+	gone()
+}
+
+// shop is an application of three tiers in a cluster.
+type shop struct {
+	*published
+	workers workers
+	slow    time.Duration // how many times longer the workers may take than machines do
+	at      string        // where it is reached
+}
+
+func newShop(p *pool) *shop {
+	p.Helper()
+	if err := p.Route(p.public, p.All[0]); err != nil {
+		p.Fatal(err)
+	}
+	return &shop{published: &published{kube: &kube{pool: p, conf: filepath.Join(p.TempDir(), "kubeconfig")}, c: p.clients("strata")}, slow: 1}
+}
+
+// story is the whole of it, in a cluster that is made with these flags.
+func (s *shop) story(flags ...string) {
+	s.Helper()
 	began := time.Now()
-	p.strata(p.All[0], "cluster", "create", "one", "--nodes", "2", "--timeout", "5")
-	t.Logf("a cluster of two workers: %v", time.Since(began).Round(100*time.Millisecond))
-	p.strata(p.All[0], "cluster", "kubeconfig", "one", "--file", s.conf)
-	s.load(shopImages(t))
-	s.open()
+	s.strata(s.All[0], append([]string{"cluster", "create", "one", "--nodes", "2"}, flags...)...)
+	s.Logf("a cluster of two workers: %v", time.Since(began).Round(100*time.Millisecond))
+	s.strata(s.All[0], "cluster", "kubeconfig", "one", "--file", s.conf)
+	s.open(s.push(shopImages(s.T)))
 	s.follows()
 	s.updated()
 	s.workerLost()
@@ -45,10 +80,29 @@ func TestClusterStory(t *testing.T) {
 	s.closed()
 }
 
-// shop is an application of three tiers in a cluster.
-type shop struct {
-	*published
-	at string // where it is reached
+// push has the region's registry have the images, and tells what their names begin with there.
+func (s *shop) push(list []image) string {
+	s.Helper()
+	first := s.All[0]
+	auth := must[*region.Clouds](s)(region.ReadClouds(filepath.Join(first.DataDir, region.CloudsFile))).Clouds["strata-demo"].Auth
+	at := must[*url.URL](s)(url.Parse(auth["auth_url"])).Host + "/" + auth["project_name"]
+	for _, i := range list {
+		file := filepath.Join(s.TempDir(), "image.tar")
+		archive(s.T, file, []image{i})
+		cmd := first.Command(s.Context(), "skopeo", "--insecure-policy", "copy", "--dest-tls-verify=false", "--dest-creds", auth["project_name"]+"/"+auth["username"]+":"+auth["password"], "docker-archive:"+file+":"+i.name, "docker://"+at+"/"+filepath.Base(i.name))
+		if out, err := cmd.CombinedOutput(); err != nil {
+			s.Fatalf("pushing %s: %v: %s", i.name, err, out)
+		}
+	}
+	return at
+}
+
+// rolled waits for a release of a tier.
+func (s *shop) rolled(tiers ...string) {
+	s.Helper()
+	for _, tier := range tiers {
+		s.in("rollout", "status", "deployment/"+tier, fmt.Sprintf("--timeout=%v", 3*time.Minute*s.slow))
+	}
 }
 
 // in is a namespace's kubectl.
@@ -65,7 +119,7 @@ func (s *shop) visit(ctx context.Context) (release string, n int, err error) {
 	if err != nil {
 		return "", 0, err
 	}
-	res, err := (&http.Client{Transport: tr, Timeout: 10 * time.Second}).Do(req)
+	res, err := (&http.Client{Transport: tr, Timeout: 10 * time.Second * s.slow}).Do(req)
 	if err != nil {
 		return "", 0, err
 	}
@@ -135,16 +189,19 @@ func (s *shop) unharmed(v *visits, while string) {
 	}
 }
 
-// open deploys the shop, and visits it.
-func (s *shop) open() {
+// open deploys the shop from a registry, and visits it.
+func (s *shop) open(registry string) {
 	s.Helper()
 	began := time.Now()
-	s.must("apply", "-f", "testdata/kube/shop.yaml")
-	for _, tier := range []string{"db", "api", "web"} {
-		s.in("rollout", "status", "deployment/"+tier, "--timeout=180s")
+	text := string(must[[]byte](s)(os.ReadFile("testdata/kube/shop.yaml")))
+	words := []string{"REGISTRY", registry}
+	if s.slow > 1 { // a probe takes more of a processor, and time, too
+		words = append(words, "periodSeconds: 1", "periodSeconds: 10, timeoutSeconds: 20", "cpu: 20m", "cpu: 100m", "seconds: 5", "seconds: 20", "WindowSeconds: 15", "WindowSeconds: 60", "  selector: {matchLabels:", "  progressDeadlineSeconds: 3600\n  selector: {matchLabels:")
 	}
+	s.apply(strings.NewReplacer(words...).Replace(text))
+	s.rolled("db", "api", "web")
 	s.at = s.address("service", "web", "-n", "shop")
-	s.until("a visit", time.Minute, func() (bool, error) { _, _, err := s.visit(s.Context()); return err == nil, nil })
+	s.until("a visit", time.Minute*s.slow, func() (bool, error) { _, _, err := s.visit(s.Context()); return err == nil, nil })
 	s.Logf("the shop is open at its load balancer: %v", time.Since(began).Round(100*time.Millisecond))
 }
 
@@ -154,7 +211,7 @@ func (s *shop) follows() {
 	replicas := func(n int, limit time.Duration) {
 		s.Helper()
 		began := time.Now()
-		s.until(fmt.Sprintf("%d copies of the API that are ready", n), limit, func() (bool, error) {
+		s.until(fmt.Sprintf("%d copies of the API that are ready", n), limit*s.slow, func() (bool, error) {
 			out, err := s.kubectl("-n", "shop", "get", "deployment", "api", "-o", "jsonpath={.spec.replicas} {.status.readyReplicas}")
 			return out == fmt.Sprintf("%d %d", n, n), err
 		})
@@ -173,10 +230,8 @@ func (s *shop) updated() {
 	end := s.visitors(2, 50*time.Millisecond)
 	s.in("set", "env", "deployment/api", "RELEASE=second")
 	s.in("rollout", "restart", "deployment/web")
-	for _, tier := range []string{"api", "web"} {
-		s.in("rollout", "status", "deployment/"+tier, "--timeout=180s")
-	}
-	s.until("the second release alone", time.Minute, func() (bool, error) {
+	s.rolled("api", "web")
+	s.until("the second release alone", time.Minute*s.slow, func() (bool, error) {
 		out, err := s.kubectl("-n", "shop", "get", "pods", "-l", "app=api", "-o", "jsonpath={.items[*].spec.containers[0].env[0].value}")
 		return err == nil && !strings.Contains(out, "first"), err
 	})
@@ -196,14 +251,11 @@ func (s *shop) workerLost() {
 		s.Fatal(err)
 	}
 	node := s.in("get", "pods", "-l", "app=db", "-o", "jsonpath={.items[0].spec.nodeName}")
-	lost := s.All[slices.IndexFunc(s.All, func(h *hosts.Host) bool { return h.Name == node })]
-	if err := s.Cut(lost); err != nil {
-		s.Fatal(err)
-	}
+	s.workers.lose(node)
 	began := time.Now()
 	ready := func(want string) {
 		s.Helper()
-		s.until("node "+node+" to be "+want, 3*time.Minute, func() (bool, error) {
+		s.until("node "+node+" to be "+want, 3*time.Minute*s.slow, func() (bool, error) {
 			out, err := s.kubectl("get", "node", node, "-o", `jsonpath={.status.conditions[?(@.type=="Ready")].status}`)
 			return (out == "True") == (want == "ready"), err
 		})
@@ -211,7 +263,7 @@ func (s *shop) workerLost() {
 	ready("lost")
 	s.Logf("the worker is known to be lost: %v", time.Since(began).Round(time.Second))
 	var after int
-	s.until("the shop to be open elsewhere", 4*time.Minute, func() (bool, error) {
+	s.until("the shop to be open elsewhere", 4*time.Minute*s.slow, func() (bool, error) {
 		_, n, err := s.visit(s.Context())
 		after = n
 		return err == nil, nil
@@ -220,37 +272,33 @@ func (s *shop) workerLost() {
 	if after <= before {
 		s.Errorf("visit %d came after visit %d", after, before)
 	}
-	if err := s.Join(lost); err != nil {
-		s.Fatal(err)
-	}
+	s.workers.find(node)
 	ready("ready")
-	s.until("the worker to be in service", time.Minute, func() (bool, error) {
+	s.until("the worker to be in service", time.Minute*s.slow, func() (bool, error) {
 		out, err := s.kubectl("get", "node", node, "-o", "jsonpath={.spec.taints}")
 		return out == "", err
 	})
-	s.until("the lost worker to let go of the volume", 3*time.Minute, func() (bool, error) { return len(mountsBelow(s.T, lost.DataDir+"/podmounts")) == 0, nil })
 	s.in("rollout", "restart", "deployment/web", "deployment/api") // onto both workers again
-	for _, tier := range []string{"api", "web"} {
-		s.in("rollout", "status", "deployment/"+tier, "--timeout=180s")
-	}
+	s.rolled("api", "web")
 }
 
 // upgraded has the cluster upgraded under the shop.
 func (s *shop) upgraded() {
 	s.Helper()
+	s.workers.renew()
 	end := s.visitors(2, 50*time.Millisecond)
 	began := time.Now()
 	s.strata(s.All[0], "cluster", "upgrade", "one")
 	s.Logf("an upgrade, a worker at a time: %v", time.Since(began).Round(100*time.Millisecond))
-	s.nodes(2)
+	s.workers.ready(2)
 	s.unharmed(end(), "while the cluster was upgraded")
 }
 
 // closed removes the shop and the cluster, of which nothing is left.
 func (s *shop) closed() {
 	s.Helper()
-	s.must("delete", "namespace", "shop", "--timeout=180s")
-	s.until("the volume to go", time.Minute, func() (bool, error) {
+	s.must("delete", "namespace", "shop", fmt.Sprintf("--timeout=%v", 3*time.Minute*s.slow))
+	s.until("the volume to go", time.Minute*s.slow, func() (bool, error) {
 		list, err := volumes.ExtractVolumes(must[pagination.Page](s)(volumes.List(s.clients("strata-demo").volume, nil).AllPages(s.Context())))
 		return len(list) == 0, err
 	})
@@ -259,6 +307,36 @@ func (s *shop) closed() {
 		s.Errorf("of the shop there are left: %v", left)
 	}
 	for _, h := range s.All {
-		s.gone(h, "")
+		s.kube.gone(h, "")
+	}
+	s.workers.gone()
+}
+
+// machineWorkers are machines of the pool.
+type machineWorkers struct{ *shop }
+
+func (w *machineWorkers) ready(n int) { w.nodes(n) }
+
+func (w *machineWorkers) host(node string) *hosts.Host {
+	return w.All[slices.IndexFunc(w.All, func(h *hosts.Host) bool { return h.Name == node })]
+}
+
+func (w *machineWorkers) lose(node string) {
+	w.Helper()
+	if err := w.Cut(w.host(node)); err != nil {
+		w.Fatal(err)
 	}
 }
+
+func (w *machineWorkers) find(node string) {
+	w.Helper()
+	h := w.host(node)
+	if err := w.Join(h); err != nil {
+		w.Fatal(err)
+	}
+	w.until("the lost worker to let go of the volume", 3*time.Minute, func() (bool, error) { return len(mountsBelow(w.T, h.DataDir+"/podmounts")) == 0, nil })
+}
+
+func (w *machineWorkers) renew() {}
+
+func (w *machineWorkers) gone() {}

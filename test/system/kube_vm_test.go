@@ -42,6 +42,9 @@ func TestClusterVM(t *testing.T) {
 	k.must("rollout", "status", "daemonset/who", "--timeout=600s")
 	k.must("rollout", "status", "daemonset/ask", "--timeout=600s")
 	t.Logf("pods that reach each other: %v", time.Since(began).Round(time.Second))
+	began = time.Now()
+	k.keeps(k.serverNodes())
+	t.Logf("data that goes from one server to the other: %v", time.Since(began).Round(time.Second))
 	p.strata(p.All[0], "cluster", "scale", "one", "1")
 	if names := k.serverNodes(); len(names) != 1 {
 		t.Errorf("after one is taken away there are the nodes %v", names)
@@ -56,6 +59,26 @@ func TestClusterVM(t *testing.T) {
 		t.Errorf("of the cluster there are left: %v", left)
 	}
 	k.gone(p.All[0], "")
+}
+
+// keeps has a claim's data reach one node after the other.
+func (k *kube) keeps(nodes []string) {
+	k.Helper()
+	k.apply(`{"apiVersion":"v1","kind":"PersistentVolumeClaim","metadata":{"name":"data"},"spec":{"accessModes":["ReadWriteOnce"],"resources":{"requests":{"storage":"1Gi"}}}}`)
+	for i, node := range nodes {
+		k.apply(workPod(node, node, "/bin/busybox", "exec /busybox sleep 1000000", sleepsReady, "persistentVolumeClaim: {claimName: data}"))
+		k.must("wait", "--for=condition=Ready", "pod/"+node, "--timeout=600s")
+		k.must("exec", node, "--", "/busybox", "sh", "-c", "echo "+node+" >> /data/file; /busybox sync")
+		if got := k.must("exec", node, "--", "/busybox", "cat", "/data/file"); got != strings.Join(nodes[:i+1], "\n")+"\n" {
+			k.Errorf("on the %d. node there is %q", i+1, got)
+		}
+		k.must("delete", "pod", node, "--timeout=300s")
+	}
+	k.must("delete", "pvc", "data", "--timeout=300s")
+	k.until("the volume to go", 5*time.Minute, func() (bool, error) {
+		out, err := k.kubectl("get", "pv", "-o", "name")
+		return out == "", err
+	})
 }
 
 // workerImage puts the image of workers into the cloud; it is built once on a machine.

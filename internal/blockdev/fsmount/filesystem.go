@@ -41,7 +41,7 @@ func (m *Manager) mount(ctx context.Context, dir string, now source) error {
 		return err
 	}
 	defer loop.Close() // the mount keeps the device
-	kind, err := m.prepare(ctx, dir, loop.Name(), blank, now)
+	kind, err := prepare(ctx, dir, loop.Name(), blank, now)
 	if err != nil {
 		return err
 	}
@@ -85,7 +85,7 @@ func empty(dir, at string) error {
 }
 
 // prepare gives the kind of the file system, which is checked, or made.
-func (m *Manager) prepare(ctx context.Context, dir, device string, blank bool, now source) (string, error) {
+func prepare(ctx context.Context, dir, device string, blank bool, now source) (string, error) {
 	if blank && now.ReadOnly {
 		return "", errs.Conflictf("it is blank, and read-only: there is no file system to mount")
 	}

@@ -30,11 +30,12 @@ func (c *controller) ControllerPublishVolume(ctx context.Context, r *csi.Control
 	if err != nil {
 		return nil, err
 	}
-	if err := c.Takes(r.NodeId); err != nil {
+	server, err := c.Server(r.NodeId)
+	if err != nil {
 		return nil, err
 	}
-	readOnly := r.Readonly || r.VolumeCapability.GetAccessMode().GetMode() == csi.VolumeCapability_AccessMode_SINGLE_NODE_READER_ONLY
-	a := Attachment{ID: AttachmentID(c.Cluster, v.ID, r.NodeId), Volume: v.ID, Node: r.NodeId, Cluster: c.Cluster, ReadOnly: readOnly}
+	readOnly := server == "" && (r.Readonly || r.VolumeCapability.GetAccessMode().GetMode() == csi.VolumeCapability_AccessMode_SINGLE_NODE_READER_ONLY)
+	a := Attachment{ID: AttachmentID(c.Cluster, v.ID, r.NodeId), Volume: v.ID, Node: r.NodeId, Cluster: c.Cluster, Server: server, ReadOnly: readOnly}
 	for _, other := range v.Attachments {
 		if other.ID != a.ID {
 			return nil, status.Errorf(codes.FailedPrecondition, "Volume %s is attached to %s, and to one node at a time.", v.Name, other.Node)

@@ -10,8 +10,9 @@ import (
 // Scope is for whom something is done.
 type Scope struct {
 	Cluster, Project, User string
-	// Takes tells why a node has no volumes of the cluster. NotFound: it does not work for it.
-	Takes func(node string) error
+	// Server is the server that a node is; "": it is a machine. NotFound: it does not work for
+	// the cluster.
+	Server func(node string) (id string, err error)
 }
 
 // id is a name for something of the cluster.
@@ -44,7 +45,8 @@ const (
 type Attachment struct {
 	ID, Volume, Node string
 	Cluster          string // "": of something else
-	ReadOnly         bool
+	Server           string // that the node is
+	ReadOnly         bool   // of a server the pod's mount alone is
 }
 
 // Snapshot is a volume's content at a time.

@@ -114,11 +114,14 @@ type caller struct {
 
 func newCaller(t *testing.T) *caller {
 	return &caller{t, &memory{volumes: map[string]*Volume{}, snapshots: map[string]*Snapshot{}},
-		&Scope{Cluster: "c", Project: "p", Takes: func(node string) error {
-			if node == "stranger" {
-				return errs.NotFoundf("Node %s does not work for the cluster.", node)
+		&Scope{Cluster: "c", Project: "p", Server: func(node string) (string, error) {
+			switch node {
+			case "stranger":
+				return "", errs.NotFoundf("Node %s does not work for the cluster.", node)
+			case "guest":
+				return "server-1", nil
 			}
-			return nil
+			return "", nil
 		}}}
 }
 
@@ -264,6 +267,15 @@ func TestAttach(t *testing.T) {
 	}
 	if code := c.call("ControllerUnpublishVolume", &csi.ControllerUnpublishVolumeRequest{VolumeId: "gone", NodeId: "one"}, nil); code != 0 {
 		t.Errorf("detaching what is gone: %v", code)
+	}
+	c.volumes[v.VolumeId].Attachments = nil
+	for _, readOnly := range []bool{true, false} { // which a server's disk never is
+		if code := publish("guest", readOnly); code != 0 {
+			t.Errorf("attaching to a server (%v): %v", readOnly, code)
+		}
+	}
+	if a := c.volumes[v.VolumeId].Attachments; len(a) != 1 || a[0].Server != "server-1" || a[0].ReadOnly {
+		t.Errorf("on a server it is attached as %+v", a)
 	}
 }
 

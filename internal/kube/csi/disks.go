@@ -7,8 +7,8 @@ import (
 )
 
 // Disks brings volumes that are attached to the machine into the form that pods want. A
-// machine of the pool reaches them over the network; one that is a server would find them
-// among its own disks.
+// machine of the pool reaches them over the network (Remote); one that is a server finds
+// them among its own disks (Attached).
 type Disks interface {
 	// Ensure has a volume in a form, and gives where: a directory, or a device. It may be repeated.
 	Ensure(ctx context.Context, volume string, form fsmount.Form) (path string, err error)
@@ -28,6 +28,9 @@ type Remote struct {
 }
 
 var _ Disks = Remote{}
+
+// MostRemote is how many volumes a machine takes: each has two daemons there.
+const MostRemote = 100
 
 // Ensure implements Disks.
 func (r Remote) Ensure(ctx context.Context, volume string, form fsmount.Form) (string, error) {

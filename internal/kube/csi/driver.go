@@ -31,7 +31,9 @@ type Config struct {
 	Relay, Node, Kubelet func(cluster string) string
 	// Disks has what the machine has of the cluster's volumes.
 	Disks func(cluster string) Disks
-	Log   *slog.Logger
+	// Most is how many volumes the machine takes of a cluster.
+	Most int
+	Log  *slog.Logger
 }
 
 // Driver serves the interface on this machine.
@@ -77,7 +79,7 @@ func (d *Driver) Ensure(ctx context.Context, p nodeapi.KubePart) error {
 
 func (d *Driver) serveNode(p nodeapi.KubePart) error {
 	endpoint := d.Node(p.ID)
-	n := &node{name: p.Worker.Name, disks: d.Disks(p.ID)}
+	n := &node{name: p.Worker.Name, disks: d.Disks(p.ID), most: d.Most}
 	s := grpc.NewServer()
 	csi.RegisterIdentityServer(s, n)
 	csi.RegisterNodeServer(s, n)

@@ -19,15 +19,13 @@ import (
 	"github.com/strata-cloud/strata/internal/kube/csi/driver"
 )
 
-// mostVolumes is how many volumes a node takes: each has two daemons here.
-const mostVolumes = 100
-
 // node answers kubelet.
 type node struct {
 	csi.UnimplementedIdentityServer
 	csi.UnimplementedNodeServer
 	name  string
 	disks Disks
+	most  int
 	locks keyed.Mutex // by volume
 }
 
@@ -48,7 +46,7 @@ func (n *node) Probe(context.Context, *csi.ProbeRequest) (*csi.ProbeResponse, er
 
 // NodeGetInfo implements csi.NodeServer.
 func (n *node) NodeGetInfo(context.Context, *csi.NodeGetInfoRequest) (*csi.NodeGetInfoResponse, error) {
-	return &csi.NodeGetInfoResponse{NodeId: n.name, MaxVolumesPerNode: mostVolumes}, nil
+	return &csi.NodeGetInfoResponse{NodeId: n.name, MaxVolumesPerNode: int64(n.most)}, nil
 }
 
 // NodeGetCapabilities implements csi.NodeServer.

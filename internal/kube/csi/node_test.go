@@ -75,7 +75,7 @@ func nodeOf(t *testing.T) (*node, *disks, string) {
 		}
 	})
 	d := &disks{t: t}
-	return &node{name: "n1", disks: d}, d, dir
+	return &node{name: "n1", disks: d, most: 7}, d, dir
 }
 
 func fileSystem(kind string, mode csi.VolumeCapability_AccessMode_Mode, flags ...string) *csi.VolumeCapability {
@@ -169,7 +169,7 @@ func TestNodeInput(t *testing.T) {
 		t.Errorf("meanwhile there was done %v", d.did)
 	}
 	info, err := n.NodeGetInfo(ctx, nil)
-	if err != nil || info.NodeId != "n1" || info.MaxVolumesPerNode != mostVolumes {
+	if err != nil || info.NodeId != "n1" || info.MaxVolumesPerNode != 7 {
 		t.Errorf("the node is %v, %v", info, err)
 	}
 }
