@@ -9,8 +9,7 @@ STRATA  := $(SUDO) bin/strata --data-dir $(DATA)
 
 # Programs from the distribution: what a cloud runs on, and what its tests run besides.
 RUN_PACKAGES  := qemu-system-x86 qemu-utils ovmf iproute2 nftables openssh-client e2fsprogs util-linux runc
-TEST_PACKAGES := $(RUN_PACKAGES) python3-openstackclient python3-osc-placement tempest python3-cinderclient python3-octaviaclient octavia-tempest-plugin jq curl iputils-ping skopeo xfsprogs
-SUITE_PACKAGES := $(TEST_PACKAGES) bind9-dnsutils netcat-openbsd
+TEST_PACKAGES := $(RUN_PACKAGES) python3-openstackclient python3-osc-placement tempest python3-cinderclient python3-octaviaclient octavia-tempest-plugin jq curl iputils-ping skopeo xfsprogs bind9-dnsutils netcat-openbsd
 CEPH_PACKAGES := $(RUN_PACKAGES) ceph-mon ceph-osd ceph-mgr ceph-common qemu-block-extra
 
 # All compile with the same flags: each package once.
@@ -69,8 +68,7 @@ kube-suite: ## compile upstream's tests of conformance and what their pods run
 	@cd kubernetes && go build -ldflags '-s -w' -o ../bin/kube-suite k8s.io/kubernetes/test/images/agnhost k8s.io/sample-apiserver github.com/onsi/ginkgo/v2/ginkgo
 	@cd kubernetes && install -m 644 "$$(go list -m -f '{{.Dir}}' k8s.io/kubernetes)"/test/images/agnhost/porter/localhost.* ../bin/kube-suite
 
-kube-conformance: build kube kube-suite ## upstream's own tests of conformance; SUITE=ci (default), full or a regular expression
-	@$(MAKE) --no-print-directory deps RUN_PACKAGES='$(SUITE_PACKAGES)'
+kube-conformance: deps-test build kube kube-suite ## upstream's own tests of conformance; SUITE=ci (default), full or a regular expression
 	$(KUBE_TEST) $(APART) -timeout 4h -run '^TestKubeConformance$$' ./test/system
 
 kube-vm-test: build kube ## a real cluster whose workers are servers; minutes without hardware virtualisation
@@ -81,8 +79,8 @@ kube-check: ## formatting, vet and unit tests of the modules kubernetes and csi
 	cd kubernetes && go vet ./... && go test ./...
 	cd csi && go vet -tags sanity ./... && go test ./...
 
-kube-test: build kube ## real clusters of Kubernetes, on machines of the pool
-	$(KUBE_TEST) $(APART) -timeout 60m -run '^Test(Cluster(Metal|Services|Day2|Volumes|Registry|Dual)|DriverSuite)$$' ./test/system
+kube-test: build kube kube-suite ## real clusters of Kubernetes, on machines of the pool, and upstream's tests
+	$(KUBE_TEST) $(APART) -timeout 80m -run '^Test(Cluster(Metal|Services|Day2|Volumes|Registry|Dual|Story)|DriverSuite|KubeConformance)$$' ./test/system
 
 kube-story: build kube ## the life of an application in a cluster: of machines, and of servers
 	$(KUBE_TEST) -timeout 120m -run '^TestClusterStory(VM)?$$' ./test/system

@@ -2,6 +2,7 @@ package compute
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/google/uuid"
@@ -209,23 +210,34 @@ const reserveWait = 10 * time.Second
 func (s *Service) awaitReserved(ctx context.Context, server, volume string) error {
 	ctx, cancel := context.WithTimeout(ctx, reserveWait)
 	defer cancel()
+	err := s.awaitServer(ctx, server, func(v *Server) (bool, error) {
+		d := v.device(volume)
+		if d == nil {
+			return false, errs.Invalidf("Invalid volume: Volume %s could not be reserved.", volume)
+		}
+		return d.State != "", nil
+	})
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
+		return nil // it goes on without us
+	}
+	return err
+}
+
+// awaitServer looks at a server at each change until it is as wanted.
+func (s *Service) awaitServer(ctx context.Context, id string, look func(*Server) (done bool, err error)) error {
 	changed := s.DB.Notify(ctx, "compute/server")
 	for {
-		v, err := s.servers.Get(server)
+		v, err := s.servers.Get(id)
 		if err != nil {
 			return err
 		}
-		d := v.device(volume)
-		if d == nil {
-			return errs.Invalidf("Invalid volume: Volume %s could not be reserved.", volume)
-		}
-		if d.State != "" {
-			return nil
+		if done, err := look(v); done || err != nil {
+			return err
 		}
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return nil // it goes on without us
+			return context.Cause(ctx)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package compute
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -67,23 +68,15 @@ func (s *Service) DetachMade(ctx context.Context, server, attachment string) err
 func (s *Service) awaitDevice(ctx context.Context, server, id string, look func(*Device) (done bool, err error)) error {
 	ctx, cancel := context.WithTimeout(ctx, destroyTimeout)
 	defer cancel()
-	changed := s.DB.Notify(ctx, "compute/server")
-	for {
-		v, err := s.servers.Get(server)
-		if err != nil {
-			return err
-		}
+	err := s.awaitServer(ctx, server, func(v *Server) (bool, error) {
 		var d *Device
 		if i := slices.IndexFunc(v.Devices, func(d Device) bool { return d.ID == id }); i >= 0 && v.DeletedAt == nil {
 			d = &v.Devices[i]
 		}
-		if done, err := look(d); done || err != nil {
-			return err
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return fmt.Errorf("waiting for a volume of server %s: %w", server, context.Cause(ctx))
-		}
+		return look(d)
+	})
+	if errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("waiting for a volume of server %s: %w", server, err)
 	}
+	return err
 }

@@ -19,9 +19,20 @@ import (
 // suiteSets are regular expressions over the names of upstream's tests that count for
 // conformance, and of those that are left out: SUITE names one, "ci" if it is not set.
 var suiteSets = map[string]struct{ focus, skip string }{
-	"ci":   {`\[sig-(storage|network|apps|scheduling)\].*\[Conformance\]`, `\[Serial\]|\[Slow\]|\[Disruptive\]`},
-	"full": {`\[Conformance\]`, `\[Serial\]|\[Slow\]|\[Disruptive\]`},
+	"ci":   {`\[sig-(storage|network|apps|scheduling)\].*\[Conformance\]`, suiteApart + "|" + suiteWaits},
+	"full": {`\[Conformance\]`, suiteApart},
 }
+
+const (
+	// suiteApart are tests that nothing may run beside, or that take many minutes.
+	suiteApart = `\[Serial\]|\[Slow\]|\[Disruptive\]`
+	// suiteWaits are tests that wait for minutes, for a minute's schedule or kubelet's next look.
+	suiteWaits = `StatefulSet |CronJob |updates should be reflected|Atomic writer|session affinity|Job should (terminate|execute all|mark indexes|run a job to completion)|proportional scaling|rollover|delete old replica sets|eviction until`
+)
+
+// suiteLeast is how many of the set "ci" there are at least: a name of upstream's that has
+// changed leaves none out unseen.
+const suiteLeast = 150
 
 // suiteProcs is how many tests run at once: they wait, most of the time. suiteAttempts is how
 // often one is tried, as upstream's own runs do: many have limits of seconds.
@@ -32,9 +43,10 @@ const (
 
 // TestKubeConformance runs upstream's own tests against a cluster of two workers.
 func TestKubeConformance(t *testing.T) {
-	set, ok := suiteSets[cmp.Or(os.Getenv("SUITE"), "ci")]
+	name := cmp.Or(os.Getenv("SUITE"), "ci")
+	set, ok := suiteSets[name]
 	if !ok {
-		set.focus = os.Getenv("SUITE")
+		set.focus = name
 	}
 	p := newPool(t, 2)
 	k := &kube{pool: p, conf: filepath.Join(t.TempDir(), "kubeconfig")}
@@ -46,7 +58,9 @@ func TestKubeConformance(t *testing.T) {
 		dir = keep
 	}
 	err := k.suite(dir, set.focus, set.skip)
-	k.verdict(filepath.Join(dir, "junit.xml"))
+	if n := k.verdict(filepath.Join(dir, "junit.xml")); name == "ci" && n < suiteLeast {
+		t.Errorf("%d are too few", n)
+	}
 	if err != nil {
 		t.Error(err)
 	}
@@ -96,7 +110,7 @@ func (k *kube) kubectlPath() string {
 }
 
 // verdict tells which tests failed, and how many passed.
-func (k *kube) verdict(file string) {
+func (k *kube) verdict(file string) (passed int) {
 	k.Helper()
 	var report struct {
 		Suites []struct {
@@ -112,7 +126,6 @@ func (k *kube) verdict(file string) {
 	if err := xml.Unmarshal(must[[]byte](k.T)(os.ReadFile(file)), &report); err != nil {
 		k.Fatal(err)
 	}
-	passed := 0
 	for _, s := range report.Suites {
 		for _, c := range s.Cases {
 			switch {
@@ -128,4 +141,5 @@ func (k *kube) verdict(file string) {
 		}
 	}
 	k.Logf("%d of upstream's tests passed", passed)
+	return passed
 }

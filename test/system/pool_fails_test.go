@@ -81,9 +81,13 @@ func (f *failing) floating(id string) string {
 	return fip.FloatingIP
 }
 
+// bootLimit bounds how long it may take until a guest can be logged into: a dozen boot at once,
+// emulated, beside whatever else runs.
+const bootLimit = 5 * time.Minute
+
 func (f *failing) logIn(address string) *cloud.Guest {
 	f.Helper()
-	ctx, cancel := context.WithTimeout(f.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(f.Context(), bootLimit)
 	defer cancel()
 	defer func() {
 		if f.Failed() {
