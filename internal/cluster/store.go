@@ -139,6 +139,7 @@ func register(db *store.DB) records {
 				"cluster": func(w *Worker) []string { return []string{w.ClusterID} },
 				"group":   func(w *Worker) []string { return []string{w.GroupID} },
 				"node":    func(w *Worker) []string { return []string{w.Node} },
+				"server":  func(w *Worker) []string { return []string{w.Server} },
 			}}),
 		quotas:  store.Register(db, store.Schema[Quota]{Service: service, Kind: "quota", Version: 1, ID: func(q *Quota) string { return q.Project }}),
 		reports: store.Register(db, store.Schema[nodeapi.KubeReport]{Service: service, Kind: "report", Version: 1, ID: func(r *nodeapi.KubeReport) string { return r.Node }}),

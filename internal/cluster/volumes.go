@@ -33,10 +33,8 @@ func (s *Service) serverOf(node, cluster string) (string, error) {
 
 // NodeOfServer is the node, and its cluster, that a server is; "": it is none.
 func (s *Service) NodeOfServer(server string) (node, cluster string) {
-	for _, w := range s.workers.All() {
-		if server != "" && w.Server == server {
-			return w.Node, w.ClusterID
-		}
+	if list := s.workers.By("server", server); server != "" && len(list) > 0 {
+		return list[0].Node, list[0].ClusterID
 	}
 	return "", ""
 }

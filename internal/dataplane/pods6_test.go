@@ -45,12 +45,7 @@ func TestPodsDual(t *testing.T) {
 		w.run(g.ns, "ip", "addr", "add", g.port.FixedIPs[1].Addr.String()+"/64", "dev", "eth0", "nodad")
 		g.serve(7000)
 	}
-	for _, p := range []*pod{a, b, c} {
-		w.hosts[0].serveIn(p.ns, 7000)
-	}
-	for _, h := range w.hosts {
-		w.hosts[0].serveIn(h.host, 7000)
-	}
+	w.serve(a, b, c)
 	nodes := []string{"fd00:1::5", "fd00:1::6"}
 	for what, x := range map[string]struct {
 		from         *netns.NS

@@ -251,6 +251,16 @@ func (w *workers) sandbox(host int, id string) *pod {
 	return &pod{workers: w, host: host, id: id, ns: ns}
 }
 
+// serve has pods and machines tell whom they see, at port 7000.
+func (w *workers) serve(pods ...*pod) {
+	for _, p := range pods {
+		w.hosts[0].serveIn(p.ns, 7000)
+	}
+	for _, h := range w.hosts {
+		w.hosts[0].serveIn(h.host, 7000)
+	}
+}
+
 // sees asks a server at addr, from a namespace, whom it sees.
 func (w *workers) sees(what string, from *netns.NS, addr string) string {
 	w.Helper()
@@ -268,12 +278,7 @@ func TestPods(t *testing.T) {
 	one, two := w.boot(portID(1, 1, 10)), w.boot(portID(1, 1, 11))
 	one.serve(7000)
 	two.serve(7000)
-	for _, p := range []*pod{a, b, c} {
-		w.hosts[0].serveIn(p.ns, 7000)
-	}
-	for _, h := range w.hosts {
-		w.hosts[0].serveIn(h.host, 7000)
-	}
+	w.serve(a, b, c)
 	nodes := []string{"10.0.1.5", "10.0.1.6"}
 	for what, x := range map[string]struct {
 		from         *netns.NS

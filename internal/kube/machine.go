@@ -86,7 +86,7 @@ func (m *Machine) keep(ctx context.Context, cluster, dir string, programs []proc
 	for i := range programs {
 		programs[i].Env = append(slices.Clone(programs[i].Env), "STRATA_REVISION="+now)
 	}
-	if k.Current(programs...) { // which is seen at a glance
+	if k.Current(programs...) { // mostly: one look at /proc, where what follows takes many
 		return nil
 	}
 	// What is replaced ends in the other order: what needs another one waits for it in vain.

@@ -10,7 +10,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 
@@ -121,12 +120,7 @@ func plugged(h *netlink.Handle, port *nodeapi.ContainerPort, six netip.Prefix) b
 	if err != nil || len(list) != 1 || !list[0].IP.Equal(want.AsSlice()) {
 		return false
 	}
-	return !six.IsValid() || has6(h, link, port.In(six))
-}
-
-func has6(h *netlink.Handle, link netlink.Link, want netip.Addr) bool {
-	list, err := h.AddrList(link, netlink.FAMILY_V6)
-	return err == nil && slices.ContainsFunc(list, func(a netlink.Addr) bool { return a.IP.Equal(want.AsSlice()) })
+	return !six.IsValid() || netns.HasAddr(h, link, port.In(six))
 }
 
 // unplug removes the device. Absent is fine.

@@ -40,11 +40,10 @@ type compiler struct {
 // family is what rules say of IPv4 or of IPv6. A rule is about one of them, or about both.
 type family struct {
 	ip     string // "": both
+	addr   string // the type of an address
 	suffix string // of the names of sets
 	six    bool
 }
-
-func (f family) addr() string { return map[bool]string{false: "ipv4_addr", true: "ipv6_addr"}[f.six] }
 
 // match is one of a rule.
 type match struct {
@@ -60,9 +59,9 @@ func (m match) with(o match) (string, bool) {
 
 // Compile makes the table for this node's pods, which have IPv6 as well if the cluster is dual.
 func Compile(name string, s *State, pods []Local, dual bool) nft.Table {
-	c := &compiler{State: s, table: nft.NewTable("inet", name), families: []family{{ip: "ip"}}, local: map[string][]netip.Addr{}}
+	c := &compiler{State: s, table: nft.NewTable("inet", name), families: []family{{ip: "ip", addr: "ipv4_addr"}}, local: map[string][]netip.Addr{}}
 	if dual {
-		c.families = append(c.families, family{ip: "ip6", suffix: "6", six: true})
+		c.families = append(c.families, family{ip: "ip6", addr: "ipv6_addr", suffix: "6", six: true})
 	}
 	for _, p := range pods {
 		c.local[p.key()] = p.Addrs
@@ -213,7 +212,7 @@ func (c *compiler) selected(namespace string, p *Peer, f family) string {
 	if _, ok := c.table.Sets[name]; ok {
 		return name
 	}
-	c.table.Declare(name, "type "+f.addr())
+	c.table.Declare(name, "type "+f.addr)
 	wanted := map[string]bool{}
 	for _, n := range c.Namespaces {
 		wanted[n.Metadata.Name] = p.NamespaceSelector != nil && p.NamespaceSelector.Matches(n.Metadata.Labels)
@@ -278,7 +277,7 @@ func (c *compiler) named(name, proto string, f family) string {
 	if _, ok := c.table.Sets[set]; ok {
 		return set
 	}
-	c.table.Declare(set, "type "+f.addr()+" . inet_service")
+	c.table.Declare(set, "type "+f.addr+" . inet_service")
 	for key, pod := range c.Pods {
 		a := c.address(key, pod, f)
 		if !a.IsValid() {

@@ -338,7 +338,7 @@ func (l *live) check(p *Pod) error {
 	if len(list) == 0 || !list[0].IP.Equal(addr.AsSlice()) {
 		return fmt.Errorf("%s has not the address %s", p.Device, addr)
 	}
-	if a := l.inside6(&known.Port); a.IsValid() && !hasAddr(in, eth, a) {
+	if a := l.inside6(&known.Port); a.IsValid() && !netns.HasAddr(in, eth, a) {
 		return fmt.Errorf("%s has not the address %s", p.Device, a)
 	}
 	h, err := l.cfg.Host.Link()

@@ -43,23 +43,10 @@ func errNo6() error {
 	return errs.New(errs.Unavailable, "the cluster's pods have IPv6, which is turned off on this machine: sysctl -w net.ipv6.conf.default.disable_ipv6=0 net.ipv6.conf.all.disable_ipv6=0")
 }
 
-func hasAddr(h *netlink.Handle, link netlink.Link, want netip.Addr) bool {
-	list, err := h.AddrList(link, netlink.FAMILY_V6)
-	if err != nil {
-		return false
-	}
-	for _, a := range list {
-		if a.IP.Equal(want.AsSlice()) {
-			return true
-		}
-	}
-	return false
-}
-
 // plugged6 tells whether the node's device has the IPv6 address that it should have.
 func (l *live) plugged6(h *netlink.Handle, link netlink.Link, port *nodeapi.ContainerPort) bool {
 	a := l.inside6(port)
-	return !a.IsValid() || hasAddr(h, link, a)
+	return !a.IsValid() || netns.HasAddr(h, link, a)
 }
 
 // ensureNode6 is ensureNode for IPv6: the machine forwards, and answers for its pods.
