@@ -22,7 +22,7 @@ KUBE_VERSION = $(shell cd kubernetes && go list -m -f '{{.Version}}' k8s.io/kube
 KUBE_FLAGS   = $(foreach p,k8s.io/component-base/version k8s.io/client-go/pkg/version,-X $(p).gitVersion=$(KUBE_VERSION) -X $(p).gitMajor=$(word 1,$(KUBE_WORDS)) -X $(p).gitMinor=$(word 2,$(KUBE_WORDS)) -X $(p).gitTreeState=clean)
 KUBE_WORDS   = $(subst ., ,$(KUBE_VERSION:v%=%))
 
-.PHONY: help up down reset cluster cluster-down build kube kube-suite kube-conformance kube-check kube-test kube-vm-test kube-story kube-bench check test test-beside test-apart unit system conformance bench integrity ceph-test deps deps-test docs clean
+.PHONY: help up down reset cluster cluster-down build kube kube-suite kube-conformance kube-check kube-test kube-vm-test kube-story kube-bench check test test-apart unit system conformance bench integrity ceph-test deps deps-test docs clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -95,14 +95,12 @@ check: ## formatting, vet and static analysis
 	go vet -tags kube ./test/system
 	go tool staticcheck ./...
 
+# The lanes are jobs of a shell: a make that counts jobs hangs at its end if a test left a process.
 test: deps-test check unit build ## everything that must pass: half of it beside the other
-	@$(MAKE) --no-print-directory -j2 test-beside test-apart
+	@$(MAKE) --no-print-directory test-apart & apart=$$!; beside=0; \
+	  $(MAKE) --no-print-directory system || beside=$$?; wait $$apart && exit $$beside
 
-test-beside:
-	@$(MAKE) --no-print-directory -j1 system conformance
-
-test-apart: # of tests that do not see what runs beside them
-	@$(MAKE) --no-print-directory -j1 kube-check kube-test
+test-apart: kube-check kube-test conformance # what does not see the clouds of other tests
 
 unit: ## tests beside the code; those of the node need root
 	$(AS_ROOT) STRATA_NEEDS=all go test -timeout 15m ./cmd/... ./internal/...
@@ -111,7 +109,7 @@ system: build ## a real cloud: QEMU, namespaces, kill -9, reset
 	$(AS_ROOT) STRATA_NEEDS=all go test -count=1 -timeout 80m -v ./test/system/...
 
 conformance: build ## clients and suites that others wrote; SET=smoke (default) or a regular expression
-	$(AS_ROOT) 'SET=$(or $(SET),smoke)' go test -count=1 -timeout 60m -v ./test/conformance/...
+	$(AS_ROOT) 'SET=$(or $(SET),smoke)' go test -count=1 $(APART) -timeout 60m -v ./test/conformance/...
 
 integrity: ## no flushed byte of a volume is lost: SEQUENCES=1000 random ones, with kill -9
 	$(AS_ROOT) STRATA_INTEGRITY=$(or $(SEQUENCES),1000) go test -count=1 -timeout 60m -v ./internal/blockdev/integrity

@@ -86,7 +86,7 @@ func (h *Hosts) Make() (err error) {
 		}
 	}
 	for i, x := range h.All {
-		outer := fmt.Sprintf("%s-%d", h.bridge, i)
+		outer := h.portOf(i)
 		for _, args := range [][]string{{"netns", "add", x.namespace}, {"link", "add", outer, "type", "veth", "peer", "name", "eth0", "netns", x.namespace},
 			{"link", "set", outer, "master", h.bridge, "up"}, {"-n", x.namespace, "link", "set", "lo", "up"}, {"-n", x.namespace, "addr", "add", x.Addr + "/24", "dev", "eth0"},
 			{"-n", x.namespace, "link", "set", "eth0", "up"}, {"-n", x.namespace, "route", "add", "default", "via", network + "1"}} {
@@ -106,7 +106,10 @@ func (h *Hosts) Route(cidr string, via *Host) error {
 // Remove removes the hosts, whether all of them are there or not.
 func (h *Hosts) Remove() error {
 	var errs []error
-	for _, x := range h.All {
+	for i, x := range h.All {
+		if port := h.portOf(i); exists("link", port) { // at once: those of a namespace go some time after it
+			errs = append(errs, ip("link", "del", port))
+		}
 		if exists("netns", x.namespace) {
 			errs = append(errs, ip("netns", "del", x.namespace))
 		}
@@ -137,10 +140,13 @@ func (h *Hosts) Cut(x *Host) error { return h.port(x, "down") }
 // Join undoes Cut.
 func (h *Hosts) Join(x *Host) error { return h.port(x, "up") }
 
+// portOf is the port of the bridge that leads to a host.
+func (h *Hosts) portOf(i int) string { return fmt.Sprintf("%s-%d", h.bridge, i) }
+
 func (h *Hosts) port(x *Host, state string) error {
 	for i, other := range h.All {
 		if other == x {
-			return ip("link", "set", fmt.Sprintf("%s-%d", h.bridge, i), state)
+			return ip("link", "set", h.portOf(i), state)
 		}
 	}
 	return fmt.Errorf("%s is no host of these", x.Name)

@@ -136,7 +136,7 @@ func assertDistinct(t *testing.T, all ...map[string]string) {
 // awaitTemplates waits until n templates are complete, and what they were made with is gone.
 func awaitTemplates(t *testing.T, c *cloud.Cloud, n int) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 6*time.Minute) // the node takes five at most
 	defer cancel()
 	err := wait.Until(ctx, "templates", 50*time.Millisecond, func(context.Context) (bool, error) {
 		entries, err := os.ReadDir(filepath.Join(c.Dir, "templates"))
