@@ -14,6 +14,8 @@ import (
 	"testing"
 	"text/template"
 
+	"github.com/strata-cloud/strata/internal/guest"
+	"github.com/strata-cloud/strata/internal/guest/guesttest"
 	"github.com/strata-cloud/strata/internal/region"
 	"github.com/strata-cloud/strata/test/cloud"
 )
@@ -228,7 +230,8 @@ func TestTempest(t *testing.T) {
 	c := cloud.Plan(t)
 	c.Flags = []string{"--volume-pool", "second=" + filepath.Dir(c.Dir)}
 	c.Up()
-	c.Must("image", "build", "tiny")
+	guesttest.Tiny(t).Offer(t, c.Dir)
+	c.Must("image", "build", guest.KindTiny)
 	newSuite(t, c.Dir, 1).run(set)
 }
 

@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/strata-cloud/strata/internal/guest"
+	"github.com/strata-cloud/strata/internal/guest/guesttest"
 	"github.com/strata-cloud/strata/test/cloud"
 )
 
@@ -13,7 +15,8 @@ func TestVolumeCommand(t *testing.T) {
 	c := cloud.Plan(t)
 	c.Flags = []string{"--volume-pool", "second=" + filepath.Dir(c.Dir)}
 	c.Up()
-	c.Must("image", "build", "tiny")
+	guesttest.Tiny(t).Offer(t, c.Dir)
+	c.Must("image", "build", guest.KindTiny)
 	cmd := exec.Command("./volume.sh")
 	cmd.Env = append(c.Env("strata"), "IMAGE=tiny")
 	out, err := cmd.CombinedOutput()

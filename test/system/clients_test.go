@@ -12,7 +12,6 @@ import (
 	"github.com/gophercloud/gophercloud/v2/openstack/compute/v2/servers"
 	"github.com/gophercloud/gophercloud/v2/openstack/image/v2/images"
 
-	"github.com/strata-cloud/strata/internal/guest"
 	"github.com/strata-cloud/strata/internal/wait"
 	"github.com/strata-cloud/strata/test/cloud"
 )
@@ -38,27 +37,6 @@ func clientsOf(t testing.TB, p *gophercloud.ProviderClient) clients {
 	}
 	c.compute.Microversion, c.volume.Microversion = "2.79", "3.59"
 	return c
-}
-
-// tinyImage builds the tiny guest once per machine and gives the path of the image.
-func tinyImage(t testing.TB) string {
-	t.Helper()
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := filepath.Join(cache, "strata-test", guest.Revision())
-	out := filepath.Join(dir, "tiny.qcow2")
-	if _, err := os.Stat(out); err == nil {
-		return out
-	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := guest.Build(t.Context(), guest.Options{Kind: guest.KindTiny, Output: out, WorkDir: filepath.Join(cache, "strata-test", "work")}); err != nil {
-		t.Fatal(err)
-	}
-	return out
 }
 
 // tiny is the image of that name, which strata image build made.

@@ -3,8 +3,6 @@
 package system
 
 import (
-	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -18,6 +16,7 @@ import (
 	"github.com/gophercloud/gophercloud/v2/pagination"
 
 	"github.com/strata-cloud/strata/internal/guest"
+	"github.com/strata-cloud/strata/internal/guest/guesttest"
 	"github.com/strata-cloud/strata/test/cloud"
 )
 
@@ -81,38 +80,11 @@ func (k *kube) keeps(nodes []string) {
 	})
 }
 
-// workerImage puts the image of workers into the cloud; it is built once on a machine.
+// workerImage puts the image of workers into the cloud.
 func (p *pool) workerImage() {
 	p.Helper()
-	programs := filepath.Dir(cloud.Program(p.T))
-	revision := must[string](p.T)(guest.WorkerRevision(programs))
-	cache := must[string](p.T)(os.UserCacheDir())
-	kept := filepath.Join(cache, "strata-test", "kube-worker")
-	disk := filepath.Join(kept, guest.KindKubeWorker+"-"+revision+".qcow2")
-	if _, err := os.Stat(disk); err != nil {
-		if err := os.RemoveAll(kept); err != nil { // of earlier programs
-			p.Fatal(err)
-		}
-		began := time.Now()
-		err := guest.Build(p.Context(), guest.Options{Kind: guest.KindKubeWorker, Output: disk, WorkDir: filepath.Join(cache, "strata-test", "work"), Programs: programs})
-		if err != nil {
-			p.Fatal(err)
-		}
-		p.Logf("the image of workers: %v", time.Since(began).Round(time.Second))
-	}
-	dir := filepath.Join(p.All[0].DataDir, "guest")
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		p.Fatal(err)
-	}
-	for _, path := range []string{disk, guest.KernelPath(disk), guest.InitrdPath(disk)} {
-		if err := os.Symlink(path, filepath.Join(dir, filepath.Base(path))); err != nil {
-			p.Fatal(err)
-		}
-	}
-	cmd := exec.CommandContext(p.Context(), cloud.Program(p.T), "--data-dir", p.All[0].DataDir, "image", "build", guest.KindKubeWorker)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		p.Fatalf("strata image build: %v\n%s", err, out)
-	}
+	guesttest.Worker(p.T, filepath.Dir(cloud.Program(p.T))).Offer(p.T, p.All[0].DataDir)
+	p.strata(p.All[0], "image", "build", guest.KindKubeWorker)
 }
 
 // smallFlavor makes a flavor that everybody may use.

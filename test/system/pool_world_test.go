@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -20,6 +19,8 @@ import (
 	"github.com/gophercloud/gophercloud/v2"
 	"github.com/gophercloud/gophercloud/v2/openstack"
 
+	"github.com/strata-cloud/strata/internal/guest"
+	"github.com/strata-cloud/strata/internal/guest/guesttest"
 	"github.com/strata-cloud/strata/internal/nodes"
 	"github.com/strata-cloud/strata/internal/region"
 	"github.com/strata-cloud/strata/internal/wait"
@@ -138,13 +139,11 @@ func (p *pool) try(h *hosts.Host, args ...string) (string, error) {
 	return out.String(), nil
 }
 
-// image makes the cloud's tiny image from here: hosts do not reach the packages.
+// image puts the tiny image into the cloud.
 func (p *pool) image() {
 	p.Helper()
-	cmd := exec.CommandContext(p.Context(), cloud.Program(p.T), "--data-dir", p.All[0].DataDir, "image", "build", "tiny")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		p.Fatalf("strata image build: %v\n%s", err, out)
-	}
+	guesttest.Tiny(p.T).Offer(p.T, p.All[0].DataDir)
+	p.strata(p.All[0], "image", "build", guest.KindTiny)
 }
 
 func (p *pool) logs() {

@@ -27,6 +27,7 @@ import (
 	"github.com/gophercloud/gophercloud/v2/openstack/networking/v2/subnets"
 
 	"github.com/strata-cloud/strata/internal/guest"
+	"github.com/strata-cloud/strata/internal/guest/guesttest"
 	"github.com/strata-cloud/strata/test/cloud"
 )
 
@@ -101,10 +102,10 @@ const userData = "#!/bin/sh\necho told-by-user-data > /tmp/told\necho user-data 
 // ground builds what a server stands on in the order of dependencies, as OpenTofu would.
 func (s *stack) ground(t *testing.T) {
 	t.Helper()
-	ctx, tiny := t.Context(), tinyImage(t)
-	s.kernel = s.upload(t, "tiny-kernel", guest.KernelPath(tiny), "aki", nil)
-	s.ramdisk = s.upload(t, "tiny-ramdisk", guest.InitrdPath(tiny), "ari", nil)
-	s.image = s.upload(t, "tiny-own", tiny, "qcow2", map[string]string{"kernel_id": s.kernel, "ramdisk_id": s.ramdisk, "os_command_line": guest.KernelArgs})
+	ctx, tiny := t.Context(), guesttest.Tiny(t)
+	s.kernel = s.upload(t, "tiny-kernel", tiny.Kernel, "aki", nil)
+	s.ramdisk = s.upload(t, "tiny-ramdisk", tiny.Initrd, "ari", nil)
+	s.image = s.upload(t, "tiny-own", tiny.Disk, "qcow2", map[string]string{"kernel_id": s.kernel, "ramdisk_id": s.ramdisk, "os_command_line": guest.KernelArgs})
 	s.network = must[*networks.Network](t)(networks.Create(ctx, s.clients.network, networks.CreateOpts{Name: "net"}).Extract()).ID
 	s.subnet = must[*subnets.Subnet](t)(subnets.Create(ctx, s.clients.network, subnets.CreateOpts{NetworkID: s.network, Name: "sub", CIDR: "10.77.0.0/24", IPVersion: 4}).Extract()).ID
 	external := publicNetwork(t, s.clients)

@@ -1,4 +1,4 @@
-// Package guesttest gives tests the tiny guest, built once and kept in
+// Package guesttest gives tests guests that are built once and kept in
 // $STRATA_TEST_CACHE or the user's cache directory.
 package guesttest
 
@@ -11,9 +11,10 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/strata-cloud/strata/internal/guest"
+	"github.com/strata-cloud/strata/internal/netns"
 )
 
-// Image is the tiny guest's files.
+// Image is a guest's files.
 type Image struct {
 	Disk, Kernel, Initrd string
 }
@@ -39,16 +40,40 @@ func Cache(t testing.TB) string {
 // Tests must not write to its files.
 func Tiny(t testing.TB) Image {
 	t.Helper()
-	dir := Cache(t)
-	disk := filepath.Join(dir, "tiny-"+guest.Revision()+".qcow2")
-	img := Image{Disk: disk, Kernel: guest.KernelPath(disk), Initrd: guest.InitrdPath(disk)}
-	build(t, dir, img)
-	return img
+	return built(t, guest.Options{Kind: guest.KindTiny}, guest.Revision())
 }
 
-func build(t testing.TB, dir string, img Image) {
+// Worker is Tiny for the guest that works for clusters, with the programs in a directory.
+func Worker(t testing.TB, programs string) Image {
 	t.Helper()
-	lock, err := os.OpenFile(filepath.Join(dir, "tiny.lock"), os.O_CREATE|os.O_RDWR, 0o644)
+	revision, err := guest.WorkerRevision(programs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return built(t, guest.Options{Kind: guest.KindKubeWorker, Programs: programs}, revision)
+}
+
+// Offer has the cloud with the data directory find the guest made: strata image build
+// has nothing to do but upload it.
+func (i Image) Offer(t testing.TB, dataDir string) {
+	t.Helper()
+	dir := filepath.Join(dataDir, "guest")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{i.Disk, i.Kernel, i.Initrd} {
+		if err := os.Symlink(path, filepath.Join(dir, filepath.Base(path))); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func built(t testing.TB, o guest.Options, revision string) Image {
+	t.Helper()
+	dir := Cache(t)
+	o.Output = filepath.Join(dir, o.Kind+"-"+revision+".qcow2") // as strata image build has it
+	img := Image{Disk: o.Output, Kernel: guest.KernelPath(o.Output), Initrd: guest.InitrdPath(o.Output)}
+	lock, err := os.OpenFile(filepath.Join(dir, o.Kind+".lock"), os.O_CREATE|os.O_RDWR, 0o644)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,14 +82,30 @@ func build(t testing.TB, dir string, img Image) {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(img.Disk); err == nil {
-		return
+		return img
 	}
-	old, _ := filepath.Glob(filepath.Join(dir, "tiny-*"))
+	old, _ := filepath.Glob(filepath.Join(dir, o.Kind+"-*"))
 	for _, f := range old {
 		os.Remove(f)
 	}
-	opts := guest.Options{Output: img.Disk, WorkDir: filepath.Join(dir, "guest"), Progress: func(s string) { t.Log(s) }}
-	if err := guest.Build(context.WithoutCancel(t.Context()), opts); err != nil {
-		t.Fatalf("building the tiny guest: %v", err)
+	o.WorkDir, o.Progress = filepath.Join(dir, "guest"), func(s string) { t.Log(s) }
+	if err := whereOnline(func() error { return guest.Build(context.WithoutCancel(t.Context()), o) }); err != nil {
+		t.Fatalf("building the guest %s: %v", o.Kind, err)
 	}
+	return img
+}
+
+// whereOnline runs f where packages can be had: the test may have left that network
+// (test/apart, which tells its name).
+func whereOnline(f func() error) error {
+	outside := os.Getenv("OUTSIDE")
+	if outside == "" {
+		return f()
+	}
+	ns, err := netns.Open(outside)
+	if err != nil {
+		return err
+	}
+	defer ns.Close()
+	return ns.Do(f)
 }
