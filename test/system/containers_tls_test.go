@@ -11,6 +11,7 @@ import (
 	"math/big"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -23,6 +24,10 @@ func (d *dock) remote(addr, dir string, stdin []byte, args ...string) result {
 	far.env = []string{"DOCKER_HOST=tcp://" + addr, "DOCKER_TLS_VERIFY=1", "DOCKER_CERT_PATH=" + dir}
 	return far.run(stdin, args...)
 }
+
+// refused is what docker says of a certificate that is not accepted. The connection is closed
+// at once then: what docker has written by that time hides the reason from it.
+var refused = regexp.MustCompile(`tls|certificate|connection reset by peer|broken pipe`)
 
 // TestContainersTLS uses the engine from elsewhere.
 func TestContainersTLS(t *testing.T) {
@@ -61,7 +66,7 @@ func TestContainersTLS(t *testing.T) {
 		"an expired one":      {"strata-docker", pair.Leaf, pair.PrivateKey, -time.Minute},
 	} {
 		bad := clientCert(t, filepath.Join(dir, "ca.pem"), by.unit, by.ca, by.key, by.life)
-		if r := d.remote(addr, bad, nil, "ps"); r.code == 0 || !strings.Contains(r.errs, "tls") && !strings.Contains(r.errs, "certificate") {
+		if r := d.remote(addr, bad, nil, "ps"); r.code == 0 || r.out != "" || !refused.MatchString(r.errs) {
 			t.Errorf("with %s certificate: %+v", name, r)
 		}
 	}
