@@ -65,8 +65,9 @@ kube: ## compile bin/strata-kube and bin/strata-csi, the programs of Kubernetes;
 
 kube-suite: ## compile upstream's tests of conformance and what their pods run
 	@cd kubernetes && mkdir -p ../bin/kube-suite && go test -c -ldflags '-s -w $(KUBE_FLAGS)' -o ../bin/kube-suite/e2e.test k8s.io/kubernetes/test/e2e
-	@cd kubernetes && go build -ldflags '-s -w' -o ../bin/kube-suite k8s.io/kubernetes/test/images/agnhost k8s.io/sample-apiserver github.com/onsi/ginkgo/v2/ginkgo
-	@cd kubernetes && install -m 644 "$$(go list -m -f '{{.Dir}}' k8s.io/kubernetes)"/test/images/agnhost/porter/localhost.* ../bin/kube-suite
+	@cd kubernetes && go build -ldflags '-s -w' -o ../bin/kube-suite k8s.io/kubernetes/test/images/agnhost k8s.io/kubernetes/test/images/nonewprivs k8s.io/sample-apiserver github.com/onsi/ginkgo/v2/ginkgo
+	@cd kubernetes && images="$$(go list -m -f '{{.Dir}}' k8s.io/kubernetes)/test/images" && install -m 644 "$$images"/agnhost/porter/localhost.* ../bin/kube-suite && \
+	  for pet in kitten nautilus; do install -D -m 644 -t ../bin/kube-suite/$$pet "$$images"/$$pet/html/*; done
 
 kube-conformance: deps-test build kube kube-suite ## upstream's own tests of conformance; SUITE=ci (default), full or a regular expression
 	$(KUBE_TEST) $(APART) -timeout 4h -run '^TestKubeConformance$$' ./test/system

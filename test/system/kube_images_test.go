@@ -58,6 +58,13 @@ func suiteImages(t *testing.T) []image {
 		named(image{layers: []*layer{base}, cmd: []string{"sh"}}, "e2e-test-images/busybox:1.37.0-2"),
 		named(image{layers: []*layer{base}, cmd: []string{"sh"}}, "e2e-test-images/glibc-dns-testing:2.1.1"),
 		named(image{layers: []*layer{base}, cmd: []string{"sh"}, user: "1234"}, "e2e-test-images/nonroot:1.5"),
+		named(image{layers: []*layer{base, suiteLayer(t, func(t *testing.T, root string) {
+			program := filepath.Join(root, "usr/local/bin/nnp")
+			put(t, filepath.Join(suite, "nonewprivs"), program)
+			if err := os.Chmod(program, 0o755|os.ModeSetuid); err != nil {
+				t.Fatal(err)
+			}
+		})}, cmd: []string{"nnp"}}, "e2e-test-images/nonewprivs:1.4"),
 		named(image{layers: []*layer{suiteLayer(t, func(t *testing.T, root string) {
 			put(t, filepath.Join(filepath.Dir(cloud.Program(t)), "strata-pause"), filepath.Join(root, "pause"))
 		})}, user: "65535:65535", entry: []string{"/pause"}}, "pause:3.10.2"),
@@ -67,6 +74,14 @@ func suiteImages(t *testing.T) []image {
 		named(image{layers: []*layer{base, suiteLayer(t, func(t *testing.T, root string) {
 			put(t, filepath.Join(cloud.Debian(t, "etcd-server"), "usr/bin/etcd"), filepath.Join(root, "usr/local/bin/etcd"))
 		})}}, "etcd:3.7.0-0"),
+	}
+	for _, pet := range []string{"kitten", "nautilus"} {
+		page := suiteLayer(t, func(t *testing.T, root string) {
+			for _, name := range []string{"data.json", pet + ".jpg"} {
+				put(t, filepath.Join(suite, pet, name), filepath.Join(root, name))
+			}
+		})
+		out = append(out, named(image{layers: []*layer{base, agnhost, page}, entry: []string{"/agnhost"}, cmd: []string{"test-webserver"}}, "e2e-test-images/"+pet+":1.8"))
 	}
 	web := suiteLayer(t, suiteNginx)
 	for _, tag := range []string{"1.27.0-2", "1.28.0-2"} {
@@ -103,7 +118,7 @@ func suiteBase(t *testing.T, root string) {
 		path := must[string](t)(exec.LookPath(program))
 		putWithLibraries(t, path, root, filepath.Join("usr/bin", strings.TrimSuffix(program, ".openbsd")))
 	}
-	for _, name := range []string{"nslookup", "nc", "ip", "sh"} { // busybox's sh runs its own programs, whatever PATH says
+	for _, name := range []string{"nslookup", "nc", "ip", "sh"} { // busybox's sh runs its own programs, whatever PATH says, and drops variables such as data-1
 		if err := os.Remove(filepath.Join(root, "bin", name)); err != nil {
 			t.Fatal(err)
 		}
