@@ -148,7 +148,9 @@ func testGitContext(t *testing.T, d *dock, kit bool) {
 	git("commit", "-q", "-m", "the side")
 	git("checkout", "-q", "main")
 	port := freeTCP(t)
-	serve := exec.Command("git", "daemon", "--export-all", "--reuseaddr", "--base-path="+base, "--listen=127.0.0.1", "--port="+port)
+	programs := strings.TrimSpace(string(must[[]byte](t)(exec.Command("git", "--exec-path").Output())))
+	// Not by way of git, whose end would leave it.
+	serve := exec.Command(filepath.Join(programs, "git-daemon"), "--export-all", "--reuseaddr", "--base-path="+base, "--listen=127.0.0.1", "--port="+port)
 	if err := serve.Start(); err != nil {
 		t.Fatal(err)
 	}
