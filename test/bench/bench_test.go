@@ -160,7 +160,7 @@ func (b *bench) memory() {
 
 // tiny is the image that the program itself made.
 func (b *bench) tiny() string {
-	b.c.Must("image", "build", "tiny")
+	b.c.Tiny()
 	_, raw := b.do(b.Context(), "GET", "/image/v2/images?name=tiny", nil)
 	return field(raw, `"id"`)
 }

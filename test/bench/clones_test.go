@@ -27,7 +27,7 @@ func TestCloneFigures(t *testing.T) {
 	c.Quiet = true
 	c.Up()
 	b := newBench(t, c)
-	c.Must("image", "build", "tiny")
+	c.Tiny()
 	b.allow(2 * crowd)
 	b.fleet("booted", "m1.nano")
 	flavor := b.cloneFlavor()

@@ -30,7 +30,7 @@ func TestDensity(t *testing.T) {
 	c.Quiet = true
 	c.Up()
 	b := newBench(t, c)
-	c.Must("image", "build", "tiny")
+	c.Tiny()
 	b.allow(addresses)
 	b.overcommit()
 	b.fill("booted", "m1.nano")

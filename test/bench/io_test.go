@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/strata-cloud/strata/internal/guest"
+	"github.com/strata-cloud/strata/internal/guest/guesttest"
 	"github.com/strata-cloud/strata/internal/wait"
 	"github.com/strata-cloud/strata/test/cloud"
 )
@@ -70,13 +71,9 @@ func TestGuestIO(t *testing.T) {
 	c.Quiet = true
 	c.Up()
 	b := newBench(t, c)
-	dir := t.TempDir()
-	tiny := filepath.Join(dir, "tiny.qcow2")
-	if err := guest.Build(t.Context(), guest.Options{Kind: guest.KindTiny, Output: tiny, WorkDir: filepath.Join(dir, "work")}); err != nil {
-		t.Fatal(err)
-	}
-	initrd := ioInitrd(t, tiny)
-	image := b.upload("io", "qcow2", tiny, map[string]string{"kernel_id": b.upload("io-kernel", "aki", guest.KernelPath(tiny), nil),
+	tiny := guesttest.Tiny(t)
+	initrd := ioInitrd(t, tiny.Initrd)
+	image := b.upload("io", "qcow2", tiny.Disk, map[string]string{"kernel_id": b.upload("io-kernel", "aki", tiny.Kernel, nil),
 		"ramdisk_id": b.upload("io-ramdisk", "ari", initrd, nil), "os_command_line": guest.KernelArgs})
 	b.post("/volume/v3/types", 200, `{"volume_type":{"name":"shared","extra_specs":{"multiattach":"<is> True"}}}`)
 	local, shared := b.volume(`{"volume":{"size":1}}`), b.volume(`{"volume":{"size":1,"volume_type":"shared"}}`)
@@ -103,9 +100,9 @@ func add(to map[string][]float64, took map[string]float64) {
 
 // ioInitrd is the image's initial ramdisk with another first program: the kernel
 // unpacks one archive over the other.
-func ioInitrd(t *testing.T, tiny string) string {
+func ioInitrd(t *testing.T, initrd string) string {
 	t.Helper()
-	base, err := os.ReadFile(guest.InitrdPath(tiny))
+	base, err := os.ReadFile(initrd)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -173,12 +170,12 @@ func (b *bench) guestIO(image, volume string) map[string]float64 {
 }
 
 // plainIO measures under a QEMU started by hand.
-func plainIO(t *testing.T, tiny, initrd, volume string) map[string]float64 {
+func plainIO(t *testing.T, tiny guesttest.Image, initrd, volume string) map[string]float64 {
 	t.Helper()
 	console := filepath.Join(t.TempDir(), "console")
 	cmd := exec.CommandContext(t.Context(), "qemu-system-x86_64", "-nodefaults", "-display", "none", "-machine", "q35,usb=off", "-accel", "tcg,thread=multi", "-cpu", "max", "-m", "128",
-		"-kernel", guest.KernelPath(tiny), "-initrd", initrd, "-append", guest.KernelArgs, "-serial", "file:"+console,
-		"-drive", "if=none,id=a,format=qcow2,snapshot=on,file="+tiny, "-device", "virtio-blk-pci,drive=a",
+		"-kernel", tiny.Kernel, "-initrd", initrd, "-append", guest.KernelArgs, "-serial", "file:"+console,
+		"-drive", "if=none,id=a,format=qcow2,snapshot=on,file="+tiny.Disk, "-device", "virtio-blk-pci,drive=a",
 		"-drive", "if=none,id=b,format=qcow2,file="+volume, "-device", "virtio-blk-pci,drive=b")
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)

@@ -21,6 +21,8 @@ import (
 	"github.com/gophercloud/gophercloud/v2/openstack"
 	"gopkg.in/yaml.v3"
 
+	"github.com/strata-cloud/strata/internal/guest"
+	"github.com/strata-cloud/strata/internal/guest/guesttest"
 	"github.com/strata-cloud/strata/internal/region"
 	"github.com/strata-cloud/strata/internal/wait"
 )
@@ -140,6 +142,13 @@ func (c *Cloud) Must(args ...string) string {
 		c.t.Fatal(err)
 	}
 	return out
+}
+
+// Tiny has the cloud make its image tiny, of the guest that is built once per machine.
+func (c *Cloud) Tiny() {
+	c.t.Helper()
+	guesttest.Tiny(c.t).Offer(c.t, c.Dir)
+	c.Must("image", "build", guest.KindTiny)
 }
 
 // Up starts the cloud, again if need be.

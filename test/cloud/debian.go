@@ -1,11 +1,11 @@
 package cloud
 
 import (
-	"os"
 	"os/exec"
 	"path/filepath"
 	"testing"
 
+	"github.com/strata-cloud/strata/internal/guest/guesttest"
 	"github.com/strata-cloud/strata/internal/needs"
 )
 
@@ -30,13 +30,14 @@ func Debian(t testing.TB, packages ...string) string {
 // Download has packages of Debian's in a directory, as they are.
 func Download(t testing.TB, dir string, packages ...string) {
 	t.Helper()
-	args := append([]string{"apt-get", "download", "-qq"}, packages...)
-	if outside := os.Getenv("OUTSIDE"); outside != "" { // see test/apart
-		args = append([]string{"ip", "netns", "exec", outside}, args...)
-	}
-	download := exec.Command(args[0], args[1:]...)
+	download := exec.Command("apt-get", append([]string{"download", "-qq"}, packages...)...)
 	download.Dir = dir
-	if out, err := download.CombinedOutput(); err != nil {
+	var out []byte
+	err := guesttest.WhereOnline(func() (err error) {
+		out, err = download.CombinedOutput()
+		return err
+	})
+	if err != nil {
 		needs.Missing(t, "%v cannot be had from Debian: %v: %s", packages, err, out)
 	}
 }

@@ -14,7 +14,6 @@ import (
 	"testing"
 	"text/template"
 
-	"github.com/strata-cloud/strata/internal/guest"
 	"github.com/strata-cloud/strata/internal/guest/guesttest"
 	"github.com/strata-cloud/strata/internal/region"
 	"github.com/strata-cloud/strata/test/cloud"
@@ -230,8 +229,7 @@ func TestTempest(t *testing.T) {
 	c := cloud.Plan(t)
 	c.Flags = []string{"--volume-pool", "second=" + filepath.Dir(c.Dir)}
 	c.Up()
-	guesttest.Tiny(t).Offer(t, c.Dir)
-	c.Must("image", "build", guest.KindTiny)
+	c.Tiny()
 	newSuite(t, c.Dir, 1).run(set)
 }
 
@@ -258,6 +256,7 @@ func tempestPool(t *testing.T) {
 	if err := os.Chmod(dir, 0o711); err != nil { // QEMU's user passes through
 		t.Fatal(err)
 	}
+	guesttest.Tiny(t).Offer(t, filepath.Join(dir, "cluster", "alpha")) // whose image the cluster makes by itself
 	cluster("--nodes", "2", "up")
 	if !t.Failed() {
 		newSuite(t, filepath.Join(dir, "cluster", "alpha"), 2).run(poolSet)

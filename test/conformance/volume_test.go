@@ -5,8 +5,6 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/strata-cloud/strata/internal/guest"
-	"github.com/strata-cloud/strata/internal/guest/guesttest"
 	"github.com/strata-cloud/strata/test/cloud"
 )
 
@@ -15,8 +13,7 @@ func TestVolumeCommand(t *testing.T) {
 	c := cloud.Plan(t)
 	c.Flags = []string{"--volume-pool", "second=" + filepath.Dir(c.Dir)}
 	c.Up()
-	guesttest.Tiny(t).Offer(t, c.Dir)
-	c.Must("image", "build", guest.KindTiny)
+	c.Tiny()
 	cmd := exec.Command("./volume.sh")
 	cmd.Env = append(c.Env("strata"), "IMAGE=tiny")
 	out, err := cmd.CombinedOutput()

@@ -25,10 +25,6 @@ func (d *dock) remote(addr, dir string, stdin []byte, args ...string) result {
 	return far.run(stdin, args...)
 }
 
-// refused is what docker says of a certificate that is not accepted. The connection is closed
-// at once then: what docker has written by that time hides the reason from it.
-var refused = regexp.MustCompile(`tls|certificate|connection reset by peer|broken pipe`)
-
 // TestContainersTLS uses the engine from elsewhere.
 func TestContainersTLS(t *testing.T) {
 	addr := "127.0.0.1:" + freeTCP(t)
@@ -54,6 +50,8 @@ func TestContainersTLS(t *testing.T) {
 	}
 	own := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "Eve"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true}
 	key := must[*ecdsa.PrivateKey](t)(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
+	// The connection is closed with the alert: what docker had written by then makes it a reset.
+	refused := regexp.MustCompile(`tls|certificate|connection reset by peer|broken pipe`)
 	for name, by := range map[string]struct {
 		unit string
 		ca   *x509.Certificate

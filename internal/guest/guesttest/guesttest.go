@@ -73,7 +73,7 @@ func built(t testing.TB, o guest.Options, revision string) Image {
 	dir := Cache(t)
 	o.Output = filepath.Join(dir, o.Kind+"-"+revision+".qcow2") // as strata image build has it
 	img := Image{Disk: o.Output, Kernel: guest.KernelPath(o.Output), Initrd: guest.InitrdPath(o.Output)}
-	lock, err := os.OpenFile(filepath.Join(dir, o.Kind+".lock"), os.O_CREATE|os.O_RDWR, 0o644)
+	lock, err := os.OpenFile(filepath.Join(dir, "guest.lock"), os.O_CREATE|os.O_RDWR, 0o644)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,15 +89,15 @@ func built(t testing.TB, o guest.Options, revision string) Image {
 		os.Remove(f)
 	}
 	o.WorkDir, o.Progress = filepath.Join(dir, "guest"), func(s string) { t.Log(s) }
-	if err := whereOnline(func() error { return guest.Build(context.WithoutCancel(t.Context()), o) }); err != nil {
+	if err := WhereOnline(func() error { return guest.Build(context.WithoutCancel(t.Context()), o) }); err != nil {
 		t.Fatalf("building the guest %s: %v", o.Kind, err)
 	}
 	return img
 }
 
-// whereOnline runs f where packages can be had: the test may have left that network
-// (test/apart, which tells its name).
-func whereOnline(f func() error) error {
+// WhereOnline runs f where packages can be had: the test may have left that network
+// (test/apart, which tells its name). Programs that f starts are there as well.
+func WhereOnline(f func() error) error {
 	outside := os.Getenv("OUTSIDE")
 	if outside == "" {
 		return f()
