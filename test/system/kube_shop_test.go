@@ -37,6 +37,11 @@ func shopDatabase(t *testing.T, root string) {
 			t.Fatalf("%v: %s", err, out)
 		}
 	}
+	for _, compiler := range []string{"bitcode", "llvmjit.so", "llvmjit_types.bc"} { // which it does without, and is most of it
+		if err := os.RemoveAll(filepath.Join(root, "usr/lib/postgresql/15/lib", compiler)); err != nil {
+			t.Fatal(err)
+		}
+	}
 	shopUser(t, root)
 	script(t, filepath.Join(root, "start"), `PATH=/`+postgresBin+`:$PATH
 if [ ! -s "$PGDATA/PG_VERSION" ]; then
