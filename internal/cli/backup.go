@@ -12,7 +12,7 @@ import (
 func (a *app) backup() *cobra.Command {
 	return &cobra.Command{Use: "backup FILE", Short: "Write the state of the cloud to a file",
 		Long: "Write the state of the cloud to a file, while it runs or when it is stopped: every record of the store, credentials, certificates and policy overrides, and the state of\n" +
-			"each Kubernetes cluster whose control plane is on this machine and runs.\n" +
+			"each Kubernetes cluster: as it is if its control plane is on this machine and runs, else as its newest copy here has it.\n" +
 			"Images' data, servers' disks, volumes and their backups are not in it: copy the directories images, instances, volumes and backups of the data directory for these.\nThe file holds passwords and keys: keep it safe.",
 		Args: oneFile("strata backup FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error {

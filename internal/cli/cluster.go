@@ -38,7 +38,7 @@ func (a *app) cluster() *cobra.Command {
 			return a.explain(a.deleteCluster(cmd.Context(), cloud, args[0], !keep))
 		}}
 	remove.Flags().BoolVar(&keep, "no-wait", false, "do not wait until it is gone")
-	c.AddCommand(a.clusterCreate(&cloud), list, show, a.clusterConfig(&cloud), a.clusterScale(&cloud), a.clusterUpgrade(&cloud), a.clusterCheck(&cloud), remove)
+	c.AddCommand(a.clusterCreate(&cloud), list, show, a.clusterConfig(&cloud), a.clusterScale(&cloud), a.clusterUpgrade(&cloud), a.clusterMove(), a.clusterCheck(&cloud), remove)
 	return c
 }
 

@@ -165,7 +165,7 @@ func (k *clusterChecks) controlPlane(ctx context.Context) bool {
 		if reason, ok := k.cluster.HealthStatusReason["api"]; ok && reason != "ok" {
 			why += "; its machine says: " + fmt.Sprint(reason)
 		}
-		k.note("control plane", false, bad, why, "look on the control member at "+at.Hostname()+": strata status, and kube/"+k.cluster.UUID+"/control/*/log in its directory")
+		k.note("control plane", false, bad, why, "look on the control member at "+at.Hostname()+": strata status, and kube/"+k.cluster.UUID+"/control/*/log in its directory; if that machine is lost, strata cluster move "+k.cluster.Name+" --copy on another member")
 		return false
 	}
 	defer conn.Close()

@@ -82,7 +82,7 @@ func (s *Service) control(c *Cluster) *nodeapi.KubeControl {
 		return nil
 	}
 	a := c.Authorities
-	p := &nodeapi.KubeControl{Name: c.Name, Generation: c.Generation, Address: at, Pods: inner.pods, Services: inner.services, EtcdPort: firstEtcdPort + 2*c.Slot, ReviewPort: firstReviewPort + c.Slot, MetricsPort: firstMetricsPort + c.Slot,
+	p := &nodeapi.KubeControl{Name: c.Name, Generation: c.Generation, Address: at, Pods: inner.pods, Services: inner.services, EtcdPort: firstEtcdPort + 2*c.Slot, ReviewPort: firstReviewPort + c.Slot, MetricsPort: firstMetricsPort + c.Slot, State: c.State, Sealed: c.Sealed,
 		Authorities: nodeapi.KubeAuthorities{Cluster: nodeapi.KubePair(a.Cluster), FrontProxy: nodeapi.KubePair(a.FrontProxy), Etcd: nodeapi.KubePair(a.Etcd), ServiceAccount: a.ServiceAccount}}
 	if port, ok := s.Networks.Plug(c.Gate); ok {
 		p.Gate = &port

@@ -56,12 +56,15 @@ func host(address string) string {
 	return a.Addr().String()
 }
 
-// chooseMember gives the control member with the fewest control planes.
-func (s *Service) chooseMember() (node string, addr netip.Addr, err error) {
+// apiPort is the port of a cluster's API.
+func (c *Cluster) apiPort() uint16 { return uint16(firstAPIPort + c.Slot) }
+
+// chooseMember gives the control member with the fewest control planes, but for one.
+func (s *Service) chooseMember(but string) (node string, addr netip.Addr, err error) {
 	best := -1
 	for _, m := range s.Pool.Members() {
 		a := s.Pool.Address(m)
-		if _, err := s.Nodes.Conn(m); err != nil || !a.IsValid() {
+		if _, err := s.Nodes.Conn(m); err != nil || !a.IsValid() || m == but {
 			continue
 		}
 		if n := s.clusters.Count("member", m); best < 0 || n < best {

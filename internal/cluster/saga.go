@@ -27,6 +27,8 @@ type job struct {
 	Batch    int    `json:"batch,omitempty"`    // workers at a time
 
 	Server *ServerKind `json:"server,omitempty"` // what servers are made from after an upgrade
+
+	Move *move `json:"move,omitempty"`
 }
 
 // The kinds of sagas.
@@ -35,6 +37,7 @@ const (
 	sagaDelete    = "cluster.cluster.delete"
 	sagaResize    = "cluster.group.resize"
 	sagaUpgrade   = "cluster.cluster.upgrade"
+	sagaMove      = "cluster.cluster.move"
 	sagaDropGroup = "cluster.group.delete"
 )
 
@@ -47,6 +50,8 @@ func (s *Service) registerSagas() {
 		step{Name: "workers", Do: s.hireAll, Undo: s.dismissAll}, step{Name: "ready", Do: s.settled(CreateComplete)})
 	define(sagaResize, false, s.failed(UpdateFailed), step{Name: "workers", Do: s.converge, Undo: s.dismissNew}, step{Name: "ready", Do: s.settled(UpdateComplete)})
 	define(sagaUpgrade, false, s.failed(UpdateFailed), step{Name: "control", Do: s.upgradeControl}, step{Name: "workers", Do: s.upgradeWorkers}, step{Name: "ready", Do: s.upgraded})
+	define(sagaMove, false, s.failed(UpdateFailed), step{Name: "seal", Do: s.seal, Undo: s.unseal}, step{Name: "place", Do: s.moveOver, Undo: s.moveBack}, step{Name: "gate", Do: s.makeGate},
+		step{Name: "control", Do: s.awaitMoved}, step{Name: "ready", Do: s.settled(UpdateComplete)})
 	define(sagaDropGroup, true, nil, step{Name: "workers", Do: s.retire}, step{Name: "forget", Do: s.forgetGroup})
 	define(sagaDelete, true, nil, step{Name: "remove", Do: s.removeParts}, step{Name: "network", Do: s.dropNetwork}, step{Name: "forget", Do: s.forget})
 }
@@ -90,7 +95,7 @@ func (s *Service) place(ctx context.Context, j *job) error {
 	if err != nil || c.Address != "" {
 		return err
 	}
-	member, addr, err := s.chooseMember()
+	member, addr, err := s.chooseMember("")
 	if err != nil {
 		return err
 	}
@@ -99,7 +104,7 @@ func (s *Service) place(ctx context.Context, j *job) error {
 		return err
 	}
 	_, err = s.clusters.Update(ctx, c.ID, func(c *Cluster) error {
-		c.Member, c.Address = member, netip.AddrPortFrom(addr, uint16(firstAPIPort+c.Slot)).String()
+		c.Member, c.Address = member, netip.AddrPortFrom(addr, c.apiPort()).String()
 		c.Authorities = &Sealed{*set}
 		return nil
 	})

@@ -258,8 +258,20 @@ func (s *Service) upgradeWorkers(ctx context.Context, j *job) error {
 		}
 	}
 	for batch := range slices.Chunk(s.present(g.ID), max(j.Batch, 1)) {
-		for _, w := range batch {
-			if _, err := s.workers.Update(ctx, w.ID, func(w *Worker) error { w.Generation = j.Target; return nil }); err != nil {
+		if err := s.upgradeBatch(ctx, c, batch, j.Target); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// upgradeBatch upgrades workers at a time. A repeated run waits for those that it finds
+// upgraded.
+func (s *Service) upgradeBatch(ctx context.Context, c *Cluster, batch []*Worker, target int) error {
+	old := slices.DeleteFunc(slices.Clone(batch), func(w *Worker) bool { return w.Generation == target })
+	return s.restart(ctx, c, old, func() error {
+		for _, w := range old {
+			if _, err := s.workers.Update(ctx, w.ID, func(w *Worker) error { w.Generation = target; return nil }); err != nil {
 				return err
 			}
 		}
@@ -268,8 +280,8 @@ func (s *Service) upgradeWorkers(ctx context.Context, j *job) error {
 				return err
 			}
 		}
-	}
-	return nil
+		return nil
+	})
 }
 
 func (s *Service) upgraded(ctx context.Context, j *job) error {

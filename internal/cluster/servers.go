@@ -129,6 +129,10 @@ func (s *Service) replaceServers(ctx context.Context, c *Cluster, g *Group, j *j
 			if w.Image != g.Server.ImageID {
 				continue
 			}
+			// It has what the upgrade brings, and is not to start it anew.
+			if _, err := s.workers.Update(ctx, w.ID, func(w *Worker) error { w.Generation = j.Target; return nil }); err != nil {
+				return err
+			}
 			if err := s.awaitWorker(ctx, c, w); err != nil {
 				return err
 			}

@@ -61,8 +61,10 @@ type Options struct {
 	Volumes   Volumes
 	Servers   Servers
 	Drain     Drain
+	Restart   Restart
 	Identity  Identity
 	Registry  Registry
+	Copies    Copies
 	// Controllers work for each cluster.
 	Controllers []Controller
 	Log         *slog.Logger

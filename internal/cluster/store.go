@@ -58,7 +58,9 @@ type Cluster struct {
 	Member      string  `json:"member,omitempty"`  // the node that hosts the control plane; "": none yet
 	Address     string  `json:"address,omitempty"` // of it, IP:PORT
 	Authorities *Sealed `json:"authorities,omitempty"`
-	Generation  int     `json:"generation"` // of the control plane's programs
+	Generation  int     `json:"generation"`       // of the control plane's programs
+	State       string  `json:"state,omitempty"`  // the copy that its data began with where it has moved to
+	Sealed      bool    `json:"sealed,omitempty"` // it is about to move
 
 	Network  *PodNetwork `json:"network,omitempty"`  // nil: none yet
 	Gate     string      `json:"gate,omitempty"`     // the control plane's port there; "": none yet

@@ -62,6 +62,7 @@ type world struct {
 	claims  *fakePlacement
 	nets    *fakeNetworks
 	servers *fakeServers
+	copies  *fakeCopies
 	agents  map[string]*agent
 	handler http.Handler
 }
@@ -77,10 +78,11 @@ func newWorld(t testing.TB, opt saga.Options) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { db.Close() })
-	w := &world{t: t, db: db, engine: saga.New(db, opt), reg: nodes.New(db), pool: &fakePool{}, claims: &fakePlacement{held: map[string]string{}, room: 4}, agents: map[string]*agent{}}
+	w := &world{t: t, db: db, engine: saga.New(db, opt), reg: nodes.New(db), pool: &fakePool{members: 1}, claims: &fakePlacement{held: map[string]string{}, room: 4}, agents: map[string]*agent{}}
 	w.nets = &fakeNetworks{db: db, made: map[string][]netip.Prefix{}, ports: map[string]PortSpec{}}
+	w.copies = &fakeCopies{}
 	w.servers = &fakeServers{world: w, made: map[string]*fakeServer{}}
-	w.svc = New(Options{DB: db, Sagas: w.engine, Nodes: w.reg, Resources: fakeResources{}, Placement: w.claims, Pool: w.pool, Networks: w.nets, Volumes: &noVolumes{}, Servers: w.servers, Identity: tokens{}, Registry: fakeRegistry{}, Log: log})
+	w.svc = New(Options{DB: db, Sagas: w.engine, Nodes: w.reg, Resources: fakeResources{}, Placement: w.claims, Pool: w.pool, Networks: w.nets, Volumes: &noVolumes{}, Servers: w.servers, Identity: tokens{}, Registry: fakeRegistry{}, Copies: w.copies, Log: log})
 	if err := db.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -194,7 +196,9 @@ func (a *agent) tell(ctx context.Context) {
 	for _, id := range slices.Sorted(maps.Keys(parts)) {
 		p := parts[id]
 		st := nodeapi.KubeStatus{ID: id, Rev: p.Rev, Fault: fault}
-		if p.Control != nil {
+		if p.Control != nil && p.Control.Sealed {
+			st.Sealed = a.world.copies.make(id)
+		} else if p.Control != nil {
 			st.API = &nodeapi.KubeAPI{Version: "v1.37.0"}
 			if mute {
 				st.API = &nodeapi.KubeAPI{Fault: "connection refused"}
@@ -245,9 +249,10 @@ func (a *agent) members(id string, gone []string) (out []nodeapi.KubeNode) {
 	return out
 }
 
-type fakePool struct{}
+// fakePool has so many control members, the first nodes.
+type fakePool struct{ members int }
 
-func (fakePool) Members() []string { return nodeNames[:1] }
+func (p *fakePool) Members() []string { return nodeNames[:p.members] }
 func (fakePool) Address(node string) netip.Addr {
 	return netip.MustParseAddr("192.0.2." + node[5:])
 }

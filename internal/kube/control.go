@@ -26,6 +26,9 @@ type Control struct {
 	MetricsPort int // of the server of metrics, on loopback; by others it is found at Address
 	Authorities authority.Set
 	Generation  int // another one has the programs started anew
+
+	State  string // the copy that its data begins with, on a machine to which it has moved
+	Sealed bool   // it is about to move: etcd alone runs, for the last copy
 }
 
 // The names of a control plane's programs, in the order in which they start.
@@ -203,8 +206,17 @@ func (m *Machine) plane(c *Control) *plane {
 // ensureControl brings a control plane to run.
 func (m *Machine) ensureControl(ctx context.Context, c *Control) error {
 	p := m.plane(c)
+	if err := m.adopt(ctx, p); err != nil {
+		return err
+	}
 	if err := errors.Join(p.write(), p.restore()); err != nil {
 		return err
 	}
-	return m.keep(ctx, c.ID, p.dir, p.programs())
+	if c.Sealed {
+		return m.seal(ctx, p)
+	}
+	if err := p.unseal(); err != nil {
+		return err
+	}
+	return m.keep(ctx, c.ID, p.dir, p.programs(), nil)
 }

@@ -11,6 +11,8 @@
 //	DIR/CLUSTER/control/etcd     a directory for each program, with its log
 //	DIR/CLUSTER/control/data     etcd's data
 //	DIR/CLUSTER/control/snapshot a snapshot that etcd's data is made of, when there is none
+//	DIR/CLUSTER/control/began    the copy that etcd's data began with, if the control plane has moved here
+//	DIR/CLUSTER/control/sealed   the last copy of it, while it is about to move away
 //
 // Source: Kubernetes' reference of command line tools; "PKI certificates and requirements".
 package kube

@@ -20,6 +20,7 @@ type Machine struct {
 	Shim    string // of what runs containers
 	ShimEnv string // NAME=VALUE that tells it that a cluster's containerd has started it
 	Groups  string // the control group of clusters' pods
+	Copies  *Copies
 	Log     *slog.Logger
 }
 
@@ -76,8 +77,9 @@ func (m *Machine) socket(cluster string) string {
 	return filepath.Join(m.run(cluster), "containerd.sock")
 }
 
-// keep has the programs of one directory run, with the files that are there now.
-func (m *Machine) keep(ctx context.Context, cluster, dir string, programs []process.Program) error {
+// keep has the programs of one directory run, with the files that are there now. after, if
+// any, is called with the name of each that has started, before the next one is.
+func (m *Machine) keep(ctx context.Context, cluster, dir string, programs []process.Program, after func(name string) error) error {
 	now, err := revision(filepath.Join(dir, configDir), filepath.Join(dir, pkiDir))
 	if err != nil {
 		return err
@@ -107,6 +109,11 @@ func (m *Machine) keep(ctx context.Context, cluster, dir string, programs []proc
 			m.Log.Warn("a program of a cluster has ended, and starts again", "cluster", cluster, "program", p.Name, "last", words)
 		case started:
 			m.Log.Info("a program of a cluster starts", "cluster", cluster, "program", p.Name)
+		}
+		if started && after != nil {
+			if err := after(p.Name); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

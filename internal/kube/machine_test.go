@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -14,11 +15,18 @@ import (
 	"os/signal"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/strata-cloud/strata/internal/kube/authority"
 	"github.com/strata-cloud/strata/internal/kube/credentials"
@@ -28,7 +36,8 @@ import (
 // cleanupEnv names the file to which kube-proxy --cleanup writes.
 const cleanupEnv = "KUBE_TEST_CLEANUP"
 
-// TestMain is the programs of clusters as well: they only wait.
+// TestMain is the programs of clusters as well: they only wait, but for containerd, which
+// answers after a while.
 func TestMain(m *testing.M) {
 	if len(os.Args) < 2 || !strings.HasPrefix(os.Args[1], "--kubeconfig=") && !slices.Contains(append(append(controlPrograms, workerPrograms...), workerProgram), os.Args[1]) {
 		os.Exit(m.Run())
@@ -44,7 +53,42 @@ func TestMain(m *testing.M) {
 	}
 	end := make(chan os.Signal, 1)
 	signal.Notify(end, syscall.SIGTERM)
+	if os.Args[1] == containerdProgram {
+		defer answerCalls(os.Args[3])()
+	}
 	<-end
+}
+
+// answerCalls serves whoever calls containerd at the address in its configuration, the second
+// time that it is asked.
+func answerCalls(config string) (stop func()) {
+	raw, err := os.ReadFile(config)
+	if err != nil {
+		panic(err)
+	}
+	at := regexp.MustCompile(`address = "(.+)"`).FindSubmatch(raw)
+	if err := os.MkdirAll(filepath.Dir(string(at[1])), 0o700); err != nil {
+		panic(err)
+	}
+	l, err := net.Listen("unix", string(at[1]))
+	if err != nil {
+		panic(err)
+	}
+	var asked atomic.Int64
+	s := grpc.NewServer(grpc.UnknownServiceHandler(func(_ any, stream grpc.ServerStream) error {
+		if err := stream.RecvMsg(&emptypb.Empty{}); err != nil {
+			return err
+		}
+		if asked.Add(1) == 1 {
+			return status.Error(codes.Unknown, "server is not initialized yet")
+		}
+		if err := os.WriteFile(filepath.Join(filepath.Dir(filepath.Dir(config)), "answered"), nil, 0o600); err != nil {
+			return err
+		}
+		return stream.SendMsg(&emptypb.Empty{})
+	}))
+	go s.Serve(l) //nolint:errcheck // until it is stopped
+	return s.Stop
 }
 
 // machine is one whose programs only wait.
@@ -119,6 +163,11 @@ func TestKeepAndRemove(t *testing.T) {
 	}
 	if ids, err := m.Clusters(); err != nil || !reflect.DeepEqual(ids, []string{"c1"}) {
 		t.Errorf("there are %v, %v", ids, err)
+	}
+	containerd, err := os.Stat(filepath.Join(m.Dir, "c1", workerDir, "answered"))
+	kubelet, err2 := os.Stat(filepath.Join(m.Dir, "c1", workerDir, kubeletProgram, "log"))
+	if err := errors.Join(err, err2); err != nil || kubelet.ModTime().Before(containerd.ModTime()) {
+		t.Errorf("kubelet has started before containerd answered, %v", err)
 	}
 	if to, err := os.Readlink(filepath.Join(m.Dir, "c1", workerDir, credentialsBin, credentials.Program)); err != nil || to != m.Shim {
 		t.Errorf("kubelet's plugin is %s, %v", to, err)

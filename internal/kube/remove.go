@@ -57,11 +57,8 @@ func (m *Machine) Clusters() (ids []string, err error) {
 // removeControl ends a control plane, what reads before what is read.
 func (m *Machine) removeControl(ctx context.Context, id string) error {
 	dir := filepath.Join(m.Dir, id, controlDir)
-	k := &process.Keeper{Dir: dir}
-	for _, name := range []string{volumesName, metricsProgram, schedulerProgram, managerProgram, apiserverProgram, etcdProgram} {
-		if err := k.Stop(ctx, name); err != nil {
-			return err
-		}
+	if err := m.stopControl(ctx, dir, ""); err != nil {
+		return err
 	}
 	if err := m.tidyControl(id); err != nil {
 		return err

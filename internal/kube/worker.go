@@ -146,14 +146,19 @@ func (m *Machine) ensureWorker(ctx context.Context, w *Worker) error {
 			return err
 		}
 	}
-	programs := b.programs()
-	if err := m.keep(ctx, w.ID, b.dir, programs[:1]); err != nil {
+	err := m.keep(ctx, w.ID, b.dir, b.programs(), func(name string) error {
+		if name != containerdProgram {
+			return nil
+		}
+		if err := m.serving(ctx, b.socket()); err != nil {
+			return err
+		}
+		return b.load(ctx)
+	})
+	if err != nil {
 		return err
 	}
-	if err := b.load(ctx); err != nil {
-		return err
-	}
-	return m.keep(ctx, w.ID, b.dir, programs[1:])
+	return b.load(ctx) // what pods are made from may be another one by now
 }
 
 func (m *Machine) bench(w *Worker) *bench {

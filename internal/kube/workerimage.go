@@ -10,6 +10,13 @@ import (
 	"os/exec"
 	"path/filepath"
 	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/protobuf/types/known/emptypb"
+
+	"github.com/strata-cloud/strata/internal/wait"
 )
 
 const (
@@ -51,6 +58,29 @@ func (b *bench) load(ctx context.Context) error {
 		return err
 	}
 	return writeFile(done, now)
+}
+
+// How often a containerd that starts is asked, and for how long.
+const (
+	servingAgain = 50 * time.Millisecond
+	servingLimit = 30 * time.Second
+)
+
+// serving waits until a worker's containerd answers kubelet. A kubelet that starts before
+// tells the cluster that the node is not ready, and all of its pods lose their clients.
+func (m *Machine) serving(ctx context.Context, socket string) error {
+	c, err := grpc.NewClient("unix://"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.Config{BaseDelay: servingAgain, Multiplier: 1, MaxDelay: servingAgain}}))
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	ctx, cancel := context.WithTimeout(ctx, servingLimit)
+	defer cancel()
+	return wait.Until(ctx, "containerd", servingAgain, func(ctx context.Context) (bool, error) {
+		// Messages without fields stand for cri-api's StatusRequest and StatusResponse.
+		return c.Invoke(ctx, "/runtime.v1.RuntimeService/Status", &emptypb.Empty{}, &emptypb.Empty{}, grpc.WaitForReady(true)) == nil, nil
+	})
 }
 
 // tool does something to a worker's containerd.

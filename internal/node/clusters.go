@@ -28,6 +28,8 @@ type ClusterMachine interface {
 	Ensure(ctx context.Context, p nodeapi.KubePart) error
 	// API tells what a control plane here says of its cluster.
 	API(ctx context.Context, p nodeapi.KubePart) *nodeapi.KubeAPI
+	// Sealed names the last copy of a control plane that is about to move; "": none yet.
+	Sealed(id string) string
 	// Remove ends what runs for a cluster, and removes what it has. Absent is fine.
 	Remove(ctx context.Context, id string) error
 	// List gives the clusters of which there is something here.
@@ -131,7 +133,9 @@ func (c *Clusters) reconcile(ctx context.Context, id string) error {
 		if err = c.machine.Ensure(ctx, p); err != nil {
 			st.Fault = err.Error()
 		}
-		if p.Control != nil {
+		if p.Control != nil && p.Control.Sealed {
+			st.Sealed = c.machine.Sealed(id)
+		} else if p.Control != nil {
 			st.API = c.machine.API(ctx, p)
 		}
 	} else if err = c.machine.Remove(ctx, id); err != nil {

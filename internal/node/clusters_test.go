@@ -55,6 +55,12 @@ func (w *clusterWorld) API(context.Context, nodeapi.KubePart) *nodeapi.KubeAPI {
 	return &a
 }
 
+func (w *clusterWorld) Sealed(id string) string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return "last of " + id + " " + w.runs[id]
+}
+
 func (w *clusterWorld) Remove(_ context.Context, id string) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -116,6 +122,11 @@ func TestClusters(t *testing.T) {
 		synctest.Wait()
 		if _, n := w.last(); n != before || w.ensured-ensured < 9 {
 			t.Errorf("while nothing changes: %d reports, looked after %d times", n-before, w.ensured-ensured)
+		}
+		w.wanted <- []nodeapi.KubePart{{ID: "a", Rev: "1s", Control: &nodeapi.KubeControl{Sealed: true}}}
+		synctest.Wait()
+		if got, _ := w.last(); len(got) != 1 || got[0].Rev != "1s" || got[0].API != nil || got[0].Sealed != "last of a 1s" {
+			t.Errorf("about to move it says %+v", got)
 		}
 		w.set(func() { w.fault, w.deaf = errors.New("broken"), true })
 		w.wanted <- []nodeapi.KubePart{{ID: "a", Rev: "2"}}

@@ -54,6 +54,10 @@ type KubeControl struct {
 	Machines []netip.Addr `json:"machines,omitempty"`
 	// Gone are workers that are to be nodes of the cluster no more.
 	Gone []string `json:"gone,omitempty"`
+	// State names the copy that its data begins with where it has moved to.
+	State string `json:"state,omitempty"`
+	// Sealed: it is about to move, all but etcd ends, and the last copy is made.
+	Sealed bool `json:"sealed,omitempty"`
 }
 
 // KubeWorker is the node as a worker.
@@ -120,6 +124,8 @@ type KubeStatus struct {
 	Fault string `json:"fault,omitempty"` // why it does not
 	// API is what the control plane here says of itself; nil: there is none here.
 	API *KubeAPI `json:"api,omitempty"`
+	// Sealed is the last copy of a control plane that is about to move; "": it is not made yet.
+	Sealed string `json:"sealed,omitempty"`
 }
 
 // KubeAPI is the state of a cluster as its own API tells it.

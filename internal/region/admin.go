@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/strata-cloud/strata/internal/cluster"
 	"github.com/strata-cloud/strata/internal/dataplane"
 	"github.com/strata-cloud/strata/internal/errs"
 )
@@ -93,6 +94,7 @@ func (r *Region) adminRoutes() http.Handler {
 	mux.HandleFunc("DELETE /nodes/{node}", func(w http.ResponseWriter, q *http.Request) {
 		answer(w, struct{}{}, r.removeNode(q.Context(), q.PathValue("node")))
 	})
+	mux.HandleFunc("POST /clusters/{cluster}/move", r.moveRoute)
 	mux.HandleFunc("GET /snapshot", func(w http.ResponseWriter, q *http.Request) {
 		// A copy that breaks off must not look whole: the connection is cut.
 		if err := r.DB.Snapshot(q.Context(), w); err != nil {
@@ -158,6 +160,17 @@ func (a *Admin) NewToken(ctx context.Context, role string, life time.Duration) (
 	}
 	var t Token
 	return &t, a.decode(ctx, http.MethodPost, "/tokens", bytes.NewReader(raw), &t)
+}
+
+// MoveCluster brings the control plane of a cluster to another control member, and waits
+// until it works there.
+func (a *Admin) MoveCluster(ctx context.Context, ref string, m cluster.Moving) (*cluster.Moved, error) {
+	raw, err := json.Marshal(m)
+	if err != nil {
+		return nil, err
+	}
+	var out cluster.Moved
+	return &out, a.decode(ctx, http.MethodPost, "/clusters/"+url.PathEscape(ref)+"/move", bytes.NewReader(raw), &out)
 }
 
 // RemoveNode takes a machine out of the pool.

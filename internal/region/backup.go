@@ -27,7 +27,7 @@ import (
 
 // A backup is a zip file: the store's snapshot, the files of the data directory
 // that cannot be made again, a snapshot of each Kubernetes cluster whose control plane is
-// on this machine, and a manifest that describes all. Image data, volumes and servers'
+// on this machine, the newest copy of others, and a manifest that describes all. Image data, volumes and servers'
 // disks are not in it.
 const (
 	backupFormat   = 1
@@ -115,7 +115,7 @@ func (m *Manifest) write(ctx context.Context, f *os.File, dataDir string, from S
 			return err
 		}
 	}
-	if err := m.addClusters(ctx, z, filepath.Join(dataDir, kubeDir)); err != nil {
+	if err := m.addClusters(ctx, z, dataDir); err != nil {
 		return err
 	}
 	if m.Images, err = imageFiles(dataDir); err != nil {
@@ -141,12 +141,22 @@ func (m *Manifest) add(z *zip.Writer, name string, content func(io.Writer) error
 	return nil
 }
 
-// addClusters adds what the control planes here hold. One that does not answer stops
-// nobody: the manifest says so.
-func (m *Manifest) addClusters(ctx context.Context, z *zip.Writer, dir string) error {
+// addClusters adds what the control planes here hold, and of others the copies that are
+// here. One that does not answer stops nobody: the manifest says so.
+func (m *Manifest) addClusters(ctx context.Context, z *zip.Writer, dataDir string) error {
+	dir := filepath.Join(dataDir, kubeDir)
 	ids, err := kube.Controls(dir)
 	if err != nil {
 		return err
+	}
+	others, err := keptCopies(dataDir, ids)
+	if err != nil {
+		return err
+	}
+	for id, path := range others {
+		if err := m.add(z, backupClusters+id+snapshotSuffix, func(w io.Writer) error { return copyFile(w, path) }); err != nil {
+			return err
+		}
 	}
 	for _, id := range ids {
 		var part bytes.Buffer // nothing of one that fails is to be in the file
@@ -165,6 +175,15 @@ func (m *Manifest) addClusters(ctx context.Context, z *zip.Writer, dir string) e
 		}
 	}
 	return nil
+}
+
+func copyFile(w io.Writer, path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(w, f)
+	return errors.Join(err, f.Close())
 }
 
 // clusterOf gives the cluster that a file of a backup is of.

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/strata-cloud/strata/internal/errs"
@@ -192,6 +193,9 @@ func (r *Region) removeControl(ctx context.Context, node string) error {
 	}
 	if n := len(r.Nodes.Instances.By("node", node)); n > 0 {
 		return errs.Conflictf("%d servers are on node %s: move or delete them first", n, node)
+	}
+	if names := r.Cluster.Hosted(node); len(names) > 0 {
+		return errs.Conflictf("node %s has the control planes of the clusters %s: strata cluster move brings them to another member", node, strings.Join(names, ", "))
 	}
 	if node == r.cfg.Node {
 		if len(r.council.member.Peers()) < 2 {

@@ -90,7 +90,7 @@ func (c *council) run(ctx context.Context, api net.Listener, ready func(*Region)
 	}
 	c.switchPort(all, nil)
 	defer func() { c.stopPort() }()
-	for _, run := range []func(context.Context){c.watchRaft, c.runPort, c.creds.renew, c.images.run, c.blobs.run, c.runAgent, c.runAdmin, c.followLeader, c.beMember} {
+	for _, run := range []func(context.Context){c.watchRaft, c.runPort, c.creds.renew, c.images.run, c.blobs.run, c.runCopies, c.runAgent, c.runAdmin, c.followLeader, c.beMember} {
 		group.Go(func() { run(all) })
 	}
 	srv := &http.Server{Handler: c, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
@@ -310,6 +310,7 @@ func (c *council) newAgent(ctx context.Context) (_ *Node, err error) {
 	if n.host, err = newHost(ctx, c.cfg, nearby{n.client, c.images}); err != nil {
 		return nil, errors.Join(err, n.client.Close())
 	}
+	n.host.copies.Fetch = c.fetchCopy
 	return n, nil
 }
 

@@ -55,6 +55,7 @@ func (c *council) councilRoutes() http.Handler {
 	mux.HandleFunc("GET /self", func(w http.ResponseWriter, q *http.Request) { answer(w, c.self(), nil) })
 	mux.HandleFunc("GET /images/{file}", func(w http.ResponseWriter, q *http.Request) { c.images.serve(w, q) })
 	mux.HandleFunc("GET /registry/{file}", func(w http.ResponseWriter, q *http.Request) { c.blobs.serve(w, q) })
+	copyRoutes(mux, c.agent.host.copies)
 	mux.HandleFunc("/leader/", func(w http.ResponseWriter, q *http.Request) {
 		r, done := c.leading(w)
 		if r == nil {
@@ -81,6 +82,7 @@ func (c *council) leaderRoutes(r *Region) http.Handler {
 	})
 	mux.HandleFunc("GET /leader/images", func(w http.ResponseWriter, q *http.Request) { r.copyList(ofImages, w, q) })
 	mux.HandleFunc("GET /leader/registry", func(w http.ResponseWriter, q *http.Request) { r.copyList(ofRegistry, w, q) })
+	mux.HandleFunc("GET /leader/clusters", func(w http.ResponseWriter, q *http.Request) { answer(w, r.Cluster.IDs(), nil) })
 	mux.Handle("/leader/admin/", http.StripPrefix("/leader/admin", r.adminRoutes()))
 	return mux
 }

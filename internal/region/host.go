@@ -23,6 +23,7 @@ import (
 	"github.com/strata-cloud/strata/internal/dataplane"
 	"github.com/strata-cloud/strata/internal/dataplane/balancer"
 	"github.com/strata-cloud/strata/internal/hypervisor"
+	"github.com/strata-cloud/strata/internal/kube"
 	"github.com/strata-cloud/strata/internal/kube/csi"
 	"github.com/strata-cloud/strata/internal/kube/gate"
 	"github.com/strata-cloud/strata/internal/kube/images"
@@ -54,6 +55,7 @@ type host struct {
 	reviews    *tokenreview.Server
 	podVolumes *csi.Driver
 	images     *images.Server
+	copies     *kube.Copies
 }
 
 // hostControl is the control plane as this machine sees it.
@@ -154,7 +156,7 @@ func newHost(ctx context.Context, cfg *Config, control hostControl) (*host, erro
 		return nil, err
 	}
 	machine.volumes = machine.newVolumes(control, podMounts)
-	h.pods, h.gates, h.reviews, h.podVolumes, h.images = machine.pods, machine.gates, machine.reviews, machine.volumes, machine.images
+	h.pods, h.gates, h.reviews, h.podVolumes, h.images, h.copies = machine.pods, machine.gates, machine.reviews, machine.volumes, machine.images, machine.Copies
 	h.clusters = node.NewClusters(control, machine, cfg.Log)
 	return h, nil
 }

@@ -150,7 +150,7 @@ func (r *Region) build() (err error) {
 	r.Docker = docker.New(docker.Options{DB: db, Log: log, Nodes: r.Nodes, Identity: identityForDocker{r.Identity}, Images: imagesForDocker{r.Registry}, Networks: networksForDocker{r.Network},
 		Volumes: volumesForDocker{r.Volume}, Placement: placementForDocker{r.Placement}, Takes: r.Compute.Takes, Version: r.cfg.Version, Registry: []string{r.cfg.host()}})
 	r.Balancers = loadbalancer.New(loadbalancer.Options{DB: db, Log: log, Networks: networksForBalancers{r.Network}, Hosts: hostsForNetwork{r.Nodes}.balancing})
-	r.Cluster = cluster.New(cluster.Options{DB: db, Sagas: r.Sagas, Nodes: r.Nodes, Log: log, Resources: resourcesForCluster{r}, Placement: placementForDocker{r.Placement}, Pool: poolForCluster{r}, Networks: networksForCluster{r.Network, r.Balancers}, Volumes: volumesForCluster{r.Volume, r}, Servers: serversForCluster{r}, Drain: drain.Node, Identity: identityForCluster{r.Identity}, Registry: registryForCluster{r}})
+	r.Cluster = cluster.New(cluster.Options{DB: db, Sagas: r.Sagas, Nodes: r.Nodes, Log: log, Resources: resourcesForCluster{r}, Placement: placementForDocker{r.Placement}, Pool: poolForCluster{r}, Networks: networksForCluster{r.Network, r.Balancers}, Volumes: volumesForCluster{r.Volume, r}, Servers: serversForCluster{r}, Drain: drain.Node, Restart: restartNode, Copies: copiesForCluster{r}, Identity: identityForCluster{r.Identity}, Registry: registryForCluster{r}})
 	r.Cluster.Controllers = append(r.Cluster.Controllers, services.New(services.Config{DB: db, Region: regionForServices{r}, Clusters: r.Cluster, Log: log}), ingress.New(log))
 	if r.Policy, err = policy.New(r.cfg.path(policyFile), identity.Policies(), image.Policies(), placement.Policies(), network.Policies(), compute.Policies(), volume.Policies(), registry.Policies(), docker.Policies(), loadbalancer.Policies(), cluster.Policies()); err != nil {
 		return err
@@ -194,7 +194,7 @@ func (r *Region) start(ctx context.Context, group *sync.WaitGroup) error {
 		if err := r.startHost(ctx); err != nil {
 			return fmt.Errorf("this machine as a node: %w", err)
 		}
-		runs = append(runs, r.runHost, r.runAdmin, r.runWorkers)
+		runs = append(runs, r.runHost, r.runAdmin, r.runWorkers, r.runCopies)
 	}
 	r.Nodes.BeginLeases()
 	for _, run := range runs {

@@ -74,6 +74,10 @@ func Restore(ctx context.Context, o RestoreOptions) (_ *Restored, err error) {
 			continue
 		}
 		if id, ok := clusterOf(name); ok {
+			err = src.read(name, func(r io.Reader) error { return keepRestored(o.DataDir, id, src.manifest.Created, r) })
+			if err != nil {
+				return nil, err
+			}
 			err = src.read(name, func(r io.Reader) error { return kube.Put(filepath.Join(o.DataDir, kubeDir), id, r) })
 			if errs.Is(err, errs.Conflict) {
 				out.Kept, err = append(out.Kept, id), nil

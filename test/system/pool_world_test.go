@@ -178,11 +178,17 @@ func (p *pool) joinAs(h *hosts.Host, role string) {
 // awaitNodes waits until so many nodes are connected.
 func (p *pool) awaitNodes(n int) {
 	p.Helper()
+	p.awaitNodesAt(p.All[0], n)
+}
+
+// awaitNodesAt is awaitNodes by what a control member says.
+func (p *pool) awaitNodesAt(h *hosts.Host, n int) {
+	p.Helper()
 	ctx, cancel := context.WithTimeout(p.Context(), 30*time.Second)
 	defer cancel()
 	err := wait.Until(ctx, fmt.Sprintf("%d nodes to be connected", n), 50*time.Millisecond, func(context.Context) (bool, error) {
 		var list []region.NodeStatus
-		if err := json.Unmarshal([]byte(p.strata(p.All[0], "node", "list", "--output", "json")), &list); err != nil {
+		if err := json.Unmarshal([]byte(p.strata(h, "node", "list", "--output", "json")), &list); err != nil {
 			return false, err
 		}
 		here := 0
