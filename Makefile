@@ -81,7 +81,7 @@ kube-check: ## formatting, vet and unit tests of the modules kubernetes and csi
 	cd csi && go vet -tags sanity ./... && go test ./...
 
 kube-test: build kube kube-suite ## real clusters of Kubernetes, on machines of the pool, and upstream's tests
-	$(KUBE_TEST) $(APART) -timeout 80m -run '^Test(Cluster(Metal|Services|Day2|Volumes|Registry|Dual)|DriverSuite|KubeConformance)$$' ./test/system
+	$(KUBE_TEST) $(APART) -timeout 80m -run '^Test(Cluster(Metal|Services|Day2|Volumes|Registry|Dual|Moves)|DriverSuite|KubeConformance)$$' ./test/system
 
 kube-story: build kube ## the life of an application in a cluster: of machines, and of servers
 	$(KUBE_TEST) -timeout 120m -run '^TestClusterStory(VM)?$$' ./test/system

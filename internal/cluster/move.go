@@ -157,12 +157,14 @@ func (s *Service) Hosted(node string) (names []string) {
 	return names
 }
 
-// IDs are the clusters that there are.
-func (s *Service) IDs() (ids []string) {
+// Hosts are the machines that have the clusters' control planes, by the clusters' ids; "":
+// none has it yet.
+func (s *Service) Hosts() map[string]string {
+	out := map[string]string{}
 	for _, c := range s.clusters.All() {
-		ids = append(ids, c.ID)
+		out[c.ID] = c.Member
 	}
-	return ids
+	return out
 }
 
 // seal has the last copy made where the control plane is.

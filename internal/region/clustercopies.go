@@ -35,19 +35,19 @@ type clusterCopies struct {
 	copies   *kube.Copies
 	clusters string // the directory of those whose control planes are here
 	council  *council
-	// alive are the clusters that there are.
-	alive func(ctx context.Context) ([]string, error)
+	// hosts are the machines that have the control planes of the clusters that there are.
+	hosts func(ctx context.Context) (map[string]string, error)
 }
 
 // runCopies keeps the copies of a region on one machine until ctx ends.
 func (r *Region) runCopies(ctx context.Context) {
-	(&clusterCopies{cfg: &r.cfg, copies: r.host.copies, clusters: r.cfg.path(kubeDir), alive: func(context.Context) ([]string, error) { return r.Cluster.IDs(), nil }}).run(ctx)
+	(&clusterCopies{cfg: &r.cfg, copies: r.host.copies, clusters: r.cfg.path(kubeDir), hosts: func(context.Context) (map[string]string, error) { return r.Cluster.Hosts(), nil }}).run(ctx)
 }
 
 // runCopies keeps those of a control member, whoever leads.
 func (c *council) runCopies(ctx context.Context) {
-	(&clusterCopies{cfg: c.cfg, copies: c.agent.host.copies, clusters: c.cfg.path(kubeDir), council: c, alive: func(ctx context.Context) (ids []string, err error) {
-		return ids, c.askLeader(ctx, http.MethodGet, "/clusters", &ids)
+	(&clusterCopies{cfg: c.cfg, copies: c.agent.host.copies, clusters: c.cfg.path(kubeDir), council: c, hosts: func(ctx context.Context) (hosts map[string]string, err error) {
+		return hosts, c.askLeader(ctx, http.MethodGet, "/clusters", &hosts)
 	}}).run(ctx)
 }
 
@@ -64,12 +64,12 @@ func (c *clusterCopies) run(ctx context.Context) {
 }
 
 func (c *clusterCopies) once(ctx context.Context, now time.Time) error {
-	err := errors.Join(c.make(ctx, now), c.collect(ctx))
-	ids, unknown := c.alive(ctx)
+	err := c.make(ctx, now)
+	hosts, unknown := c.hosts(ctx)
 	if unknown != nil {
 		return errors.Join(err, unknown)
 	}
-	return errors.Join(err, c.copies.Prune(func(id string) bool { return slices.Contains(ids, id) }, copiesKept))
+	return errors.Join(err, c.collect(ctx, hosts), c.copies.Prune(func(id string) bool { _, ok := hosts[id]; return ok }, copiesKept))
 }
 
 // make copies the clusters of which the newest copy is old, if their control planes are here.
@@ -93,8 +93,9 @@ func (c *clusterCopies) make(ctx context.Context, now time.Time) error {
 	return failed
 }
 
-// collect fetches the newest copy of each cluster that another member has, and this one has not.
-func (c *clusterCopies) collect(ctx context.Context) error {
+// collect fetches the newest copy of each cluster from the member that has its control plane:
+// one that had it, and was cut off, may have others.
+func (c *clusterCopies) collect(ctx context.Context, hosts map[string]string) error {
 	if c.council == nil {
 		return nil
 	}
@@ -107,7 +108,7 @@ func (c *clusterCopies) collect(ctx context.Context) error {
 		newest[x.Cluster] = x.Made
 	}
 	for _, x := range c.council.copiesElsewhere(ctx) {
-		if x.Made.After(newest[x.Cluster]) {
+		if hosts[x.Cluster] == x.member && x.Made.After(newest[x.Cluster]) {
 			newest[x.Cluster] = x.Made
 			err = errors.Join(err, c.copies.Obtain(ctx, x.Name))
 		}
@@ -115,10 +116,17 @@ func (c *clusterCopies) collect(ctx context.Context) error {
 	return err
 }
 
+// copyAt is a copy that another member has.
+type copyAt struct {
+	kube.Copy
+	member string
+}
+
 // copiesElsewhere are the copies that other members have which answer, the newest first.
-func (c *council) copiesElsewhere(ctx context.Context) (out []kube.Copy) {
-	for _, addr := range c.addrs() {
-		if addr == c.cfg.Cluster {
+func (c *council) copiesElsewhere(ctx context.Context) (out []copyAt) {
+	for _, p := range c.member.Peers() {
+		addr, ok := c.addrOf(p.ID)
+		if !ok || addr == c.cfg.Cluster {
 			continue
 		}
 		limit, cancel := context.WithTimeout(ctx, askFor)
@@ -128,13 +136,13 @@ func (c *council) copiesElsewhere(ctx context.Context) (out []kube.Copy) {
 			err = errors.Join(json.NewDecoder(body).Decode(&names), body.Close())
 			for _, name := range names {
 				if x, ok := kube.ParseCopy(name); ok && err == nil {
-					out = append(out, x)
+					out = append(out, copyAt{x, p.Name})
 				}
 			}
 		}
 		cancel()
 	}
-	slices.SortFunc(out, func(a, b kube.Copy) int { return b.Made.Compare(a.Made) })
+	slices.SortFunc(out, func(a, b copyAt) int { return b.Made.Compare(a.Made) })
 	return out
 }
 
@@ -188,7 +196,9 @@ func (s copiesForCluster) Newest(ctx context.Context, id string) (string, time.T
 		return "", time.Time{}, err
 	}
 	if s.r.council != nil {
-		list = append(list, s.r.council.copiesElsewhere(ctx)...)
+		for _, x := range s.r.council.copiesElsewhere(ctx) {
+			list = append(list, x.Copy)
+		}
 	}
 	slices.SortStableFunc(list, func(a, b kube.Copy) int { return b.Made.Compare(a.Made) })
 	for _, x := range list {

@@ -82,7 +82,7 @@ func (c *council) leaderRoutes(r *Region) http.Handler {
 	})
 	mux.HandleFunc("GET /leader/images", func(w http.ResponseWriter, q *http.Request) { r.copyList(ofImages, w, q) })
 	mux.HandleFunc("GET /leader/registry", func(w http.ResponseWriter, q *http.Request) { r.copyList(ofRegistry, w, q) })
-	mux.HandleFunc("GET /leader/clusters", func(w http.ResponseWriter, q *http.Request) { answer(w, r.Cluster.IDs(), nil) })
+	mux.HandleFunc("GET /leader/clusters", func(w http.ResponseWriter, q *http.Request) { answer(w, r.Cluster.Hosts(), nil) })
 	mux.Handle("/leader/admin/", http.StripPrefix("/leader/admin", r.adminRoutes()))
 	return mux
 }

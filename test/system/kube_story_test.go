@@ -218,7 +218,11 @@ func (s *shop) follows() {
 		s.Logf("%d copies of the API: %v", n, time.Since(began).Round(time.Second))
 	}
 	replicas(2, time.Minute)
-	end := s.visitors(6, 50*time.Millisecond)
+	visitors, pause := 6, 50*time.Millisecond
+	if s.slow > 1 { // whom fewer keep as busy
+		visitors, pause = 2, 500*time.Millisecond
+	}
+	end := s.visitors(visitors, pause)
 	replicas(10, 5*time.Minute)
 	s.unharmed(end(), "while the API was scaled up")
 	replicas(2, 5*time.Minute)

@@ -105,12 +105,21 @@ func (k *kube) get(to any, args ...string) {
 	}
 }
 
-// until waits for something that kubectl says.
+// until waits for something that kubectl says. It asks for a fifth of the time at most: to
+// start kubectl takes a processor, of which what is waited for has need.
 func (k *kube) until(what string, limit time.Duration, is func() (bool, error)) {
 	k.Helper()
 	ctx, cancel := context.WithTimeout(k.Context(), limit)
 	defer cancel()
-	if err := wait.Until(ctx, what, 200*time.Millisecond, func(context.Context) (bool, error) { return is() }); err != nil {
+	err := wait.Until(ctx, what, 200*time.Millisecond, func(ctx context.Context) (bool, error) {
+		began := time.Now()
+		ok, err := is()
+		if err == nil && !ok {
+			_ = wait.Pause(ctx, 4*time.Since(began)) // Until tells of the end
+		}
+		return ok, err
+	})
+	if err != nil {
 		k.Fatal(err)
 	}
 }

@@ -71,7 +71,8 @@ func newService(ic *plugin.InitContext) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if os.Getenv(shims.Plain) != "" {
+	if dir := os.Getenv(shims.Plain); dir != "" {
+		runc.Monitor = newTurns(dir, runc.Monitor)
 		return inner, nil
 	}
 	runc.Monitor = atOnce{runc.Monitor}
