@@ -18,7 +18,7 @@ type Machine struct {
 	Volumes string // of strata-csi
 	Pause   string // of the program in pods' sandboxes
 	Shim    string // of what runs containers
-	ShimEnv string // the variable that tells it where shims of a cluster's containerd take turns
+	ShimEnv string // NAME=VALUE that tells it that a cluster's containerd has started it
 	Groups  string // the control group of clusters' pods
 	Copies  *Copies
 	Log     *slog.Logger

@@ -102,7 +102,7 @@ func machine(t *testing.T) *Machine {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &Machine{Dir: filepath.Join(dir, "kube"), Kubelet: filepath.Join(dir, "kubelet"), Run: filepath.Join(dir, "run"), Program: program, Volumes: program, Pause: program, Shim: "/bin/true", ShimEnv: "A", Groups: "strata-kube-test-" + strconv.Itoa(os.Getpid()), Log: slog.New(slog.DiscardHandler)}
+	return &Machine{Dir: filepath.Join(dir, "kube"), Kubelet: filepath.Join(dir, "kubelet"), Run: filepath.Join(dir, "run"), Program: program, Volumes: program, Pause: program, Shim: "/bin/true", ShimEnv: "A=1", Groups: "strata-kube-test-" + strconv.Itoa(os.Getpid()), Log: slog.New(slog.DiscardHandler)}
 }
 
 func parts(t *testing.T, at netip.AddrPort) (*Control, *Worker) {

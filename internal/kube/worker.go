@@ -2,9 +2,7 @@ package kube
 
 import (
 	"context"
-	"errors"
 	"net/netip"
-	"os"
 	"path/filepath"
 
 	"github.com/strata-cloud/strata/internal/cgroup"
@@ -66,9 +64,6 @@ const (
 	shimName = binDir + "/containerd-shim-runc-v2"
 )
 
-// turnsDir is where the shims of a worker's containers take turns.
-const turnsDir = "turns"
-
 // bench is the files of a worker.
 type bench struct {
 	*Worker
@@ -80,7 +75,6 @@ func (b *bench) pki(name string) string    { return filepath.Join(b.dir, pkiDir,
 func (b *bench) file(name string) string   { return filepath.Join(b.dir, name) }
 func (b *bench) config(name string) string { return filepath.Join(b.dir, configDir, name) }
 func (b *bench) socket() string            { return b.machine.socket(b.ID) }
-func (b *bench) turns() string             { return filepath.Join(b.machine.run(b.ID), turnsDir) }
 
 func (b *bench) write() error {
 	files := map[string][]byte{b.pki("ca.crt"): b.CA, b.config("containerd.toml"): b.containerdConfig(), b.config("kubelet.yaml"): b.kubeletConfig(), b.config("kube-proxy.yaml"): b.proxyConfig()}
@@ -141,7 +135,7 @@ func (m *Machine) ensureWorker(ctx context.Context, w *Worker) error {
 	if err := b.write(); err != nil {
 		return err
 	}
-	if err := errors.Join(m.groups(w.ID).Ensure(), os.MkdirAll(b.turns(), 0o700)); err != nil {
+	if err := m.groups(w.ID).Ensure(); err != nil {
 		return err
 	}
 	if err := link(m.Program, Linked); err != nil {

@@ -45,7 +45,7 @@ disabled_plugins = ["io.containerd.nri.v1.nri", "io.containerd.image-verifier.v1
   runtime_type = "io.containerd.runc.v2"
 [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc.options]
   Root = %q
-`, b.file("containerd-root"), b.file("state"), b.socket(), b.file("opt"), b.machine.run(b.ID), b.machine.ShimEnv+"="+b.turns(), SandboxImage, b.machine.Registries(b.ID), b.file(cniConfDir), b.file(cniBinDir), filepath.Join(b.machine.run(b.ID), "runc"))
+`, b.file("containerd-root"), b.file("state"), b.socket(), b.file("opt"), b.machine.run(b.ID), b.machine.ShimEnv, SandboxImage, b.machine.Registries(b.ID), b.file(cniConfDir), b.file(cniBinDir), filepath.Join(b.machine.run(b.ID), "runc"))
 }
 
 // kubeletConfig leaves a machine's disk to its owner: what is short is told in bytes, for

@@ -142,7 +142,7 @@ func newKubeMachine(cfg *Config, shim string, pods podnet.Config, reviewer token
 	}
 	name, programs := Name(cfg.DataDir), filepath.Dir(shim)
 	m := &kube.Machine{Dir: filepath.Join(dir, kubeDir), Kubelet: filepath.Join(dir, kubeletDir), Run: filepath.Join("/run/strata", name+"-kube"), Program: filepath.Join(programs, kubeProgram), Volumes: filepath.Join(programs, csiProgram), Pause: filepath.Join(programs, pauseProgram),
-		Shim: shim, ShimEnv: shims.Plain, Groups: name + "-kube", Copies: &kube.Copies{Dir: cfg.path(copiesDir)}, Log: cfg.Log}
+		Shim: shim, ShimEnv: shims.Plain + "=1", Groups: name + "-kube", Copies: &kube.Copies{Dir: cfg.path(copiesDir)}, Log: cfg.Log}
 	if pods.Host, err = netns.Current(); err != nil {
 		return kubeMachine{}, err
 	}

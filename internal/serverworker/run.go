@@ -101,7 +101,7 @@ func newMachine(o Options, client *nodelink.Client) (machine, error) {
 	}
 	shim := filepath.Join(o.Programs, "strata-shim")
 	m := &kube.Machine{Dir: filepath.Join(o.Dir, "kube"), Kubelet: filepath.Join(o.Dir, "kubelet"), Run: filepath.Join(o.Run, "kube"), Program: filepath.Join(o.Programs, "strata-kube"),
-		Pause: filepath.Join(o.Programs, "strata-pause"), Shim: shim, ShimEnv: shims.Plain, Groups: "strata-kube", Log: o.Log}
+		Pause: filepath.Join(o.Programs, "strata-pause"), Shim: shim, ShimEnv: shims.Plain + "=1", Groups: "strata-kube", Log: o.Log}
 	pods := podnet.New(podnet.Config{Name: name, Plugin: shim, Host: host, Dirs: m.CNI, Socket: m.CNISocket, Control: client, Own: true, Closed: []netip.Addr{metadata}, Forward: forward("ipv4/ip_forward"), Forward6: forward("ipv6/conf/all/forwarding"), Log: o.Log})
 	volumes := csi.New(csi.Config{Node: m.NodeCSI, Kubelet: m.KubeletDir, Disks: func(string) csi.Disks { return csi.Attached{Dir: filepath.Join(o.Dir, "volumes")} }, Most: csi.MostAttached, Log: o.Log})
 	pulls := images.New(images.Config{Control: client, Dir: m.Registries, Socket: m.LoginSocket, Log: o.Log})

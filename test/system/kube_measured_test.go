@@ -51,7 +51,7 @@ func (m *measured) created() {
 	began := time.Now()
 	since := func(what string) { m.Logf("%s: %v", what, time.Since(began).Round(100*time.Millisecond)) }
 	m.strata(m.All[0], "cluster", "create", "one", "--nodes", "2", "--timeout", "5", "--no-wait")
-	m.until("the API", time.Minute, func() (bool, error) {
+	m.soon("the API", time.Minute, func() (bool, error) {
 		if _, err := m.try(m.All[0], "cluster", "kubeconfig", "one", "--admin", "--file", m.conf); err != nil {
 			return false, nil
 		}
@@ -59,18 +59,18 @@ func (m *measured) created() {
 		return err == nil, nil
 	})
 	since("the API answers after")
-	m.until("a pod", time.Minute, func() (bool, error) {
+	m.soon("a pod", time.Minute, func() (bool, error) {
 		_, err := m.kubectl("run", "first", "--image="+kubesys.SandboxImage, "--image-pull-policy=Never")
 		return err == nil, nil
 	})
 	m.must("wait", "--for=condition=Ready", "pod/first", "--timeout=60s")
 	since("the first pod runs after")
-	m.until("two workers", time.Minute, func() (bool, error) {
+	m.soon("two workers", time.Minute, func() (bool, error) {
 		out, err := m.kubectl("get", "nodes", "-o", `jsonpath={.items[*].status.conditions[?(@.type=="Ready")].status}`)
 		return out == "True True", err
 	})
 	since("both workers take pods after")
-	m.until("the end of the create", time.Minute, func() (bool, error) {
+	m.soon("the end of the create", time.Minute, func() (bool, error) {
 		return strings.Contains(m.strata(m.All[0], "cluster", "show", "one"), "CREATE_COMPLETE"), nil
 	})
 	m.must("delete", "pod", "first", "--now")

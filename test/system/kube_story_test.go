@@ -196,7 +196,7 @@ func (s *shop) open(registry string) {
 	text := string(must[[]byte](s)(os.ReadFile("testdata/kube/shop.yaml")))
 	words := []string{"REGISTRY", registry}
 	if s.slow > 1 { // a probe takes more of a processor, and time, too
-		words = append(words, "periodSeconds: 1", "periodSeconds: 10, timeoutSeconds: 20", "cpu: 20m", "cpu: 100m", "seconds: 5", "seconds: 20", "WindowSeconds: 15", "WindowSeconds: 60", "  selector: {matchLabels:", "  progressDeadlineSeconds: 3600\n  selector: {matchLabels:")
+		words = append(words, "periodSeconds: 1", "periodSeconds: 10, timeoutSeconds: 20", "cpu: 20m", "cpu: 30m", "seconds: 5", "seconds: 90", "      containers:", "      terminationGracePeriodSeconds: 150\n      containers:", "WindowSeconds: 15", "WindowSeconds: 60", "  selector: {matchLabels:", "  progressDeadlineSeconds: 3600\n  selector: {matchLabels:")
 	}
 	s.apply(strings.NewReplacer(words...).Replace(text))
 	s.rolled("db", "api", "web")

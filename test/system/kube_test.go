@@ -109,17 +109,22 @@ func (k *kube) get(to any, args ...string) {
 // start kubectl takes a processor, of which what is waited for has need.
 func (k *kube) until(what string, limit time.Duration, is func() (bool, error)) {
 	k.Helper()
-	ctx, cancel := context.WithTimeout(k.Context(), limit)
-	defer cancel()
-	err := wait.Until(ctx, what, 200*time.Millisecond, func(ctx context.Context) (bool, error) {
+	k.soon(what, limit, func() (bool, error) {
 		began := time.Now()
 		ok, err := is()
 		if err == nil && !ok {
-			_ = wait.Pause(ctx, 4*time.Since(began)) // Until tells of the end
+			err = wait.Pause(k.Context(), min(4*time.Since(began), 5*time.Second))
 		}
 		return ok, err
 	})
-	if err != nil {
+}
+
+// soon is until for what is timed: it asks again at once.
+func (k *kube) soon(what string, limit time.Duration, is func() (bool, error)) {
+	k.Helper()
+	ctx, cancel := context.WithTimeout(k.Context(), limit)
+	defer cancel()
+	if err := wait.Until(ctx, what, 200*time.Millisecond, func(context.Context) (bool, error) { return is() }); err != nil {
 		k.Fatal(err)
 	}
 }

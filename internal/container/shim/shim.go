@@ -71,8 +71,7 @@ func newService(ic *plugin.InitContext) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if dir := os.Getenv(shims.Plain); dir != "" {
-		runc.Monitor = newTurns(dir, runc.Monitor)
+	if os.Getenv(shims.Plain) != "" {
 		return inner, nil
 	}
 	runc.Monitor = atOnce{runc.Monitor}

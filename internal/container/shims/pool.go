@@ -29,7 +29,7 @@ const Size = 16
 const Pooled = "STRATA_SHIM_POOLED"
 
 // Plain is set in the environment of a shim that is containerd's own and nothing more, for
-// containerds other than the engine's: a directory where their shims take turns.
+// containerds other than the engine's.
 const Plain = "STRATA_SHIM_PLAIN"
 
 // Deleted is a file in the directory of a container of which a shim has nothing left.
