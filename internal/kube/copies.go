@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -22,6 +23,8 @@ type Copies struct {
 	Dir string
 	// Fetch writes a copy that other machines have; nil: there are none. NotFound: none has it.
 	Fetch func(ctx context.Context, name string, w io.Writer) error
+
+	mu sync.Mutex // held by who writes one
 }
 
 // Copy is one of them.
@@ -75,13 +78,18 @@ func (c *Copies) Make(ctx context.Context, clusters, cluster string) (name strin
 	return name, c.Keep(name, func(w io.Writer) error { return Snapshot(ctx, clusters, cluster, w) })
 }
 
-// Keep has a copy with what fill writes.
+// Keep has a copy with what fill writes, unless it is here.
 func (c *Copies) Keep(name string, fill func(io.Writer) error) error {
 	if _, ok := ParseCopy(name); !ok {
 		return errs.Invalidf("%q is no copy of a cluster", name)
 	}
 	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
 		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, err := os.Stat(filepath.Join(c.Dir, name)); err == nil {
+		return nil
 	}
 	part := filepath.Join(c.Dir, name+copyPart)
 	f, err := os.OpenFile(part, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)

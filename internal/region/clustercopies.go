@@ -6,7 +6,6 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"os"
 	"path/filepath"
 	"slices"
 	"time"
@@ -47,7 +46,8 @@ func (r *Region) runCopies(ctx context.Context) {
 // runCopies keeps those of a control member, whoever leads.
 func (c *council) runCopies(ctx context.Context) {
 	(&clusterCopies{cfg: c.cfg, copies: c.agent.host.copies, clusters: c.cfg.path(kubeDir), council: c, hosts: func(ctx context.Context) (hosts map[string]string, err error) {
-		return hosts, c.askLeader(ctx, http.MethodGet, "/clusters", &hosts)
+		err = c.askLeader(ctx, http.MethodGet, "/clusters", &hosts)
+		return hosts, err
 	}}).run(ctx)
 }
 
@@ -246,9 +246,5 @@ func keptCopies(dataDir string, here []string) (map[string]string, error) {
 // begins with that was on a machine which is lost.
 func keepRestored(dataDir, id string, made time.Time, r io.Reader) error {
 	copies := &kube.Copies{Dir: filepath.Join(dataDir, copiesDir)}
-	name := kube.CopyName(id, made)
-	if _, err := os.Stat(filepath.Join(copies.Dir, name)); err == nil {
-		return nil
-	}
-	return copies.Keep(name, func(w io.Writer) error { _, err := io.Copy(w, r); return err })
+	return copies.Keep(kube.CopyName(id, made), func(w io.Writer) error { _, err := io.Copy(w, r); return err })
 }
