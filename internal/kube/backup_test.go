@@ -58,15 +58,7 @@ func TestBackup(t *testing.T) {
 	if err := Put(after, c.ID, &copied); err != nil {
 		t.Fatal(err)
 	}
-	for range 2 { // the second finds all done
-		if err := two.restore(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := two.write(); err != nil {
-		t.Fatal(err)
-	}
-	defer two.serve(t)()
+	defer two.restored(t)()
 	two.client(t, func(k *clientv3.Client) {
 		r, err := k.Get(t.Context(), "", clientv3.WithPrefix())
 		if err != nil || len(r.Kvs) != 1 || string(r.Kvs[0].Value) != "kept" || r.Header.Revision < revisionBump {
@@ -76,6 +68,20 @@ func TestBackup(t *testing.T) {
 	if left, err := os.ReadDir(two.dir); err != nil || len(left) != 3 { // pki, config, data
 		t.Errorf("beside its data there is %v, %v", left, err)
 	}
+}
+
+// restored runs an etcd with what was put here, whatever was.
+func (p *plane) restored(t *testing.T) (stop func()) {
+	t.Helper()
+	for range 2 { // the second finds all done
+		if err := p.restore(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := p.write(); err != nil {
+		t.Fatal(err)
+	}
+	return p.serve(t)
 }
 
 func put(t *testing.T, k *clientv3.Client, value string) {

@@ -61,15 +61,7 @@ func TestAdopt(t *testing.T) {
 		if err := after.adopt(t.Context(), two); err != nil {
 			t.Fatal(err)
 		}
-		for range 2 { // the second finds all done
-			if err := two.restore(); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if err := two.write(); err != nil {
-			t.Fatal(err)
-		}
-		defer two.serve(t)()
+		defer two.restored(t)()
 		two.client(t, func(k *clientv3.Client) {
 			r, err := k.Get(t.Context(), "/registry/a")
 			if err != nil || len(r.Kvs) != 1 || string(r.Kvs[0].Value) != want {
