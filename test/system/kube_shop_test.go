@@ -60,7 +60,7 @@ func shopAPI(t *testing.T, root string) {
 	putWithLibraries(t, filepath.Join(cloud.Debian(t, "postgresql-client-15"), postgresBin, "psql"), root, "usr/bin/psql")
 	shopUser(t, root)
 	write(t, filepath.Join(root, "www/index.html"), "ready\n")
-	script(t, filepath.Join(root, "www/cgi-bin/visit"), `n=$(PGCONNECT_TIMEOUT=60 psql -qtAX -h db.shop.svc.cluster.local -U shop -d postgres -c 'insert into visits default values returning id') || {
+	script(t, filepath.Join(root, "www/cgi-bin/visit"), `n=$(PGCONNECT_TIMEOUT=280 psql -qtAX -h db.shop.svc.cluster.local -U shop -d postgres -c 'insert into visits default values returning id') || {
 	printf 'Status: 503 No database\r\n\r\n'
 	exit 0
 }
@@ -79,7 +79,7 @@ http {
 		location = /ready { return 200 ready; }
 		location / {
 			proxy_pass http://api.shop.svc.cluster.local/cgi-bin/visit;
-			proxy_read_timeout 120s;
+			proxy_read_timeout 300s;
 		}
 	}
 }

@@ -119,7 +119,7 @@ func (s *shop) visit(ctx context.Context) (release string, n int, err error) {
 	if err != nil {
 		return "", 0, err
 	}
-	res, err := (&http.Client{Transport: tr, Timeout: 10 * time.Second * s.slow}).Do(req)
+	res, err := (&http.Client{Transport: tr, Timeout: s.patience()}).Do(req)
 	if err != nil {
 		return "", 0, err
 	}
@@ -144,8 +144,21 @@ type visits struct {
 	last     int // number of a visit
 }
 
-// visitors come until end is called, each with a pause between its visits.
-func (s *shop) visitors(n int, pause time.Duration) (end func() *visits) {
+// patience is how long a visitor waits: what is slow is not what fails.
+func (s *shop) patience() time.Duration {
+	if s.slow > 1 {
+		return 5 * time.Minute
+	}
+	return 10 * time.Second
+}
+
+// visitors come until end is called, each with a pause between its visits. Emulated workers
+// are kept as busy by a third of them.
+func (s *shop) visitors(n int) (end func() *visits) {
+	pause := 50 * time.Millisecond
+	if s.slow > 1 {
+		n, pause = (n+2)/3, time.Second
+	}
 	v := &visits{releases: map[string]int{}}
 	ctx, cancel := context.WithCancel(s.Context())
 	var group sync.WaitGroup
@@ -218,11 +231,7 @@ func (s *shop) follows() {
 		s.Logf("%d copies of the API: %v", n, time.Since(began).Round(time.Second))
 	}
 	replicas(2, time.Minute)
-	visitors, pause := 6, 50*time.Millisecond
-	if s.slow > 1 { // whom fewer keep as busy
-		visitors, pause = 2, 500*time.Millisecond
-	}
-	end := s.visitors(visitors, pause)
+	end := s.visitors(6)
 	replicas(10, 5*time.Minute)
 	s.unharmed(end(), "while the API was scaled up")
 	replicas(2, 5*time.Minute)
@@ -231,7 +240,7 @@ func (s *shop) follows() {
 // updated brings a new release, without a visit that fails.
 func (s *shop) updated() {
 	s.Helper()
-	end := s.visitors(2, 50*time.Millisecond)
+	end := s.visitors(2)
 	s.in("set", "env", "deployment/api", "RELEASE=second")
 	s.in("rollout", "restart", "deployment/web")
 	s.rolled("api", "web")
@@ -268,7 +277,9 @@ func (s *shop) workerLost() {
 	s.Logf("the worker is known to be lost: %v", time.Since(began).Round(time.Second))
 	var after int
 	s.until("the shop to be open elsewhere", 4*time.Minute*s.slow, func() (bool, error) {
-		_, n, err := s.visit(s.Context())
+		ctx, cancel := context.WithTimeout(s.Context(), 10*time.Second*s.slow) // it may be on its way to who is lost
+		defer cancel()
+		_, n, err := s.visit(ctx)
 		after = n
 		return err == nil, nil
 	})
@@ -290,7 +301,7 @@ func (s *shop) workerLost() {
 func (s *shop) upgraded() {
 	s.Helper()
 	s.workers.renew()
-	end := s.visitors(2, 50*time.Millisecond)
+	end := s.visitors(2)
 	began := time.Now()
 	s.strata(s.All[0], "cluster", "upgrade", "one")
 	s.Logf("an upgrade, a worker at a time: %v", time.Since(began).Round(100*time.Millisecond))
