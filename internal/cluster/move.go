@@ -136,6 +136,9 @@ func (s *Service) target(c *Cluster, m Moving) (string, error) {
 	}
 	if m.To == "" {
 		to, _, err := s.chooseMember(c.Member)
+		if errs.Is(err, errs.NoCapacity) {
+			err = errs.New(errs.NoCapacity, "There is no control member but %s: strata token create --role control lets another machine become one.", c.Member)
+		}
 		return to, err
 	}
 	if m.To == c.Member && !m.Copy {
