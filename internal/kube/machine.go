@@ -78,7 +78,8 @@ func (m *Machine) socket(cluster string) string {
 }
 
 // keep has the programs of one directory run, with the files that are there now. after, if
-// any, is called with the name of each that has started, before the next one is.
+// any, is called with the name of each that runs, before the next one is started: also when an
+// earlier run has started it, and got no further.
 func (m *Machine) keep(ctx context.Context, cluster, dir string, programs []process.Program, after func(name string) error) error {
 	now, err := revision(filepath.Join(dir, configDir), filepath.Join(dir, pkiDir))
 	if err != nil {
@@ -110,7 +111,7 @@ func (m *Machine) keep(ctx context.Context, cluster, dir string, programs []proc
 		case started:
 			m.Log.Info("a program of a cluster starts", "cluster", cluster, "program", p.Name)
 		}
-		if started && after != nil {
+		if after != nil {
 			if err := after(p.Name); err != nil {
 				return err
 			}

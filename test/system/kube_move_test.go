@@ -82,7 +82,7 @@ func (k *kube) lost(at *hosts.Host) {
 	k.strata(left[0], "cluster", "move", "one", "--copy")
 	k.Logf("from a copy, the member being lost: %v", time.Since(began).Round(100*time.Millisecond))
 	k.loginAt(left[0])
-	if now := k.host(left...); now == at {
+	if now := k.host(); now == at {
 		k.Fatal("the control plane is where it was")
 	}
 	k.knows("before")
@@ -106,7 +106,7 @@ func (k *kube) controlOf(h *hosts.Host) []string {
 }
 
 // host is the member that has the control plane.
-func (k *kube) host(among ...*hosts.Host) *hosts.Host {
+func (k *kube) host() *hosts.Host {
 	k.Helper()
 	at := strings.TrimSpace(k.must("config", "view", "-o", "jsonpath={.clusters[0].cluster.server}"))
 	for _, h := range k.members() {
