@@ -52,7 +52,7 @@ if [ ! -s "$PGDATA/PG_VERSION" ]; then
 	echo 'create table visits (id bigserial primary key, at timestamptz not null default now())' | postgres --single -j -D "$PGDATA.new" postgres
 	mv "$PGDATA.new" "$PGDATA"
 fi
-exec postgres -D "$PGDATA" -c listen_addresses='*' -c unix_socket_directories=/tmp -c shared_buffers=16MB`)
+exec postgres -D "$PGDATA" -c listen_addresses='*' -c unix_socket_directories=/tmp -c shared_buffers=16MB -c authentication_timeout=300`)
 }
 
 // shopAPI writes each visit, and tells its number.
@@ -60,7 +60,7 @@ func shopAPI(t *testing.T, root string) {
 	putWithLibraries(t, filepath.Join(cloud.Debian(t, "postgresql-client-15"), postgresBin, "psql"), root, "usr/bin/psql")
 	shopUser(t, root)
 	write(t, filepath.Join(root, "www/index.html"), "ready\n")
-	script(t, filepath.Join(root, "www/cgi-bin/visit"), `n=$(PGCONNECT_TIMEOUT=280 psql -qtAX -h db.shop.svc.cluster.local -U shop -d postgres -c 'insert into visits default values returning id') || {
+	script(t, filepath.Join(root, "www/cgi-bin/visit"), `n=$(PGCONNECT_TIMEOUT=280 psql -qtAX -h db -U shop -d postgres -c 'insert into visits default values returning id') || {
 	printf 'Status: 503 No database\r\n\r\n'
 	exit 0
 }
@@ -78,7 +78,7 @@ http {
 		listen 80;
 		location = /ready { return 200 ready; }
 		location / {
-			proxy_pass http://api.shop.svc.cluster.local/cgi-bin/visit;
+			proxy_pass http://api/cgi-bin/visit;
 			proxy_read_timeout 300s;
 		}
 	}

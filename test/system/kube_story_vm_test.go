@@ -92,6 +92,23 @@ func (w *serverWorkers) renew() {
 	w.strata(w.All[0], "image", "build", guest.KindKubeWorker)
 }
 
+// served: the only database moves with its worker. Visits fail meanwhile; the shop opens again
+// by itself and has forgotten none.
+func (w *serverWorkers) served(v *visits) {
+	w.Helper()
+	began := time.Now()
+	var n int
+	w.until("the shop to be open on new workers", 4*time.Minute*w.slow, func() (bool, error) {
+		_, now, err := w.visit(w.Context())
+		n = now
+		return err == nil, nil
+	})
+	w.Logf("while servers took the place of others: %v visits, and %d that failed; open %v after the upgrade", v.releases, len(v.failed), time.Since(began).Round(time.Second))
+	if n <= v.last {
+		w.Errorf("visit %d came after visit %d", n, v.last)
+	}
+}
+
 func (w *serverWorkers) gone() {
 	w.Helper()
 	began := time.Now()
