@@ -303,12 +303,18 @@ func (s *shop) workerLost() {
 func (s *shop) upgraded() {
 	s.Helper()
 	s.workers.renew()
+	_, before, err := s.visit(s.Context())
+	if err != nil {
+		s.Fatal(err)
+	}
 	end := s.visitors(2)
 	began := time.Now()
 	s.strata(s.All[0], "cluster", "upgrade", "one")
 	s.Logf("an upgrade, a worker at a time: %v", time.Since(began).Round(100*time.Millisecond))
 	s.workers.ready(2)
-	s.workers.served(end())
+	v := end()
+	v.last = max(v.last, before)
+	s.workers.served(v)
 }
 
 // closed removes the shop and the cluster, of which nothing is left.
