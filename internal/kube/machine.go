@@ -93,8 +93,10 @@ func (m *Machine) keep(ctx context.Context, cluster, dir string, programs []proc
 		return nil
 	}
 	// What is replaced ends in the other order: what needs another one waits for it in vain.
+	replaced := map[string]bool{}
 	for _, p := range slices.Backward(programs) {
 		if k.Running(p.Name) && !k.Current(p) {
+			replaced[p.Name] = true
 			if err := k.Stop(ctx, p.Name); err != nil {
 				return err
 			}
@@ -106,7 +108,7 @@ func (m *Machine) keep(ctx context.Context, cluster, dir string, programs []proc
 		switch {
 		case err != nil:
 			return err
-		case started && !ran && words != "":
+		case started && !ran && !replaced[p.Name] && words != "":
 			m.Log.Warn("a program of a cluster has ended, and starts again", "cluster", cluster, "program", p.Name, "last", words)
 		case started:
 			m.Log.Info("a program of a cluster starts", "cluster", cluster, "program", p.Name)
