@@ -12,8 +12,33 @@ import (
 // disruption budgets keep back for longer ends with its worker.
 const drainLimit = 5 * time.Minute
 
-// Drain empties a node of a cluster, as package drain does.
+// Drain empties a node of a cluster, or has it get no pods that have another choice (Avoid), as
+// package drain does.
 type Drain func(ctx context.Context, api *kubeapi.Client, node string) error
+
+// avoidLimit is how long a cluster has to take note of workers that will go.
+const avoidLimit = 30 * time.Second
+
+// avoid has the pods of workers that will leave not go from one of them to the next. A cluster
+// that does not answer stops nobody.
+func (s *Service) avoid(ctx context.Context, c *Cluster, list []*Worker) {
+	if s.Avoid == nil || len(list) == 0 || c.Authorities == nil {
+		return
+	}
+	api, err := s.client(c.ID, "drain")
+	if err != nil {
+		s.Log.Warn("pods may go to workers that will leave", "cluster", c.ID, "err", err)
+		return
+	}
+	defer api.Close()
+	ctx, cancel := context.WithTimeout(ctx, avoidLimit)
+	defer cancel()
+	for _, w := range list {
+		if err := s.Avoid(ctx, api, w.Node); err != nil {
+			s.Log.Warn("pods may go to a worker that will leave", "cluster", c.ID, "node", w.Node, "err", err)
+		}
+	}
+}
 
 // drain has the pods of workers go elsewhere, as far as they can. A cluster that does not
 // answer, a worker that is away and a cluster that is about to be deleted stop nobody.

@@ -119,6 +119,7 @@ func (s *Service) replaceServers(ctx context.Context, c *Cluster, g *Group, j *j
 		if len(old) == 0 {
 			return s.seeOff(ctx, c)
 		}
+		s.avoid(ctx, c, old)
 		old = old[:min(len(old), max(j.Batch, 1))]
 		for n := len(have); n < g.NodeCount+len(old); n++ {
 			if err := s.hire(ctx, c, g); err != nil {

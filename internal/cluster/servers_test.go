@@ -4,11 +4,13 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 
 	"github.com/strata-cloud/strata/internal/errs"
+	"github.com/strata-cloud/strata/internal/kubeapi"
 	"github.com/strata-cloud/strata/internal/nodeapi"
 	"github.com/strata-cloud/strata/internal/policy"
 	"github.com/strata-cloud/strata/internal/saga"
@@ -146,6 +148,14 @@ func (w *world) serversTemplate() string {
 // TestServers takes a cluster of servers through its life.
 func TestServers(t *testing.T) {
 	w := newWorld(t, saga.Options{}).start()
+	var mu sync.Mutex
+	var avoided []string
+	w.svc.Avoid = func(_ context.Context, _ *kubeapi.Client, node string) error {
+		mu.Lock()
+		defer mu.Unlock()
+		avoided = append(avoided, node)
+		return nil
+	}
 	tpl := w.serversTemplate()
 	w.do("owner", "1.11", "POST", "/clusters", `{"cluster_template_id":"`+tpl+`","flavor_id":"none"}`).want(400)
 	id := w.do("owner", "1.11", "POST", "/clusters", `{"cluster_template_id":"`+tpl+`","name":"Big.One","node_count":2}`).want(202).str("uuid")
@@ -174,6 +184,11 @@ func TestServers(t *testing.T) {
 		if x.Image != "newer" || x.Server == workers[0].Server || x.Server == workers[1].Server {
 			t.Errorf("after an upgrade of the image a worker is %s of %s", x.Node, x.Image)
 		}
+	}
+	old := []string{workers[0].Node, workers[1].Node} // both before the first one goes, and who is left again
+	slices.Sort(old)
+	if len(avoided) != 3 || avoided[0] == avoided[1] || !slices.Equal(slices.Compact(slices.Sorted(slices.Values(avoided))), old) {
+		t.Errorf("pods went elsewhere than to %v, for the sake of %v", avoided, old)
 	}
 	w.clean(t)
 	workers = w.svc.workers.By("cluster", id)

@@ -61,6 +61,7 @@ type Options struct {
 	Volumes   Volumes
 	Servers   Servers
 	Drain     Drain
+	Avoid     Drain
 	Restart   Restart
 	Identity  Identity
 	Registry  Registry

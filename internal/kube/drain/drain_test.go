@@ -23,7 +23,8 @@ type cluster struct {
 	pods    []string // in JSON
 	refuse  int      // evictions that a budget refuses yet
 	said    []string
-	stuck   bool // pods that are asked to go stay
+	stuck   bool   // pods that are asked to go stay
+	taints  []byte // of the node, in JSON
 	refused int
 }
 
@@ -34,7 +35,22 @@ func (c *cluster) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case r.Method == "PATCH":
 		var b struct{ Spec map[string]any }
 		_ = json.NewDecoder(r.Body).Decode(&b)
+		if taints := b.Spec["taints"]; taints != nil {
+			if c.refuse > 0 {
+				c.refuse--
+				w.WriteHeader(http.StatusConflict)
+				return
+			}
+			c.taints, _ = json.Marshal(taints)
+			return
+		}
 		c.said = append(c.said, fmt.Sprint(r.URL.Path, " ", b.Spec["unschedulable"]))
+	case r.Method == "GET" && strings.HasPrefix(r.URL.Path, "/api/v1/nodes/"):
+		if r.URL.Path != "/api/v1/nodes/n" {
+			w.WriteHeader(http.StatusNotFound)
+			return
+		}
+		fmt.Fprintf(w, `{"metadata":{"name":"n","resourceVersion":"7"},"spec":{"taints":%s}}`, c.taints)
 	case r.Method == "GET":
 		if got := r.URL.Query().Get("fieldSelector"); got != "spec.nodeName=n" {
 			w.WriteHeader(http.StatusBadRequest)
@@ -89,6 +105,25 @@ func TestNode(t *testing.T) {
 	want := []string{"/api/v1/nodes/n true", "/api/v1/namespaces/x/pods/g/eviction policy/v1 Eviction 3"}
 	if d := cmp.Diff(want, c.said); d != "" || c.refused != 1 {
 		t.Errorf("refused %d times; %s", c.refused, d)
+	}
+}
+
+// TestAvoid adds to the taints that there are, once, also when somebody else writes at the
+// same time.
+func TestAvoid(t *testing.T) {
+	c := &cluster{taints: []byte(`[{"key":"other","effect":"NoExecute","timeAdded":"2026-01-01T00:00:00Z"}]`), refuse: 1}
+	api := serve(t, c)
+	for range 2 {
+		if err := Avoid(t.Context(), api, "n"); err != nil {
+			t.Fatal(err)
+		}
+		want := `[{"effect":"NoExecute","key":"other","timeAdded":"2026-01-01T00:00:00Z"},{"effect":"PreferNoSchedule","key":"strata.cloud/outdated"}]`
+		if string(c.taints) != want {
+			t.Errorf("its taints are %s", c.taints)
+		}
+	}
+	if err := Avoid(t.Context(), api, "gone"); err != nil {
+		t.Errorf("a node that is not there: %v", err)
 	}
 }
 
