@@ -32,7 +32,7 @@ type Controller struct {
 type Target struct {
 	ID, Name, ProjectID, UserID string
 	Address                     string // of the API, IP:PORT
-	Network, Subnet             string // of its pods; no subnet: the only one
+	Network, Subnet, Subnet6    string // of its pods; no subnet: the only one
 	authority                   string
 }
 
@@ -76,7 +76,7 @@ func (s *Service) targets() (out []Target) {
 			continue
 		}
 		out = append(out, Target{ID: c.ID, Name: c.Name, ProjectID: c.ProjectID, UserID: c.UserID, Address: c.Address,
-			Network: c.Network.ID, Subnet: c.Network.SubnetID, authority: string(c.Authorities.Cluster.Cert)})
+			Network: c.Network.ID, Subnet: c.Network.SubnetID, Subnet6: c.Network.SubnetID6, authority: string(c.Authorities.Cluster.Cert)})
 	}
 	slices.SortFunc(out, func(a, b Target) int { return strings.Compare(a.ID, b.ID) })
 	return out

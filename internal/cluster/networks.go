@@ -194,18 +194,23 @@ func (s *Service) plugNode(ctx context.Context, c *Cluster, w *Worker) error {
 	return err
 }
 
-// Places are the addresses of a cluster's workers on its network, by name.
-func (s *Service) Places(cluster string) map[string]netip.Addr {
-	out := map[string]netip.Addr{}
+// Place is where a worker is on its cluster's network. Six is not valid without IPv6.
+type Place struct{ Four, Six netip.Addr }
+
+// Places are those of a cluster's workers, by name.
+func (s *Service) Places(cluster string) map[string]Place {
+	out := map[string]Place{}
+	c, err := s.clusters.Get(cluster)
+	if err != nil || c.Network == nil {
+		return out
+	}
 	for _, w := range s.workers.By("cluster", cluster) {
 		p, ok := s.Networks.Plug(w.Port)
 		if !ok || w.Leaving {
 			continue
 		}
-		for _, a := range p.Addrs {
-			if a.Addr().Is4() {
-				out[w.Node] = a.Addr()
-			}
+		if four, err := p.IPv4(); err == nil {
+			out[w.Node] = Place{Four: four, Six: p.In(c.Network.CIDR6)}
 		}
 	}
 	return out

@@ -2,10 +2,9 @@ package loadbalancer
 
 import (
 	"context"
-	"net/netip"
-	"slices"
 
 	"github.com/strata-cloud/strata/internal/errs"
+	"github.com/strata-cloud/strata/internal/nodeapi"
 	"github.com/strata-cloud/strata/internal/policy"
 	"github.com/strata-cloud/strata/internal/rest"
 	"github.com/strata-cloud/strata/internal/store"
@@ -48,108 +47,6 @@ func (s *Service) createBalancer(ctx context.Context, r *rest.Request) (*rest.Re
 	return rest.JSON(201, view{"loadbalancer": s.stateOf(lb).view(true)}), nil
 }
 
-// judgeVIP finds the network and the subnet of the VIP in what was asked for
-// (octavia/api/v2/controllers/load_balancer.py, _validate_vip_request_object).
-func (s *Service) judgeVIP(ctx context.Context, r *rest.Request, a *balancerAsk) error {
-	v := &a.VIP
-	if len(v.Groups) > 0 {
-		if err := judge(r, r.Route.Policy+":vip_sg_ids", a.project); err != nil {
-			return err
-		}
-	}
-	var err error
-	switch {
-	case v.PortID != "":
-		err = s.portVIP(ctx, r.Creds, v)
-	case v.NetworkID != "":
-		err = s.networkVIP(r.Creds, v)
-	case v.SubnetID != "":
-		var sub *Subnet
-		if sub, err = s.Networks.Subnet(r.Creds, v.SubnetID); err == nil {
-			v.NetworkID = sub.NetworkID
-		} else {
-			err = absentPart("Subnet", v.SubnetID)
-		}
-	default:
-		err = coded(errs.Invalid, "Validation failure: VIP must contain one of: vip_port_id, vip_network_id, vip_subnet_id.")
-	}
-	if err != nil {
-		return err
-	}
-	for _, g := range v.Groups {
-		if s.Networks.Group(r.Creds, g) != nil {
-			return absentPart("Security Group", g)
-		}
-	}
-	return nil
-}
-
-// portVIP is for a port that the user has made.
-func (s *Service) portVIP(ctx context.Context, c *policy.Credentials, v *VIP) error {
-	p, err := s.Networks.Port(ctx, c, v.PortID)
-	if err != nil {
-		return absentPart("Port", v.PortID)
-	}
-	if p.DeviceID != "" {
-		return invalid("Port %s is already used by another device %s.", p.ID, p.DeviceID)
-	}
-	v.Kept, v.NetworkID = true, p.NetworkID
-	asked := *v
-	for _, f := range p.FixedIPs {
-		if asked.SubnetID != "" && f.SubnetID != asked.SubnetID || asked.SubnetID == "" && asked.Address != "" && f.Addr.String() != asked.Address {
-			continue
-		}
-		if asked.SubnetID == "" && asked.Address == "" && len(p.FixedIPs) > 1 {
-			return invalid("VIP port's subnet could not be determined. Please specify either a VIP subnet or address.")
-		}
-		v.SubnetID, v.Address = f.SubnetID, f.Addr.String()
-		return nil
-	}
-	switch {
-	case asked.SubnetID != "":
-		return invalid("No VIP address found on the specified VIP port within the specified subnet.")
-	case asked.Address != "":
-		return invalid("Specified VIP address not found on the specified VIP port.")
-	}
-	return invalid("VIP port's subnet could not be determined. Please specify either a VIP subnet or address.")
-}
-
-// networkVIP chooses a subnet of the network, one of IPv4 if there is one.
-func (s *Service) networkVIP(c *policy.Credentials, v *VIP) error {
-	subs, err := s.Networks.Network(c, v.NetworkID)
-	if err != nil {
-		return absentPart("Network", v.NetworkID)
-	}
-	if v.SubnetID != "" {
-		if !slices.ContainsFunc(subs, func(x Subnet) bool { return x.ID == v.SubnetID }) {
-			return absentPart("Subnet", v.SubnetID)
-		}
-		return nil
-	}
-	if len(subs) == 0 {
-		return invalid("Supplied network does not contain a subnet.")
-	}
-	for _, x := range subs {
-		if a, err := netip.ParseAddr(v.Address); err == nil {
-			if x.CIDR.Contains(a) {
-				v.SubnetID = x.ID
-				return nil
-			}
-			continue
-		}
-		if v.SubnetID == "" || x.CIDR.Addr().Is4() {
-			v.SubnetID = x.ID
-			if x.CIDR.Addr().Is4() {
-				return nil
-			}
-		}
-	}
-	if v.SubnetID == "" {
-		return invalid("Supplied network does not contain a subnet for VIP address specified.")
-	}
-	return nil
-}
-
 // checkAsk refuses what there is not.
 func (s *Service) checkAsk(a *balancerAsk) error {
 	switch {
@@ -176,11 +73,9 @@ func (s *Service) newBalancer(ctx context.Context, c *policy.Credentials, a *bal
 		base.VIP.PortID = newID()
 	}
 	base.Node = s.choose(&base, "")
-	v := VIPSpec{PortID: base.VIP.PortID, NetworkID: base.VIP.NetworkID, SubnetID: base.VIP.SubnetID, Address: base.VIP.Address, Existing: base.VIP.Kept,
-		LoadBalancer: base.ID, Name: "octavia-lb-" + base.ID, ProjectID: base.ProjectID, Node: base.Node, Groups: base.VIP.Groups}
-	err := s.Networks.TakeVIP(ctx, v, func(tx *store.Tx, address string) error {
+	err := s.Networks.TakeVIP(ctx, base.vipSpec(), func(tx *store.Tx, at []nodeapi.FixedIP) error {
 		lb := base // the function may run again
-		lb.VIP.Address = address
+		lb.VIP.take(at)
 		e := &edit{s: s, tx: tx, lb: &lb, now: s.now()}
 		s.advance(&lb)
 		lb.Meta.Created, lb.Meta.Born = e.now, lb.Gen

@@ -38,7 +38,19 @@ var (
 type balancerAsk struct {
 	LoadBalancer
 	project, provider, flavor, zone string
-	listeners, pools                []map[string]any
+	listeners, pools, more          []map[string]any
+}
+
+// additionalAsk is what a request says of an additional VIP.
+type additionalAsk struct{ subnet, address string }
+
+func additionalFields() []field[additionalAsk] {
+	type ask = additionalAsk
+	return []field[ask]{
+		must(id("subnet_id", func(a *ask) *string { return &a.subnet })),
+		address("ip_address", func(a *ask) *string { return &a.address }),
+		ignored[ask]("port_id", inPost), // it is the VIP's
+	}
 }
 
 func balancerFields() []field[balancerAsk] {
@@ -56,7 +68,8 @@ func balancerFields() []field[balancerAsk] {
 		only(inPost, text("availability_zone", 255, func(a *ask) *string { return &a.zone })),
 		only(inPost, objects("listeners", func(a *ask) *[]map[string]any { return &a.listeners })),
 		only(inPost, objects("pools", func(a *ask) *[]map[string]any { return &a.pools })),
-	}, without[ask]("vip_qos_policy_id", "additional_vips"))
+		only(inPost, objects("additional_vips", func(a *ask) *[]map[string]any { return &a.more })),
+	}, without[ask]("vip_qos_policy_id"))
 }
 
 // objects is a list of parts that are read later.

@@ -89,13 +89,9 @@ func (e *edit) checkListener(l *Listener) error {
 	if len(l.Allowed) > 0 && len(e.lb.VIP.Groups) > 0 {
 		return invalid("Allowed CIDRs are not allowed when using custom VIP Security Groups.")
 	}
-	vip, err := netip.ParseAddr(e.lb.VIP.Address)
-	if err != nil {
-		return err
-	}
 	for _, c := range l.Allowed {
-		if p, err := netip.ParsePrefix(c); err != nil || p.Addr().Is4() != vip.Is4() {
-			return invalid("CIDR %s IP version incompatible with all VIPs ['%s'] IP version.", c, vip)
+		if p, err := netip.ParsePrefix(c); err != nil || !e.lb.VIP.speaks(p.Addr()) {
+			return invalid("CIDR %s IP version incompatible with all VIPs %s IP version.", c, e.lb.VIP.texts())
 		}
 	}
 	return nil

@@ -10,19 +10,20 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/strata-cloud/strata/internal/errs"
+	"github.com/strata-cloud/strata/internal/nodeapi"
 	"github.com/strata-cloud/strata/internal/store"
 )
 
 // Managed is a load balancer as another service wants it to be. What a user changes of it
 // goes back the next time that it is ensured.
 type Managed struct {
-	ID, ProjectID       string
-	Owner               string // what it goes with
-	Name, Description   string
-	NetworkID, SubnetID string
-	Address             string // of the VIP; "": any
-	Listeners           []ManagedListener
-	Guard               func(tx *store.Tx) error // whether it may still be made; nil: it may
+	ID, ProjectID     string
+	Owner             string // what it goes with
+	Name, Description string
+	NetworkID         string
+	At                []nodeapi.FixedIP // the VIP's, one for each subnet; an address that is not valid may be any
+	Listeners         []ManagedListener
+	Guard             func(tx *store.Tx) error // whether it may still be made; nil: it may
 }
 
 // ManagedListener is a listener with a pool of its own.
@@ -51,23 +52,24 @@ type ManagedMonitor struct {
 	Delay, Timeout, Rise, Fall int
 }
 
-// ManagedMember is a member. MonitorPort 0 is Port.
+// ManagedMember is a member. MonitorAddress "" is Address, MonitorPort 0 is Port.
 type ManagedMember struct {
-	Name, Address     string
-	Port, MonitorPort int
+	Name, Address, MonitorAddress string
+	Port, MonitorPort             int
 }
 
 // ManagedState is how it is with one.
 type ManagedState struct {
-	PortID, Address string // the VIP
-	Serves          bool   // a node has it, perhaps in an older form
+	PortID string
+	At     []netip.Addr // the VIP's, in the order in which it is on subnets
+	Serves bool         // a node has it, perhaps in an older form
 }
 
 // EnsureManaged makes a load balancer, or makes it what it should be. It changes nothing
 // where that is so already, and waits for no node.
 func (s *Service) EnsureManaged(ctx context.Context, m Managed) (*ManagedState, error) {
 	lb, err := s.lbs.Get(m.ID)
-	if err == nil && m.Address != "" && lb.VIP.Address != m.Address {
+	if err == nil && m.elsewhere(&lb.VIP) {
 		if err := s.removeManaged(ctx, lb); err != nil {
 			return nil, err
 		}
@@ -94,24 +96,32 @@ func (s *Service) EnsureManaged(ctx context.Context, m Managed) (*ManagedState, 
 	if err != nil {
 		return nil, err
 	}
-	return &ManagedState{PortID: lb.VIP.PortID, Address: lb.VIP.Address, Serves: s.stateOf(lb).reached >= lb.Born}, nil
+	return &ManagedState{PortID: lb.VIP.PortID, At: lb.VIP.addresses(), Serves: s.stateOf(lb).reached >= lb.Born}, nil
+}
+
+// elsewhere tells whether a VIP is not where it is wanted.
+func (m *Managed) elsewhere(v *VIP) bool {
+	return !slices.EqualFunc(v.at(), m.At, func(is, want nodeapi.FixedIP) bool {
+		return is.SubnetID == want.SubnetID && (!want.Addr.IsValid() || is.Addr == want.Addr)
+	})
 }
 
 // makeManaged makes it with its VIP's port.
 func (s *Service) makeManaged(ctx context.Context, m *Managed) (*LoadBalancer, error) {
 	base := LoadBalancer{Meta: Meta{ID: m.ID, AdminUp: true}, ProjectID: m.ProjectID, Provider: provider, Owner: m.Owner,
-		VIP: VIP{PortID: m.part("port"), NetworkID: m.NetworkID, SubnetID: m.SubnetID, Address: m.Address}}
+		VIP: VIP{PortID: m.part("port"), NetworkID: m.NetworkID}}
 	base.Node = s.choose(&base, "")
-	v := VIPSpec{PortID: base.VIP.PortID, NetworkID: m.NetworkID, SubnetID: m.SubnetID, Address: m.Address, LoadBalancer: m.ID, Name: "octavia-lb-" + m.ID, ProjectID: m.ProjectID, Node: base.Node}
+	v := base.vipSpec()
+	v.At = m.At
 	var out *LoadBalancer
-	err := s.Networks.TakeVIP(ctx, v, func(tx *store.Tx, address string) error {
+	err := s.Networks.TakeVIP(ctx, v, func(tx *store.Tx, at []nodeapi.FixedIP) error {
 		if m.Guard != nil {
 			if err := m.Guard(tx); err != nil {
 				return err
 			}
 		}
 		lb := base // the function may run again
-		lb.VIP.Address = address
+		lb.VIP.take(at)
 		if err := s.fits(tx, lb.ProjectID, "loadbalancer", s.lbs.TxCount(tx, "project", lb.ProjectID)+1); err != nil {
 			return err
 		}
@@ -207,7 +217,7 @@ func (m *Managed) pool(l ManagedListener, key string, old *LoadBalancer, next in
 	for _, w := range w.Members {
 		x := newMember()
 		x.Meta = Meta{ID: m.part("member", key, w.Address, w.Port), Name: w.Name, AdminUp: true}
-		x.Address, x.Port, x.MonitorPort = w.Address, w.Port, w.MonitorPort
+		x.Address, x.Port, x.MonitorAddr, x.MonitorPort = w.Address, w.Port, w.MonitorAddress, w.MonitorPort
 		p.Members = append(p.Members, like(&x, find(before.Members, x.ID), next))
 	}
 	if before.ID == "" {
@@ -262,20 +272,19 @@ func (s *Service) removeManaged(ctx context.Context, lb *LoadBalancer) error {
 // ManagedVIP is where a managed load balancer is.
 type ManagedVIP struct {
 	PortID, MAC string
-	Address     netip.Addr
+	At          []netip.Addr
 	Transparent bool
 }
 
 // ManagedOf are an owner's load balancers, in order.
 func (s *Service) ManagedOf(owner string) (out []ManagedVIP) {
 	for _, lb := range s.lbs.By("owner", owner) {
-		at, err := netip.ParseAddr(lb.VIP.Address)
 		port, ok := s.Networks.Plug(lb.VIP.PortID)
-		if err != nil || !ok {
+		if !ok {
 			continue
 		}
-		out = append(out, ManagedVIP{PortID: lb.VIP.PortID, MAC: port.MAC, Address: at, Transparent: slices.ContainsFunc(lb.Pools, func(p *Pool) bool { return p.Transparent })})
+		out = append(out, ManagedVIP{PortID: lb.VIP.PortID, MAC: port.MAC, At: lb.VIP.addresses(), Transparent: slices.ContainsFunc(lb.Pools, func(p *Pool) bool { return p.Transparent })})
 	}
-	slices.SortFunc(out, func(a, b ManagedVIP) int { return a.Address.Compare(b.Address) })
+	slices.SortFunc(out, func(a, b ManagedVIP) int { return slices.CompareFunc(a.At, b.At, netip.Addr.Compare) })
 	return out
 }

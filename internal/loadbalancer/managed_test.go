@@ -2,9 +2,11 @@ package loadbalancer
 
 import (
 	"errors"
+	"net/netip"
 	"testing"
 
 	"github.com/strata-cloud/strata/internal/errs"
+	"github.com/strata-cloud/strata/internal/nodeapi"
 	"github.com/strata-cloud/strata/internal/store"
 )
 
@@ -21,12 +23,12 @@ func (w *world) managed(m Managed) *ManagedState {
 func TestManaged(t *testing.T) {
 	w := start(t)
 	m := Managed{ID: "11111111-0000-4000-8000-000000000000", ProjectID: "p1", Owner: "c1", Name: "kube_service_c_default_web", Description: "Kubernetes external service default/web from cluster c",
-		NetworkID: w.network, SubnetID: w.subnet}
+		NetworkID: w.network, At: []nodeapi.FixedIP{{SubnetID: w.subnet}}}
 	pool := ManagedPool{Algorithm: "ROUND_ROBIN", Transparent: true, Monitor: &ManagedMonitor{Path: "/healthz", Delay: 3, Timeout: 2, Rise: 1, Fall: 2},
 		Members: []ManagedMember{{Name: "n1", Address: "10.0.0.11", Port: 30080, MonitorPort: 10256}, {Name: "n2", Address: "10.0.0.12", Port: 30080, MonitorPort: 10256}}}
 	m.Listeners = []ManagedListener{{Name: "http", Protocol: "TCP", Port: 80, Allowed: []string{"10.0.0.0/8"}, Pool: pool}, {Name: "dns", Protocol: "UDP", Port: 80, Pool: pool}}
 	st := w.managed(m)
-	if st.Serves || st.Address == "" {
+	if st.Serves || len(st.At) != 1 {
 		t.Errorf("made: %+v", st)
 	}
 	w.settle()
@@ -76,8 +78,8 @@ func TestManaged(t *testing.T) {
 	if st := w.managed(m); st.Serves {
 		t.Error("one that was made again serves at once")
 	}
-	m.Address = "10.0.0.77"
-	if st := w.managed(m); st.Address != "10.0.0.77" || len(w.ports()) != 1 {
+	m.At[0].Addr = netip.MustParseAddr("10.0.0.77")
+	if st := w.managed(m); st.At[0] != m.At[0].Addr || len(w.ports()) != 1 {
 		t.Errorf("another address: %+v, ports %v", st, w.ports())
 	}
 }
@@ -86,7 +88,7 @@ func TestManaged(t *testing.T) {
 func TestManagedLimits(t *testing.T) {
 	w := start(t)
 	id := "11111111-0000-4000-8000-00000000000"
-	m := Managed{ID: id + "0", ProjectID: "p1", Owner: "c1", NetworkID: w.network, SubnetID: w.subnet, Listeners: []ManagedListener{{Protocol: "TCP", Port: 80, Pool: ManagedPool{Algorithm: "ROUND_ROBIN"}}}}
+	m := Managed{ID: id + "0", ProjectID: "p1", Owner: "c1", NetworkID: w.network, At: []nodeapi.FixedIP{{SubnetID: w.subnet}}, Listeners: []ManagedListener{{Protocol: "TCP", Port: 80, Pool: ManagedPool{Algorithm: "ROUND_ROBIN"}}}}
 	no := errors.New("no")
 	m.Guard = func(*store.Tx) error { return no }
 	if _, err := w.s.EnsureManaged(t.Context(), m); !errors.Is(err, no) || len(w.ports()) != 0 {

@@ -58,8 +58,8 @@ func (e *edit) addMember(c *policy.Credentials, p *Pool, m Member) (*Member, err
 	if !a.IsValid() || a.IsLoopback() || a.IsLinkLocalUnicast() || a.IsMulticast() || a.IsUnspecified() {
 		return nil, badOption(m.Address, "member address")
 	}
-	if vip, err := netip.ParseAddr(e.lb.VIP.Address); err == nil && vip.Is4() != a.Is4() {
-		return nil, unsupported("members of another IP version than the VIP's (%s)", vip)
+	if !e.lb.VIP.speaks(a) {
+		return nil, unsupported("members of another IP version than the VIP's (%s)", e.lb.VIP.Address)
 	}
 	if m.SubnetID != "" {
 		if _, err := e.s.Networks.Subnet(c, m.SubnetID); err != nil {

@@ -26,12 +26,13 @@ type Port struct {
 }
 
 // VIPSpec is a VIP that is wanted. PortID names one that the user has made, or is the id
-// that a new one gets.
+// that a new one gets. It is on one subnet or more; an address that is not valid may be any.
 type VIPSpec struct {
-	PortID, NetworkID, SubnetID, Address string
-	Existing                             bool
-	LoadBalancer, Name, ProjectID, Node  string
-	Groups                               []string
+	PortID, NetworkID                   string
+	At                                  []nodeapi.FixedIP
+	Existing                            bool
+	LoadBalancer, Name, ProjectID, Node string
+	Groups                              []string
 }
 
 // Networks is what the service needs of the network service. What a caller may not use is
@@ -42,8 +43,8 @@ type Networks interface {
 	Network(c *policy.Credentials, id string) ([]Subnet, error)
 	Port(ctx context.Context, c *policy.Credentials, id string) (*Port, error)
 	Group(c *policy.Credentials, id string) error
-	// TakeVIP makes a port or takes the user's, and gives its address on the subnet.
-	TakeVIP(ctx context.Context, v VIPSpec, also func(tx *store.Tx, address string) error) error
+	// TakeVIP makes a port or takes the user's, and gives its addresses where they are wanted.
+	TakeVIP(ctx context.Context, v VIPSpec, also func(tx *store.Tx, at []nodeapi.FixedIP) error) error
 	// MoveVIP binds the port to another node.
 	MoveVIP(ctx context.Context, port, node string, also func(tx *store.Tx) error) error
 	// GiveVIP gives the port back; one that is kept is only unbound. Absent is fine.

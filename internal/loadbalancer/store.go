@@ -22,14 +22,15 @@ type Meta struct {
 
 func (m *Meta) meta() *Meta { return m }
 
-// VIP is the address that clients reach.
+// VIP is the address that clients reach, and what others its port has for them.
 type VIP struct {
-	PortID    string   `json:"port_id"`
-	NetworkID string   `json:"network_id"`
-	SubnetID  string   `json:"subnet_id"`
-	Address   string   `json:"address"`
-	Kept      bool     `json:"kept,omitempty"` // the port is the user's and stays
-	Groups    []string `json:"groups,omitempty"`
+	PortID    string            `json:"port_id"`
+	NetworkID string            `json:"network_id"`
+	SubnetID  string            `json:"subnet_id"`
+	Address   string            `json:"address"`
+	More      []nodeapi.FixedIP `json:"more,omitempty"` // additional_vips
+	Kept      bool              `json:"kept,omitempty"` // the port is the user's and stays
+	Groups    []string          `json:"groups,omitempty"`
 }
 
 // LoadBalancer is a load balancer with its children. Meta.Gen is the newest of all.

@@ -58,7 +58,11 @@ func (st *state) view(full bool) view {
 	v["vip_address"], v["vip_port_id"] = lb.VIP.Address, lb.VIP.PortID
 	v["vip_subnet_id"], v["vip_network_id"] = lb.VIP.SubnetID, lb.VIP.NetworkID
 	v["vip_sg_ids"], v["vip_qos_policy_id"], v["vip_vnic_type"] = list(lb.VIP.Groups), nil, "normal"
-	v["additional_vips"], v["provider"], v["flavor_id"], v["availability_zone"] = []any{}, lb.Provider, nil, nil
+	more := []any{}
+	for _, f := range lb.VIP.More {
+		more = append(more, view{"subnet_id": f.SubnetID, "ip_address": f.Addr, "port_id": lb.VIP.PortID})
+	}
+	v["additional_vips"], v["provider"], v["flavor_id"], v["availability_zone"] = more, lb.Provider, nil, nil
 	v["listeners"], v["pools"] = listeners, pools
 	return v
 }

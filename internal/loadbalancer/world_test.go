@@ -68,7 +68,7 @@ func (n networks) Port(ctx context.Context, c *policy.Credentials, id string) (*
 
 func (n networks) Group(c *policy.Credentials, id string) error { return n.UsableGroup(c, id) }
 
-func (n networks) TakeVIP(ctx context.Context, v VIPSpec, also func(*store.Tx, string) error) error {
+func (n networks) TakeVIP(ctx context.Context, v VIPSpec, also func(*store.Tx, []nodeapi.FixedIP) error) error {
 	return n.Service.TakeVIP(ctx, network.VIPSpec(v), also)
 }
 
@@ -119,8 +119,19 @@ func start(t *testing.T) *world {
 	t.Cleanup(srv.Close)
 	w.url = srv.URL
 	w.network = w.at("/network/v2.0", 201, "alice", "POST", "/networks", `{"network":{"name":"n"}}`)["network"].(view)["id"].(string)
-	w.subnet = w.at("/network/v2.0", 201, "alice", "POST", "/subnets", `{"subnet":{"ip_version":4,"cidr":"10.0.0.0/24","network_id":"`+w.network+`"}}`)["subnet"].(view)["id"].(string)
+	w.subnet = w.subnetOf(w.network, "10.0.0.0/24")
 	return w
+}
+
+// subnetOf makes a subnet of alice's network.
+func (w *world) subnetOf(network, cidr string) string {
+	w.Helper()
+	version := 4
+	if strings.Contains(cidr, ":") {
+		version = 6
+	}
+	body := fmt.Sprintf(`{"subnet":{"ip_version":%d,"cidr":"%s","network_id":"%s"}}`, version, cidr, network)
+	return w.at("/network/v2.0", 201, "alice", "POST", "/subnets", body)["subnet"].(view)["id"].(string)
 }
 
 // at sends a request that must have the status, and gives the body.

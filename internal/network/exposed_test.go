@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/strata-cloud/strata/internal/errs"
+	"github.com/strata-cloud/strata/internal/nodeapi"
 	"github.com/strata-cloud/strata/internal/policy"
 	"github.com/strata-cloud/strata/internal/store"
 )
@@ -24,7 +25,7 @@ func TestExposed(t *testing.T) {
 			t.Fatal(err)
 		}
 		sub := w.s.subnets.By("network", id)[0].ID
-		if err := w.s.TakeVIP(ctx, VIPSpec{PortID: name, NetworkID: id, SubnetID: sub, LoadBalancer: name, ProjectID: "shop", Node: "n1"}, func(*store.Tx, string) error { return nil }); err != nil {
+		if err := w.s.TakeVIP(ctx, VIPSpec{PortID: name, NetworkID: id, At: []nodeapi.FixedIP{{SubnetID: sub}}, LoadBalancer: name, ProjectID: "shop", Node: "n1"}, func(*store.Tx, []nodeapi.FixedIP) error { return nil }); err != nil {
 			t.Fatal(err)
 		}
 		return name

@@ -15,12 +15,14 @@ import (
 // ownerVIP is the device_owner of load balancers' ports, as upstream's clients know it.
 const ownerVIP = "Octavia"
 
-// VIPSpec is a port that a load balancer wants.
+// VIPSpec is a port that a load balancer wants, on these subnets. An address that is not
+// valid may be any.
 type VIPSpec struct {
-	PortID, NetworkID, SubnetID, Address string
-	Existing                             bool // made by the user: bind only
-	LoadBalancer, Name, ProjectID, Node  string
-	Groups                               []string
+	PortID, NetworkID                   string
+	At                                  []nodeapi.FixedIP
+	Existing                            bool // made by the user: bind only
+	LoadBalancer, Name, ProjectID, Node string
+	Groups                              []string
 }
 
 func vipDevice(lb string) string { return "lb-" + lb }
@@ -30,9 +32,9 @@ func vipDevice(lb string) string { return "lb-" + lb }
 // cannot be told from device_owner, which users may set.
 func (p *Port) open() bool { return p.VIP && len(p.Groups) == 0 }
 
-// TakeVIP makes a load balancer's port, or takes the user's. also gets its address on the
-// subnet and is part of the transaction.
-func (s *Service) TakeVIP(ctx context.Context, v VIPSpec, also func(tx *store.Tx, address string) error) error {
+// TakeVIP makes a load balancer's port, or takes the user's. also gets its addresses on the
+// subnets, in their order, and is part of the transaction.
+func (s *Service) TakeVIP(ctx context.Context, v VIPSpec, also func(tx *store.Tx, at []nodeapi.FixedIP) error) error {
 	return s.do(ctx, nil, func(c *call) error {
 		p, err := get(c, c.ports, v.PortID)
 		switch {
@@ -52,16 +54,21 @@ func (s *Service) TakeVIP(ctx context.Context, v VIPSpec, also func(tx *store.Tx
 		if err != nil {
 			return err
 		}
-		for _, f := range p.FixedIPs {
-			if f.SubnetID == v.SubnetID && (v.Address == "" || f.Addr.String() == v.Address) {
-				return also(c.tx, f.Addr.String())
+		var at []nodeapi.FixedIP
+		for _, want := range v.At {
+			i := slices.IndexFunc(p.FixedIPs, func(f nodeapi.FixedIP) bool {
+				return f.SubnetID == want.SubnetID && (!want.Addr.IsValid() || f.Addr == want.Addr)
+			})
+			if i < 0 {
+				return errs.Conflictf("Port %s has no address on subnet %s.", v.PortID, want.SubnetID)
 			}
+			at = append(at, p.FixedIPs[i])
 		}
-		return errs.Conflictf("Port %s has no address on subnet %s.", v.PortID, v.SubnetID)
+		return also(c.tx, at)
 	})
 }
 
-// newVIP makes a port with one address on the subnet, against the project's quota.
+// newVIP makes a port with an address on each subnet, against the project's quota.
 func (c *call) newVIP(v VIPSpec) (*Port, error) {
 	n, err := get(c, c.networks, v.NetworkID)
 	if err != nil {
@@ -72,14 +79,18 @@ func (c *call) newVIP(v VIPSpec) (*Port, error) {
 	}
 	p := &Port{Base: Base{ID: v.PortID, ProjectID: v.ProjectID, Name: v.Name, Created: c.now, Updated: c.now, Revision: 1}, NetworkID: n.ID, AdminUp: true,
 		Status: statusDown, PortSecurity: true, DeviceID: vipDevice(v.LoadBalancer), DeviceOwner: ownerVIP, VIP: true, Host: v.Node, VNICType: "normal", Groups: v.Groups}
-	where := map[string]any{"subnet_id": v.SubnetID}
-	if a, err := netip.ParseAddr(v.Address); err == nil {
-		where["ip_address"] = a
+	var where []any
+	for _, f := range v.At {
+		at := map[string]any{"subnet_id": f.SubnetID}
+		if f.Addr.IsValid() {
+			at["ip_address"] = f.Addr
+		}
+		where = append(where, at)
 	}
 	if err := c.takeMAC(p, false); err != nil {
 		return nil, err
 	}
-	if err := c.allocate(p, attr.Values{"fixed_ips": []any{where}}); err != nil {
+	if err := c.allocate(p, attr.Values{"fixed_ips": where}); err != nil {
 		return nil, err
 	}
 	if err := c.ports.TxCreate(c.tx, p); err != nil {

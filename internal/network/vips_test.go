@@ -1,9 +1,11 @@
 package network
 
 import (
+	"net/netip"
 	"testing"
 
 	"github.com/strata-cloud/strata/internal/errs"
+	"github.com/strata-cloud/strata/internal/nodeapi"
 	"github.com/strata-cloud/strata/internal/store"
 )
 
@@ -24,7 +26,7 @@ func TestVIPs(t *testing.T) {
 	}
 	project := port.ProjectID
 	take := func(id string, existing bool) error {
-		return w.s.TakeVIP(ctx, VIPSpec{PortID: id, NetworkID: net, SubnetID: sub, Existing: existing, LoadBalancer: "x", ProjectID: project, Node: "n1"}, func(*store.Tx, string) error { return nil })
+		return w.s.TakeVIP(ctx, VIPSpec{PortID: id, NetworkID: net, At: []nodeapi.FixedIP{{SubnetID: sub}}, Existing: existing, LoadBalancer: "x", ProjectID: project, Node: "n1"}, func(*store.Tx, []nodeapi.FixedIP) error { return nil })
 	}
 	secure := func(id string) bool {
 		t.Helper()
@@ -53,7 +55,17 @@ func TestVIPs(t *testing.T) {
 	if !secure(kept) {
 		t.Error("a port that is no load balancer's any more is open")
 	}
-	if status, out := w.call("admin", "PUT", "/quotas/"+project, map[string]any{"quota": map[string]any{"port": 3}}); status != 200 {
+	six := made("subnet", `"network_id":"%s","ip_version":6,"cidr":"fd00:7::/64","ipv6_address_mode":"slaac","ipv6_ra_mode":"slaac"`, net)
+	two := VIPSpec{PortID: "two", NetworkID: net, At: []nodeapi.FixedIP{{SubnetID: six}, {SubnetID: sub, Addr: netip.MustParseAddr("10.0.0.77")}}, LoadBalancer: "y", ProjectID: project, Node: "n1"}
+	if err := w.s.TakeVIP(ctx, two, func(_ *store.Tx, at []nodeapi.FixedIP) error {
+		if len(at) != 2 || !netip.MustParsePrefix("fd00:7::/64").Contains(at[0].Addr) || at[1] != two.At[1] {
+			t.Errorf("on two subnets: %v", at)
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if status, out := w.call("admin", "PUT", "/quotas/"+project, map[string]any{"quota": map[string]any{"port": 4}}); status != 200 {
 		t.Fatal(status, out)
 	}
 	if err := take("more", false); !errs.Is(err, errs.QuotaExceeded) {

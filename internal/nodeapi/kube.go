@@ -87,6 +87,7 @@ type KubeWorker struct {
 // they are: nodes answer by way of it.
 type KubeBalancer struct {
 	Addr        netip.Addr `json:"addr"`
+	Addr6       netip.Addr `json:"addr6,omitzero"` // beside it, if it has IPv6
 	MAC         string     `json:"mac"`
 	Floating    netip.Addr `json:"floating,omitzero"` // where others reach it
 	Transparent bool       `json:"transparent,omitempty"`

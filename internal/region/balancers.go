@@ -5,6 +5,7 @@ import (
 
 	"github.com/strata-cloud/strata/internal/loadbalancer"
 	"github.com/strata-cloud/strata/internal/network"
+	"github.com/strata-cloud/strata/internal/nodeapi"
 	"github.com/strata-cloud/strata/internal/policy"
 	"github.com/strata-cloud/strata/internal/store"
 )
@@ -43,7 +44,7 @@ func (s networksForBalancers) Group(c *policy.Credentials, id string) error {
 	return s.UsableGroup(c, id)
 }
 
-func (s networksForBalancers) TakeVIP(ctx context.Context, v loadbalancer.VIPSpec, also func(tx *store.Tx, address string) error) error {
+func (s networksForBalancers) TakeVIP(ctx context.Context, v loadbalancer.VIPSpec, also func(tx *store.Tx, at []nodeapi.FixedIP) error) error {
 	return s.Service.TakeVIP(ctx, network.VIPSpec(v), also)
 }
 

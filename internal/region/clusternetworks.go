@@ -55,7 +55,11 @@ func (s networksForCluster) DropPorts(ctx context.Context, id, node string, matc
 func (s networksForCluster) Balancers(id string) []nodeapi.KubeBalancer {
 	var out []nodeapi.KubeBalancer
 	for _, v := range s.balancers.ManagedOf(id) {
-		out = append(out, nodeapi.KubeBalancer{Addr: v.Address, MAC: v.MAC, Floating: s.ExposedAt(v.PortID), Transparent: v.Transparent})
+		b := nodeapi.KubeBalancer{Addr: v.At[0], MAC: v.MAC, Floating: s.ExposedAt(v.PortID), Transparent: v.Transparent}
+		if len(v.At) > 1 {
+			b.Addr6 = v.At[1]
+		}
+		out = append(out, b)
 	}
 	return out
 }

@@ -35,6 +35,14 @@ o network create lb-net >/dev/null
 o subnet create lb-sub --network lb-net --subnet-range 10.78.0.0/24 >/dev/null
 say "network"
 
+o subnet create lb-six --network lb-net --ip-version 6 --subnet-range fd00:78::/64 >/dev/null
+lb create --name both --vip-subnet-id lb-sub --additional-vip subnet-id=lb-six,ip-address=fd00:78::7 --wait >/dev/null
+is fd00:78::7 jq -r '.additional_vips[0].ip_address' <<<"$(lb show both -f json)"
+refused "Duplicate VIP subnet" lb create --vip-subnet-id lb-sub --additional-vip subnet-id=lb-sub
+lb delete both --wait
+o subnet delete lb-six
+say "two IP versions"
+
 lb create --name lb1 --vip-subnet-id lb-sub --description "of the script" --tag blue --wait >/dev/null
 is ACTIVE lb show lb1 -f value -c provisioning_status
 is ONLINE lb show lb1 -f value -c operating_status

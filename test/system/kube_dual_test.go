@@ -33,7 +33,7 @@ func TestClusterDual(t *testing.T) {
 	for _, part := range []struct {
 		name string
 		run  func(*dual)
-	}{{"pods", (*dual).reach}, {"services", (*dual).services}, {"names", (*dual).names}, {"the gate", (*dual).gates}, {"policies", (*dual).policies}} {
+	}{{"pods", (*dual).reach}, {"services", (*dual).services}, {"load balancers", (*dual).balancers}, {"names", (*dual).names}, {"the gate", (*dual).gates}, {"policies", (*dual).policies}} {
 		t.Run(part.name, func(t *testing.T) { part.run(d.in(t)) })
 	}
 	p.strata(p.All[0], "cluster", "delete", "six")
@@ -44,6 +44,9 @@ func TestClusterDual(t *testing.T) {
 		}
 		if routes, err := h.Command(t.Context(), "ip", "-6", "route").Output(); err != nil || strings.Contains(string(routes), "proto 85") {
 			t.Errorf("%s has the routes %s, %v", h.Name, routes, err)
+		}
+		if rules, err := h.Command(t.Context(), "ip", "-6", "rule").Output(); err != nil || strings.Contains(string(rules), "fwmark") {
+			t.Errorf("%s has the rules %s, %v", h.Name, rules, err)
 		}
 	}
 }
@@ -168,6 +171,36 @@ func (d *dual) services() {
 	for _, s := range d.servers {
 		at := strings.Fields(d.must("get", "node", s.node, "-o", `jsonpath={.status.addresses[?(@.type=="InternalIP")].address}`))
 		d.says("the port of node "+s.node, a, at[1], port, "")
+	}
+}
+
+// balancers has Services be reached at the addresses of their load balancers, from both nodes;
+// who asked for it sees clients.
+func (d *dual) balancers() {
+	d.Helper()
+	for name, want := range map[string][]bool{"service/front": {false, true}, "service/front-six": {true}, "ingress/door": {false, true}} {
+		var at []string
+		d.until("the addresses of "+name, time.Minute, func() (bool, error) {
+			out, err := d.kubectl("-n", "dual", "get", name, "-o", "jsonpath={.status.loadBalancer.ingress[*].ip}")
+			at = strings.Fields(out)
+			return len(at) > 0, err
+		})
+		if len(at) != len(want) {
+			d.Errorf("%s is at %v", name, at)
+			continue
+		}
+		for i, ip := range at {
+			if netip.MustParseAddr(ip).Is6() != want[i] {
+				d.Errorf("%s is at %v", name, at)
+			}
+			for _, from := range d.servers {
+				seen := ""
+				if name == "service/front" && want[i] {
+					seen = " for " + from.six
+				}
+				d.says(name+" at "+ip, from, ip, "80", seen)
+			}
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package services
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -20,9 +21,9 @@ const Name = "services"
 
 // State is how it is with a load balancer.
 type State struct {
-	Port    string
-	Address netip.Addr
-	Serves  bool
+	Port              string
+	Address, Address6 netip.Addr // of the VIP
+	Serves            bool
 }
 
 // Region is what load balancers and floating IPs are made by.
@@ -39,8 +40,8 @@ type Region interface {
 
 // Clusters is the service of clusters.
 type Clusters interface {
-	// Places are the addresses of a cluster's workers on its network, by name.
-	Places(cluster string) map[string]netip.Addr
+	// Places are where a cluster's workers are on its network, by name.
+	Places(cluster string) map[string]cluster.Place
 	// TxWorks refuses what would be made for a cluster that is going.
 	TxWorks(tx *store.Tx, cluster string) error
 }
@@ -131,7 +132,7 @@ func (k *keeper) sync(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		if err == nil && s.wanted() && internalNow(s) { // from now on
+		if err == nil && s.wanted() && !exposed(s) { // from now on
 			f := floatingOf(idOf(k.ID, s.Metadata.UID))
 			floating = slices.DeleteFunc(floating, func(id string) bool { return id == f })
 		}
@@ -147,9 +148,10 @@ func (k *keeper) sync(ctx context.Context) {
 	}
 }
 
-func internalNow(s *service) bool {
+// exposed tells whether a Service is to have a floating IP.
+func exposed(s *service) bool {
 	internal := (&reader{notes: s.Metadata.Annotations}).truth(internalNote, false)
-	return internal
+	return !internal && s.has(ipv4)
 }
 
 func (k *keeper) drop(ctx context.Context, balancers, floating []string) error {
@@ -168,7 +170,7 @@ func (k *keeper) keep(ctx context.Context, s *service) error {
 	if err != nil {
 		return err
 	}
-	b.ProjectID, b.NetworkID, b.SubnetID = k.ProjectID, k.Network, k.Subnet
+	b.ProjectID, b.NetworkID, b.SubnetID, b.SubnetID6 = k.ProjectID, k.Network, k.Subnet, k.Subnet6
 	for note, is := range map[string]string{subnetNote: k.Subnet, vipNetNote: k.Network} {
 		if v := s.Metadata.Annotations[note]; v != "" && v != is {
 			return errs.Invalidf("%s: load balancers are on the cluster's own network, %s", note, is)
@@ -195,7 +197,7 @@ func (k *keeper) keep(ctx context.Context, s *service) error {
 	if !st.Serves {
 		return nil // it will tell
 	}
-	return k.tell(ctx, s, at)
+	return k.tell(ctx, s, map[string]netip.Addr{ipv4: at, ipv6: st.Address6})
 }
 
 // members are the workers that a Service's load balancer may send to.
@@ -204,26 +206,40 @@ func (k *keeper) members(s *service, ready bool) (out []Member) {
 	for i := range k.nodes {
 		n := &k.nodes[i]
 		at, ok := places[n.Metadata.Name]
-		if ok && n.eligible() && (!ready || n.ready()) && s.selects(n) {
-			out = append(out, Member{Name: n.Metadata.Name, Address: at})
+		if !ok || !n.eligible() || ready && !n.ready() || !s.selects(n) {
+			continue
+		}
+		if s.has(ipv4) {
+			out = append(out, Member{Name: n.Metadata.Name, Address: at.Four})
+		}
+		if s.has(ipv6) && at.Six.IsValid() {
+			m := Member{Name: n.Metadata.Name, Address: at.Six}
+			if !s.local() { // kube-proxy itself says it in IPv4 alone
+				m.Watched = at.Four
+			}
+			out = append(out, m)
 		}
 	}
-	slices.SortFunc(out, func(a, b Member) int { return strings.Compare(a.Name, b.Name) })
+	slices.SortFunc(out, func(a, b Member) int { return cmp.Or(strings.Compare(a.Name, b.Name), a.Address.Compare(b.Address)) })
 	return out
 }
 
-// tell writes where the Service is reached.
-func (k *keeper) tell(ctx context.Context, s *service, at netip.Addr) error {
-	is := ingress{IP: at.String(), IPMode: "Proxy"}
-	if h := s.Metadata.Annotations[hostnameNote]; h != "" {
-		is = ingress{Hostname: h}
+// tell writes where the Service is reached, by family.
+func (k *keeper) tell(ctx context.Context, s *service, at map[string]netip.Addr) error {
+	var is []ingress
+	var names []string
+	for _, family := range s.families() {
+		is, names = append(is, ingress{IP: at[family].String(), IPMode: "Proxy"}), append(names, at[family].String())
 	}
-	if slices.Equal(s.Status.LoadBalancer.Ingress, []ingress{is}) {
+	if h := s.Metadata.Annotations[hostnameNote]; h != "" {
+		is, names = []ingress{{Hostname: h}}, []string{h}
+	}
+	if slices.Equal(s.Status.LoadBalancer.Ingress, is) {
 		return nil
 	}
-	err := k.api.Merge(ctx, kubeapi.Services, s.Metadata.Namespace, s.Metadata.Name, "status", fields{"status": fields{"loadBalancer": fields{"ingress": []ingress{is}}}})
+	err := k.api.Merge(ctx, kubeapi.Services, s.Metadata.Namespace, s.Metadata.Name, "status", fields{"status": fields{"loadBalancer": fields{"ingress": is}}})
 	if err == nil {
-		k.event(ctx, s, false, "EnsuredLoadBalancer", fmt.Sprintf("Ensured load balancer: %s", is.IP+is.Hostname), 1)
+		k.event(ctx, s, false, "EnsuredLoadBalancer", fmt.Sprintf("Ensured load balancer: %s", strings.Join(names, ", ")), 1)
 	}
 	return err
 }

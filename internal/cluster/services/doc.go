@@ -4,6 +4,9 @@
 //
 //	client -> floating IP -> VIP -> node:nodePort -> pod
 //
+// The VIP has an address of IPv6 as well where the Service has. Clients on the cluster's network
+// reach it, and those behind routers that know the way: floating IPs are of IPv4 alone.
+//
 // # What it owns
 //
 // Load balancers and floating IPs whose owner is the cluster. Their ids follow from the

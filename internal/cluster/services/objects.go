@@ -49,6 +49,22 @@ func (s *service) held() bool {
 	return s.Spec.LoadBalancerClass == nil && slices.Contains(s.Metadata.Finalizers, finalizer)
 }
 
+// The families of a Service's addresses.
+const (
+	ipv4 = "IPv4"
+	ipv6 = "IPv6"
+)
+
+// families are the Service's, its first one first.
+func (s *service) families() []string {
+	if len(s.Spec.IPFamilies) == 0 {
+		return []string{ipv4}
+	}
+	return s.Spec.IPFamilies
+}
+
+func (s *service) has(family string) bool { return slices.Contains(s.families(), family) }
+
 func (s *service) local() bool { return s.Spec.ExternalTrafficPolicy == "Local" }
 
 // Labels and taints of nodes that get nothing (k8s.io/cloud-provider, controllers/service).

@@ -18,9 +18,9 @@ func TestLife(t *testing.T) {
 	w.service("web", nil, nil)
 	w.until("the address", func() bool { return w.at("web") == "203.0.113.7" })
 	b, _ := w.balancer("web")
-	n1, n2 := Member{"n1", netip.MustParseAddr("10.100.0.11")}, Member{"n2", netip.MustParseAddr("10.100.0.12")}
+	n1, n2 := Member{Name: "n1", Address: netip.MustParseAddr("10.100.0.11")}, Member{Name: "n2", Address: netip.MustParseAddr("10.100.0.12")}
 	want := Balancer{ID: idOf("c1", "uid-web"), Cluster: "c1", ProjectID: "p", Name: "kube_service_c1_default_web", Description: "Kubernetes external service default/web from cluster c1",
-		NetworkID: "net", SubnetID: "sub", Ports: []Port{{"http", "TCP", 80, 30080}}, Algorithm: "ROUND_ROBIN",
+		NetworkID: "net", SubnetID: "sub", SubnetID6: "sub6", Ports: []Port{{"http", "TCP", 80, 30080}}, Algorithm: "ROUND_ROBIN",
 		Monitor: &Monitor{Path: "/healthz", Port: 10256, Delay: 3, Timeout: 2, Rise: 1, Fall: 2}, Members: []Member{n1, n2}}
 	if d := cmp.Diff(want, b, cmpopts.EquateComparable(netip.Addr{})); d != "" {
 		t.Error(d)
@@ -76,6 +76,29 @@ func TestChoices(t *testing.T) {
 	}
 }
 
+// TestFamilies has Services of IPv6 reached by it, and floating IPs for IPv4 alone.
+func TestFamilies(t *testing.T) {
+	w := start(t)
+	w.service("six", object{"ipFamilies": []any{"IPv6"}, "loadBalancerIP": "fd00::77", "loadBalancerSourceRanges": []any{"fd00::/8", "10.0.0.0/8"}}, nil)
+	w.service("both", object{"ipFamilies": []any{"IPv6", "IPv4"}, "externalTrafficPolicy": "Local", "healthCheckNodePort": 31000}, nil)
+	w.until("six", func() bool { return w.at("six") == "fd00::9" })
+	w.until("both", func() bool { return w.at("both") == "fd00::9 203.0.113.7" })
+	n1, n2 := clusters{}.Places("")["n1"], clusters{}.Places("")["n2"]
+	six, _ := w.balancer("six")
+	if !six.IPv6 || six.Address6 != netip.MustParseAddr("fd00::77") || six.SubnetID6 != "sub6" || !slices.Equal(six.Allowed, []string{"fd00::/8"}) ||
+		!slices.Equal(six.Members, []Member{{"n1", n1.Six, n1.Four}, {"n2", n2.Six, n2.Four}}) {
+		t.Errorf("%+v", six)
+	}
+	if both, _ := w.balancer("both"); !slices.Equal(both.Members, []Member{{Name: "n1", Address: n1.Four}, {Name: "n1", Address: n1.Six}, {Name: "n2", Address: n2.Four}, {Name: "n2", Address: n2.Six}}) {
+		t.Errorf("%+v", both)
+	}
+	if _, floating := w.region.count(); floating != 1 {
+		t.Errorf("there are %d floating IPs", floating)
+	}
+	w.service("both", object{"ipFamilies": []any{"IPv6"}}, nil)
+	w.until("it without IPv4", func() bool { _, floating := w.region.count(); return floating == 0 && w.at("both") == "fd00::9" })
+}
+
 // TestTroubles tells owners what is wrong, and goes on when it is not any more.
 func TestTroubles(t *testing.T) {
 	w := start(t)
@@ -92,16 +115,15 @@ func TestTroubles(t *testing.T) {
 		spec, notes object
 	}{
 		{"sctp", "not SCTP", object{"ports": []any{object{"protocol": "SCTP", "port": 1, "nodePort": 30001}}}, nil},
-		{"six", "IPv4", object{"ipFamilies": []any{"IPv6"}}, nil},
 		{"noport", "no node port", object{"ports": []any{object{"protocol": "TCP", "port": 1}}}, nil},
 		{"proxy", "proxy-protocol is not supported", nil, object{notes + "proxy-protocol": "true"}},
 		{"subnet", "cluster's own network", nil, object{subnetNote: "another"}},
 		{"range", `source range "x"`, object{"loadBalancerSourceRanges": []any{"x"}}, nil},
-		{"six-range", "no source range is of IPv4", object{"loadBalancerSourceRanges": []any{"fd00::/8"}}, nil},
+		{"six-range", "no source range is of the Service's ipFamilies", object{"loadBalancerSourceRanges": []any{"fd00::/8"}}, nil},
 		{"truth", "neither true nor false", nil, object{keepNote: "perhaps"}},
 		{"number", "no such number", nil, object{delayNote: "0"}},
 		{"method", "is not known", nil, object{methodNote: "FASTEST"}},
-		{"ip", "no IPv4 address", object{"loadBalancerIP": "::1"}, nil},
+		{"ip", "no address of the Service's ipFamilies", object{"loadBalancerIP": "fd00::7"}, nil},
 	} {
 		w.service(c.name, c.spec, c.notes)
 		w.until(c.name, func() bool {

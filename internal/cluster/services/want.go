@@ -17,8 +17,10 @@ import (
 type Balancer struct {
 	ID, Cluster, ProjectID string
 	Name, Description      string
-	NetworkID, SubnetID    string
-	Address                netip.Addr // of the VIP; not valid: any
+	NetworkID              string
+	SubnetID, SubnetID6    string     // "": the network's only ones
+	Address, Address6      netip.Addr // of the VIP; not valid: any
+	IPv6                   bool       // the VIP has an address of it, too
 	Ports                  []Port
 	Allowed                []string // CIDRs; none: everybody
 	Limit                  int      // of connections to each port; 0: none
@@ -35,10 +37,11 @@ type Port struct {
 	Port, NodePort int
 }
 
-// Member is a worker.
+// Member is a worker, in one IP version. Watched is where it says how it is; not valid: at
+// the same address.
 type Member struct {
-	Name    string
-	Address netip.Addr
+	Name             string
+	Address, Watched netip.Addr
 }
 
 // Monitor says how members are watched: by HTTP.
@@ -112,21 +115,23 @@ func (s *service) want(cluster string) (*Balancer, *Floating, error) {
 	if !slices.Contains([]string{defaultMethod, "LEAST_CONNECTIONS", "SOURCE_IP", "SOURCE_IP_PORT"}, b.Algorithm) {
 		r.bad = append(r.bad, fmt.Sprintf("%s %q is not known", methodNote, b.Algorithm))
 	}
-	b.Allowed = r.ranges(s.Spec.SourceRanges)
+	b.Allowed, b.IPv6 = r.ranges(s), s.has(ipv6)
 	if at := s.Spec.LoadBalancerIP; at != "" {
 		a, err := netip.ParseAddr(at)
-		if err != nil || !a.Is4() {
-			r.bad = append(r.bad, fmt.Sprintf("loadBalancerIP %q is no IPv4 address", at))
-		}
-		if internal {
+		switch {
+		case err != nil || a.Is4() && !s.has(ipv4) || a.Is6() && !s.has(ipv6):
+			r.bad = append(r.bad, fmt.Sprintf("loadBalancerIP %q is no address of the Service's ipFamilies", at))
+		case a.Is6():
+			b.Address6 = a
+		case internal:
 			b.Address = a
-		} else {
+		default:
 			f.Address = a
 		}
 	}
 	r.unknown()
 	b.Ports = r.ports(s)
-	if internal {
+	if internal || !s.has(ipv4) { // there are no floating IPs of IPv6
 		f = nil
 	}
 	return b, f, r.error()
@@ -134,9 +139,6 @@ func (s *service) want(cluster string) (*Balancer, *Floating, error) {
 
 // ports are what the load balancer listens to.
 func (r *reader) ports(s *service) (out []Port) {
-	if len(s.Spec.IPFamilies) > 0 && !slices.Contains(s.Spec.IPFamilies, "IPv4") {
-		r.bad = append(r.bad, "load balancers of clusters are for IPv4: add it to ipFamilies, with ipFamilyPolicy PreferDualStack")
-	}
 	for _, p := range s.Spec.Ports {
 		switch {
 		case p.Protocol != "TCP" && p.Protocol != "UDP":
@@ -198,22 +200,23 @@ func (r *reader) word(note, normally string) string {
 }
 
 // ranges are who may connect, in order.
-func (r *reader) ranges(list []string) (out []string) {
+func (r *reader) ranges(s *service) (out []string) {
+	list := s.Spec.SourceRanges
 	if len(list) == 0 && r.notes[rangesNote] != "" {
 		list = strings.Split(r.notes[rangesNote], ",")
 	}
-	for _, s := range list {
-		p, err := netip.ParsePrefix(strings.TrimSpace(s))
+	for _, text := range list {
+		p, err := netip.ParsePrefix(strings.TrimSpace(text))
 		if err != nil {
-			r.bad = append(r.bad, fmt.Sprintf("the source range %q is no CIDR", s))
+			r.bad = append(r.bad, fmt.Sprintf("the source range %q is no CIDR", text))
 			continue
 		}
-		if p.Addr().Is4() { // others cannot come
+		if p.Addr().Is4() && s.has(ipv4) || p.Addr().Is6() && s.has(ipv6) { // others cannot come
 			out = append(out, p.Masked().String())
 		}
 	}
 	if len(list) > 0 && len(out) == 0 && len(r.bad) == 0 {
-		r.bad = append(r.bad, "no source range is of IPv4")
+		r.bad = append(r.bad, "no source range is of the Service's ipFamilies")
 	}
 	slices.Sort(out)
 	return slices.Compact(out)

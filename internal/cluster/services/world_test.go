@@ -187,7 +187,11 @@ func (r *region) Ensure(_ context.Context, b *Balancer, guard func(tx *store.Tx)
 	if b.Address.IsValid() {
 		at = b.Address
 	}
-	return &State{Port: "port of " + b.ID, Address: at, Serves: r.serves}, nil
+	st := &State{Port: "port of " + b.ID, Address: at, Serves: r.serves}
+	if b.IPv6 {
+		st.Address6 = netip.MustParseAddr("fd00::9")
+	}
+	return st, nil
 }
 
 func (r *region) Expose(_ context.Context, port string, f *Floating) (netip.Addr, error) {
@@ -231,8 +235,12 @@ func (r *region) set(fn func()) {
 
 type clusters struct{}
 
-func (clusters) Places(string) map[string]netip.Addr {
-	return map[string]netip.Addr{"n1": netip.MustParseAddr("10.100.0.11"), "n2": netip.MustParseAddr("10.100.0.12"), "gone": netip.MustParseAddr("10.100.0.13")}
+func (clusters) Places(string) map[string]cluster.Place {
+	out := map[string]cluster.Place{}
+	for name, n := range map[string]string{"n1": "11", "n2": "12", "gone": "13"} {
+		out[name] = cluster.Place{Four: netip.MustParseAddr("10.100.0." + n), Six: netip.MustParseAddr("fd00::" + n)}
+	}
+	return out
 }
 
 func (clusters) TxWorks(*store.Tx, string) error { return nil }
@@ -270,7 +278,7 @@ func start(t *testing.T) *world {
 	ctx, stop := context.WithCancel(t.Context())
 	var group sync.WaitGroup
 	group.Go(func() {
-		if err := w.c.Run(ctx, cluster.Target{ID: "c1", Name: "one", ProjectID: "p", Network: "net", Subnet: "sub"}, api); err != nil {
+		if err := w.c.Run(ctx, cluster.Target{ID: "c1", Name: "one", ProjectID: "p", Network: "net", Subnet: "sub", Subnet6: "sub6"}, api); err != nil {
 			t.Error(err)
 		}
 	})
@@ -316,9 +324,9 @@ func (w *world) at(name string) string {
 	json.Unmarshal(raw, &s)
 	out := ""
 	for _, i := range s.Status.LoadBalancer.Ingress {
-		out += i.IP + i.Hostname
+		out += " " + i.IP + i.Hostname
 	}
-	return out
+	return strings.TrimSpace(out)
 }
 
 func (w *world) event(reason string) string {

@@ -3,6 +3,7 @@ package balancer
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/strata-cloud/strata/internal/dataplane/nft"
@@ -52,6 +53,8 @@ func Compile(lb *nodeapi.LoadBalancer, up func(member string) bool, busy func(me
 	t.Chains["guard"] = nft.Chain{Hook: "type filter hook prerouting priority -160; policy accept", Rules: guard}
 	t.Chains["listen"] = nft.Chain{Hook: "type nat hook prerouting priority -100; policy accept", Rules: listen}
 	t.Chains["input"] = nft.Chain{Hook: "type filter hook input priority 0; policy drop", Rules: input}
+	// What is sent out where it came in is no news to its sender, though IPv6 would tell.
+	t.Chains["output"] = nft.Chain{Hook: "type filter hook output priority 0; policy accept", Rules: []string{"icmpv6 type nd-redirect drop"}}
 	t.Chains["forward"] = nft.Chain{Hook: "type filter hook forward priority 0; policy drop", Rules: []string{"ct status dnat accept"}}
 	t.Chains["answer"] = nft.Chain{Hook: "type nat hook postrouting priority 100; policy accept", Rules: answers(lb.Port.Addrs)}
 	t.Chains["out"] = nft.Chain{Hook: "type filter hook postrouting priority 150; policy accept", Rules: out}
@@ -78,6 +81,14 @@ func family(a netip.Addr) string {
 	return "ip6"
 }
 
+// proto is a family as packets' own protocol.
+func proto(family string) string {
+	if family == "ip" {
+		return "ipv4"
+	}
+	return "ipv6"
+}
+
 // answers has what is forwarded come from the port's first address of its family.
 func answers(addrs []netip.Prefix) []string {
 	var out []string
@@ -85,24 +96,29 @@ func answers(addrs []netip.Prefix) []string {
 	for _, a := range addrs {
 		f := family(a.Addr())
 		if !seen[f] {
-			out = append(out, fmt.Sprintf("oifname %q ct status dnat ct mark != %s meta nfproto %s snat %s to %s", device, clientsOwn, map[string]string{"ip": "ipv4", "ip6": "ipv6"}[f], f, a.Addr()))
+			out = append(out, fmt.Sprintf("oifname %q ct status dnat ct mark != %s meta nfproto %s snat %s to %s", device, clientsOwn, proto(f), f, a.Addr()))
 		}
 		seen[f] = true
 	}
 	return out
 }
 
+// compilePool has clients of each IP version reach the members of theirs.
 func compilePool(t nft.Table, p *nodeapi.LBPool, up func(string) bool, busy func(string) int) {
-	members := usable(p, up)
 	var rules []string
-	if len(members) > 0 {
-		rules = []string{choose(p, members, busy)}
+	for _, ip := range []string{"ip", "ip6"} {
+		of := *p
+		of.Members = slices.DeleteFunc(slices.Clone(p.Members), func(m nodeapi.LBMember) bool { return family(m.Addr) != ip })
+		members := usable(&of, up)
+		if len(members) > 0 {
+			rules = append(rules, "meta nfproto "+proto(ip)+" "+choose(p, members, busy))
+		}
+		for _, m := range members {
+			to := netip.AddrPortFrom(m.Addr, uint16(m.Port))
+			t.Chains["m-"+m.ID] = nft.Chain{Rules: append(marking(p, ip), fmt.Sprintf("meta l4proto %s dnat %s to %s", p.Protocol, ip, to))}
+		}
 	}
 	t.Chains["p-"+p.ID] = nft.Chain{Rules: rules}
-	for _, m := range members {
-		to := netip.AddrPortFrom(m.Addr, uint16(m.Port))
-		t.Chains["m-"+m.ID] = nft.Chain{Rules: append(marking(p, family(m.Addr)), fmt.Sprintf("meta l4proto %s dnat %s to %s", p.Protocol, family(m.Addr), to))}
-	}
 }
 
 // choose is the rule by which a pool's connection finds its member.

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"github.com/strata-cloud/strata/internal/dataplane/nft"
 	"github.com/strata-cloud/strata/internal/needs"
@@ -49,7 +50,7 @@ func newWorld(t *testing.T) *world {
 		}
 	})
 	w.kernel = &Kernel{Name: w.name, Plug: func(_ context.Context, ns *netns.NS, device string, p nodeapi.ContainerPort) error {
-		return w.plug(ns, device, p.MAC, p.Addrs[0])
+		return w.plug(ns, device, p.MAC, p.Addrs...)
 	}}
 	w.hub = w.space("hub")
 	h := w.link(w.hub)
@@ -88,11 +89,11 @@ func (w *world) up(ns *netns.NS, device string) {
 	w.must(w.link(ns).LinkSetUp(l))
 }
 
-// plug joins a namespace to the bridge.
-func (w *world) plug(ns *netns.NS, device, mac string, addr netip.Prefix) error {
+// plug joins a namespace to the bridge. The first address is of IPv4.
+func (w *world) plug(ns *netns.NS, device, mac string, addrs ...netip.Prefix) error {
 	hub, in := w.link(w.hub), w.link(ns)
 	attrs := netlink.NewLinkAttrs()
-	attrs.Name = fmt.Sprintf("p%d", addr.Addr().As4()[3])
+	attrs.Name = fmt.Sprintf("p%d", addrs[0].Addr().As4()[3])
 	hw, err := net.ParseMAC(mac)
 	if err != nil {
 		return err
@@ -112,18 +113,25 @@ func (w *world) plug(ns *netns.NS, device, mac string, addr netip.Prefix) error 
 	if err != nil {
 		return err
 	}
-	a, err := netlink.ParseAddr(addr.String())
-	if err != nil {
-		return err
+	errs := []error{hub.LinkSetMaster(outer, br), hub.LinkSetUp(outer), in.LinkSetUp(inner)}
+	for _, addr := range addrs {
+		a, err := netlink.ParseAddr(addr.String())
+		if err != nil {
+			return err
+		}
+		if addr.Addr().Is6() {
+			a.Flags = unix.IFA_F_NODAD
+		}
+		errs = append(errs, in.AddrAdd(inner, a))
 	}
-	return errors.Join(hub.LinkSetMaster(outer, br), hub.LinkSetUp(outer), in.LinkSetUp(inner), in.AddrAdd(inner, a))
+	return errors.Join(errs...)
 }
 
-// guest is somebody at 10.9.0.n.
+// guest is somebody at 10.9.0.n and fd00:9::n.
 func (w *world) guest(n int) *netns.NS {
 	w.Helper()
 	ns := w.space(fmt.Sprintf("g%d", n))
-	w.must(w.plug(ns, "eth0", fmt.Sprintf("02:00:00:00:00:%02x", n), netip.MustParsePrefix(fmt.Sprintf("10.9.0.%d/24", n))))
+	w.must(w.plug(ns, "eth0", fmt.Sprintf("02:00:00:00:00:%02x", n), netip.MustParsePrefix(fmt.Sprintf("10.9.0.%d/24", n)), netip.MustParsePrefix(fmt.Sprintf("fd00:9::%d/64", n))))
 	return ns
 }
 
@@ -313,6 +321,55 @@ func TestDistributes(t *testing.T) {
 	w.must(err)
 	if len(tables) != 1 {
 		t.Errorf("tables: %v", tables)
+	}
+}
+
+// TestFamilies has clients reach members of their own IP version, all of those in turn.
+func TestFamilies(t *testing.T) {
+	w := newWorld(t)
+	client := w.guest(100)
+	for n, name := range []string{"a", "b", "c"} {
+		w.serve(w.guest(n+1), name)
+	}
+	lb := w.balancer()
+	lb.Port.Addrs = append(lb.Port.Addrs, netip.MustParsePrefix("fd00:9::9/64"))
+	for i, p := range lb.Pools { // a and b by IPv4, b and c by IPv6
+		for n := 2; n <= 3; n++ {
+			m := member(fmt.Sprintf("%s6%d", p.ID, n), n)
+			m.Addr = netip.MustParseAddr(fmt.Sprintf("fd00:9::%d", n))
+			lb.Pools[i].Members = append(lb.Pools[i].Members, m)
+		}
+	}
+	w.must(Check(lb))
+	b, err := w.kernel.Open(t.Context(), lb)
+	w.must(err)
+	defer func() { w.must(b.Close()) }()
+	for _, algorithm := range []string{nodeapi.LBRoundRobin, nodeapi.LBLeastConns, nodeapi.LBSourceIPPort} {
+		for i := range lb.Pools {
+			lb.Pools[i].Algorithm = algorithm
+		}
+		w.must(b.Apply(t.Context(), lb, everybody, idle))
+		for _, x := range []struct{ network, addr, names, sees string }{
+			{"tcp", "10.9.0.9:80", "ab", "10.9.0.9"}, {"tcp", "[fd00:9::9]:80", "bc", "fd00:9::9"}, {"udp", "10.9.0.9:53", "ab", ""}, {"udp", "[fd00:9::9]:53", "bc", ""},
+		} {
+			seen := map[string]bool{}
+			for range 30 {
+				got, err := w.ask(client, x.network, x.addr, false)
+				w.must(err)
+				name, from, _ := strings.Cut(got, " ")
+				if !strings.Contains(x.names, name) || x.sees != from {
+					t.Fatalf("%s: %s at %s is answered %q", algorithm, x.network, x.addr, got)
+				}
+				seen[name] = true
+			}
+			if len(seen) != 2 {
+				t.Errorf("%s: %s at %s is answered by %v", algorithm, x.network, x.addr, seen)
+			}
+		}
+	}
+	w.must(b.Apply(t.Context(), lb, func(m string) bool { return m == "a" || m == "b" }, idle))
+	if _, err := w.ask(client, "tcp", "[fd00:9::9]:80", false); err == nil || !strings.Contains(err.Error(), "refused") {
+		t.Errorf("with nobody up of its IP version: %v", err)
 	}
 }
 

@@ -60,41 +60,60 @@ func declareExposed(t nft.Table, w *nodeapi.KubeWorker) {
 	t.Chains["exposed-here"] = nft.Chain{Hook: "type nat hook output priority -101; policy accept", Rules: []string{"dnat ip to ip daddr map @exposed"}}
 }
 
-// originRules are the rules of this kind that the machine has.
-func originRules(h *netlink.Handle) ([]netlink.Rule, error) {
-	all, err := h.RuleList(unix.AF_INET)
+// originRules are the rules of this kind that the machine has for a family.
+func originRules(h *netlink.Handle, family int) ([]netlink.Rule, error) {
+	all, err := h.RuleList(family)
 	if err != nil {
 		return nil, fmt.Errorf("rules of routing: %w", err)
 	}
-	return slices.DeleteFunc(all, func(r netlink.Rule) bool { return r.Priority != originPriority || r.Table&^0xffff != originTables }), nil
+	all = slices.DeleteFunc(all, func(r netlink.Rule) bool { return r.Priority != originPriority || r.Table&^0xffff != originTables })
+	for i := range all {
+		all[i].Family = family
+	}
+	return all, nil
 }
 
 // ensureOrigins has answers to load balancers leave by way of them.
 func (l *live) ensureOrigins(h *netlink.Handle, device netlink.Link, list []nodeapi.KubeBalancer) error {
-	rules, err := originRules(h)
-	if err != nil {
-		return err
-	}
-	want := map[int]bool{}
+	ways := map[int]map[uint32]netip.Addr{unix.AF_INET: {}, unix.AF_INET6: {}}
 	for _, b := range list {
 		if !b.Transparent {
 			continue
 		}
-		mark := originMark(b.Addr)
+		ways[unix.AF_INET][originMark(b.Addr)] = b.Addr
+		if b.Addr6.IsValid() {
+			ways[unix.AF_INET6][originMark(b.Addr)] = b.Addr6
+		}
+	}
+	var errs []error
+	for family, by := range ways {
+		errs = append(errs, ensureWays(h, device, family, by))
+	}
+	return errors.Join(errs...)
+}
+
+// ensureWays is that for one family, whose marks leave by these addresses.
+func ensureWays(h *netlink.Handle, device netlink.Link, family int, by map[uint32]netip.Addr) error {
+	rules, err := originRules(h, family)
+	if err != nil {
+		return err
+	}
+	want := map[int]bool{}
+	for mark, at := range by {
 		table := originTables | int(mark>>16)
 		want[table] = true
 		// An address that a user has chosen elsewhere is still reached by this device alone.
-		err := h.RouteReplace(&netlink.Route{LinkIndex: device.Attrs().Index, Gw: b.Addr.AsSlice(), Flags: int(netlink.FLAG_ONLINK), Table: table, Protocol: protocol})
+		err := h.RouteReplace(&netlink.Route{LinkIndex: device.Attrs().Index, Family: family, Gw: at.AsSlice(), Flags: int(netlink.FLAG_ONLINK), Table: table, Protocol: protocol})
 		if err != nil {
-			return fmt.Errorf("the way back by %s: %w", b.Addr, err)
+			return fmt.Errorf("the way back by %s: %w", at, err)
 		}
 		if slices.ContainsFunc(rules, func(r netlink.Rule) bool { return r.Table == table }) {
 			continue
 		}
 		r, mask := netlink.NewRule(), uint32(originMask)
-		r.Family, r.Priority, r.Table, r.Mark, r.Mask = unix.AF_INET, originPriority, table, mark, &mask
+		r.Family, r.Priority, r.Table, r.Mark, r.Mask = family, originPriority, table, mark, &mask
 		if err := h.RuleAdd(r); err != nil {
-			return fmt.Errorf("the rule for %s: %w", b.Addr, err)
+			return fmt.Errorf("the rule for %s: %w", at, err)
 		}
 	}
 	for _, r := range rules {
@@ -107,11 +126,10 @@ func (l *live) ensureOrigins(h *netlink.Handle, device netlink.Link, list []node
 
 // dropOrigin removes a rule and its table.
 func dropOrigin(h *netlink.Handle, r netlink.Rule) error {
-	r.Family = unix.AF_INET
 	if err := h.RuleDel(&r); err != nil && !errors.Is(err, unix.ENOENT) {
 		return err
 	}
-	routes, err := h.RouteListFiltered(unix.AF_INET, &netlink.Route{Table: r.Table}, netlink.RT_FILTER_TABLE)
+	routes, err := h.RouteListFiltered(r.Family, &netlink.Route{Table: r.Table}, netlink.RT_FILTER_TABLE)
 	for _, x := range routes {
 		if e := h.RouteDel(&x); e != nil && !errors.Is(e, unix.ESRCH) {
 			err = errors.Join(err, e)
@@ -126,9 +144,13 @@ func (l *live) clearOrigins() error {
 	if err != nil {
 		return err
 	}
-	rules, err := originRules(h)
-	for _, r := range rules {
-		err = errors.Join(err, dropOrigin(h, r))
+	var errs []error
+	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
+		rules, err := originRules(h, family)
+		errs = append(errs, err)
+		for _, r := range rules {
+			errs = append(errs, dropOrigin(h, r))
+		}
 	}
-	return err
+	return errors.Join(errs...)
 }
