@@ -16,18 +16,28 @@ const drainLimit = 5 * time.Minute
 // package drain does.
 type Drain func(ctx context.Context, api *kubeapi.Client, node string) error
 
+// asks gives the API for what is done about workers before they leave; nil: there is nothing to
+// do, or nobody to ask.
+func (s *Service) asks(c *Cluster, list []*Worker, how Drain) *kubeapi.Client {
+	if how == nil || len(list) == 0 || c.Authorities == nil {
+		return nil
+	}
+	api, err := s.client(c.ID, "drain")
+	if err != nil {
+		s.Log.Warn("workers leave a cluster without being drained", "cluster", c.ID, "err", err)
+		return nil
+	}
+	return api
+}
+
 // avoidLimit is how long a cluster has to take note of workers that will go.
 const avoidLimit = 30 * time.Second
 
 // avoid has the pods of workers that will leave not go from one of them to the next. A cluster
 // that does not answer stops nobody.
 func (s *Service) avoid(ctx context.Context, c *Cluster, list []*Worker) {
-	if s.Avoid == nil || len(list) == 0 || c.Authorities == nil {
-		return
-	}
-	api, err := s.client(c.ID, "drain")
-	if err != nil {
-		s.Log.Warn("pods may go to workers that will leave", "cluster", c.ID, "err", err)
+	api := s.asks(c, list, s.Avoid)
+	if api == nil {
 		return
 	}
 	defer api.Close()
@@ -43,12 +53,8 @@ func (s *Service) avoid(ctx context.Context, c *Cluster, list []*Worker) {
 // drain has the pods of workers go elsewhere, as far as they can. A cluster that does not
 // answer, a worker that is away and a cluster that is about to be deleted stop nobody.
 func (s *Service) drain(ctx context.Context, c *Cluster, list []*Worker) {
-	if s.Drain == nil || len(list) == 0 || c.Authorities == nil {
-		return
-	}
-	api, err := s.client(c.ID, "drain")
-	if err != nil {
-		s.Log.Warn("workers leave a cluster without being drained", "cluster", c.ID, "err", err)
+	api := s.asks(c, list, s.Drain)
+	if api == nil {
 		return
 	}
 	defer api.Close()

@@ -63,6 +63,9 @@ func declareExposed(t nft.Table, w *nodeapi.KubeWorker) {
 // originRules are the rules of this kind that the machine has for a family.
 func originRules(h *netlink.Handle, family int) ([]netlink.Rule, error) {
 	all, err := h.RuleList(family)
+	if family == unix.AF_INET6 && errors.Is(err, unix.EAFNOSUPPORT) {
+		return nil, nil // the machine has no IPv6
+	}
 	if err != nil {
 		return nil, fmt.Errorf("rules of routing: %w", err)
 	}
