@@ -12,53 +12,35 @@ import (
 // disruption budgets keep back for longer ends with its worker.
 const drainLimit = 5 * time.Minute
 
-// Drain empties a node of a cluster, or has it get no pods that have another choice (Avoid), as
-// package drain does.
-type Drain func(ctx context.Context, api *kubeapi.Client, node string) error
+// avoidLimit is how long a cluster has to take note of workers that will leave.
+const avoidLimit = 30 * time.Second
 
-// asks gives the API for what is done about workers before they leave; nil: there is nothing to
-// do, or nobody to ask.
-func (s *Service) asks(c *Cluster, list []*Worker, how Drain) *kubeapi.Client {
-	if how == nil || len(list) == 0 || c.Authorities == nil {
-		return nil
+// BeforeLeaving does something to a node of a cluster before it leaves (package drain).
+type BeforeLeaving func(ctx context.Context, api *kubeapi.Client, node string) error
+
+// drain has the pods of workers go elsewhere, as far as they can.
+func (s *Service) drain(ctx context.Context, c *Cluster, list []*Worker) {
+	s.beforeLeaving(ctx, c, list, s.Drain, drainLimit)
+}
+
+// avoid has pods of workers that will leave not go from one of them to the next.
+func (s *Service) avoid(ctx context.Context, c *Cluster, list []*Worker) {
+	s.beforeLeaving(ctx, c, list, s.Avoid, avoidLimit)
+}
+
+// beforeLeaving does one thing to workers, for so long. A cluster that does not answer, a worker
+// that is away and a cluster that is about to be deleted stop nobody.
+func (s *Service) beforeLeaving(ctx context.Context, c *Cluster, list []*Worker, do BeforeLeaving, limit time.Duration) {
+	if do == nil || len(list) == 0 || c.Authorities == nil {
+		return
 	}
 	api, err := s.client(c.ID, "drain")
 	if err != nil {
 		s.Log.Warn("workers leave a cluster without being drained", "cluster", c.ID, "err", err)
-		return nil
-	}
-	return api
-}
-
-// avoidLimit is how long a cluster has to take note of workers that will go.
-const avoidLimit = 30 * time.Second
-
-// avoid has the pods of workers that will leave not go from one of them to the next. A cluster
-// that does not answer stops nobody.
-func (s *Service) avoid(ctx context.Context, c *Cluster, list []*Worker) {
-	api := s.asks(c, list, s.Avoid)
-	if api == nil {
 		return
 	}
 	defer api.Close()
-	ctx, cancel := context.WithTimeout(ctx, avoidLimit)
-	defer cancel()
-	for _, w := range list {
-		if err := s.Avoid(ctx, api, w.Node); err != nil {
-			s.Log.Warn("pods may go to a worker that will leave", "cluster", c.ID, "node", w.Node, "err", err)
-		}
-	}
-}
-
-// drain has the pods of workers go elsewhere, as far as they can. A cluster that does not
-// answer, a worker that is away and a cluster that is about to be deleted stop nobody.
-func (s *Service) drain(ctx context.Context, c *Cluster, list []*Worker) {
-	api := s.asks(c, list, s.Drain)
-	if api == nil {
-		return
-	}
-	defer api.Close()
-	ctx, cancel := context.WithTimeout(ctx, drainLimit)
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	go func() {
 		defer cancel()
@@ -73,8 +55,8 @@ func (s *Service) drain(ctx context.Context, c *Cluster, list []*Worker) {
 			continue // what it has is moved by the cluster itself
 		}
 		group.Go(func() {
-			if err := s.Drain(ctx, api, w.Node); err != nil {
-				s.Log.Warn("a worker leaves a cluster with pods", "cluster", c.ID, "node", w.Node, "err", err)
+			if err := do(ctx, api, w.Node); err != nil {
+				s.Log.Warn("a worker leaves a cluster, and its pods are not all elsewhere", "cluster", c.ID, "node", w.Node, "err", err)
 			}
 		})
 	}

@@ -60,8 +60,8 @@ type Options struct {
 	Networks  Networks
 	Volumes   Volumes
 	Servers   Servers
-	Drain     Drain
-	Avoid     Drain
+	Drain     BeforeLeaving // its pods go elsewhere
+	Avoid     BeforeLeaving // it gets none that have another choice
 	Restart   Restart
 	Identity  Identity
 	Registry  Registry

@@ -56,7 +56,7 @@ func (s networksForCluster) Balancers(id string) []nodeapi.KubeBalancer {
 	var out []nodeapi.KubeBalancer
 	for _, v := range s.balancers.ManagedOf(id) {
 		b := nodeapi.KubeBalancer{Addr: v.At[0], MAC: v.MAC, Floating: s.ExposedAt(v.PortID), Transparent: v.Transparent}
-		if len(v.At) > 1 {
+		if len(v.At) > 1 { // IPv4 comes first (regionForServices.at)
 			b.Addr6 = v.At[1]
 		}
 		out = append(out, b)

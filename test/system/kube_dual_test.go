@@ -20,8 +20,8 @@ import (
 )
 
 // TestClusterDual has a cluster whose pods and services have both families: pods of two nodes
-// reach each other and services by either, names have both, policies hold for both, the API
-// reaches what has IPv6 alone, and nothing is left.
+// reach each other, services and their load balancers by either, names have both, policies hold
+// for both, the API reaches what has IPv6 alone, and nothing is left.
 func TestClusterDual(t *testing.T) {
 	p := newPool(t, 2)
 	d := &dual{kube: &kube{pool: p, conf: filepath.Join(t.TempDir(), "kubeconfig")}}
@@ -174,8 +174,8 @@ func (d *dual) services() {
 	}
 }
 
-// balancers has Services be reached at the addresses of their load balancers, from both nodes;
-// who asked for it sees clients.
+// balancers has two Services and an Ingress be reached at all addresses of their load balancers,
+// from both nodes. With externalTrafficPolicy Local pods see the client's own address.
 func (d *dual) balancers() {
 	d.Helper()
 	for name, want := range map[string][]bool{"service/front": {false, true}, "service/front-six": {true}, "ingress/door": {false, true}} {

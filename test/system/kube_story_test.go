@@ -209,9 +209,8 @@ func (s *shop) open(registry string) {
 	began := time.Now()
 	text := string(must[[]byte](s)(os.ReadFile("testdata/kube/shop.yaml")))
 	words := []string{"REGISTRY", registry}
-	if s.slow > 1 { // a probe takes more of a processor, and time, too
-		words = append(words, "metadata: {name: web, namespace: shop}", "metadata: {name: web, namespace: shop, annotations: {loadbalancer.openstack.org/health-monitor-delay: \"10\", loadbalancer.openstack.org/health-monitor-timeout: \"10\"}}",
-			"periodSeconds: 1", "periodSeconds: 10, timeoutSeconds: 20", "cpu: 20m", "cpu: 30m", "seconds: 5", "seconds: 90", "      containers:", "      terminationGracePeriodSeconds: 150\n      dnsConfig: {options: [{name: timeout, value: \"30\"}, {name: attempts, value: \"5\"}]}\n      containers:", "WindowSeconds: 15", "WindowSeconds: 60", "  selector: {matchLabels:", "  progressDeadlineSeconds: 3600\n  selector: {matchLabels:")
+	if s.slow > 1 {
+		words = append(words, emulatedShop()...)
 	}
 	s.apply(strings.NewReplacer(words...).Replace(text))
 	s.rolled("db", "api", "web")

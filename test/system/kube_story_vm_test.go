@@ -22,6 +22,23 @@ import (
 // does a tenth of the work, and two of them share this machine with all else.
 const emulated = 8
 
+// emulatedShop is what the shop's manifest says, and what it has to say instead where a processor
+// is emulated: a probe takes more of it, and more time, and so does all else.
+func emulatedShop() []string {
+	return []string{
+		"metadata: {name: web, namespace: shop}", `metadata: {name: web, namespace: shop, annotations: {loadbalancer.openstack.org/health-monitor-delay: "10", loadbalancer.openstack.org/health-monitor-timeout: "10"}}`,
+		"periodSeconds: 1", "periodSeconds: 10, timeoutSeconds: 20",
+		"cpu: 20m", "cpu: 30m",
+		"seconds: 5", "seconds: 90",
+		"      containers:", `      terminationGracePeriodSeconds: 150
+      dnsConfig: {options: [{name: timeout, value: "30"}, {name: attempts, value: "5"}]}
+      containers:`,
+		"WindowSeconds: 15", "WindowSeconds: 60",
+		"  selector: {matchLabels:", `  progressDeadlineSeconds: 3600
+  selector: {matchLabels:`,
+	}
+}
+
 // TestClusterStoryVM is TestClusterStory where the workers are servers.
 func TestClusterStoryVM(t *testing.T) {
 	p := newPool(t, 1)
